@@ -1,0 +1,97 @@
+"""The kernel's CPU-list text and sets of CPU numbers, both ways.
+
+The format is the kernel's own ("cpu lists" in admin-guide/kernel-parameters.rst). It is only
+text here: whether a CPU exists is for `machine` to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+# The most CPUs a Linux kernel can be built for (CONFIG_NR_CPUS with MAXSMP). A number above
+# it is a mistake, and a range up to it would eat the memory.
+MOST_CPUS = 8192
+
+_NUMBER = re.compile(r"[0-9]{1,20}")
+_RANGE = re.compile(r"([0-9]{1,20}|N)(?:-([0-9]{1,20}|N))?(?::([0-9]{1,20})/([0-9]{1,20}))?")
+
+
+class CpuListError(ValueError):
+    """A CPU list that cannot be understood; `part` is what is wrong with it."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"'{part}' {reason}")
+        self.part = part
+
+
+def parse(text: str) -> frozenset[int]:
+    """The CPUs of a list as the kernel prints it in sysfs: `2-3,6-7`, or nothing at all.
+
+    Raises CpuListError.
+    """
+    return _union(_kernel_range(part) for part in _parts(text))
+
+
+def parse_configured(text: str, last: int) -> frozenset[int]:
+    """The CPUs of a list as the kernel takes it on its command line.
+
+    Beside what `parse` knows: `all`, `N` for the CPU `last`, and groups: `0-31:2/8` is the
+    first two of every eight CPUs. White space around commas is ignored.
+
+    Raises CpuListError, also for a CPU beyond `last`.
+    """
+    return _union(_configured_range(part.strip(), last) for part in _parts(text))
+
+
+def render(cpus: Iterable[int]) -> str:
+    """The CPUs as the kernel prints them: ascending, neighbours as ranges, `` for none."""
+    ranges: list[list[int]] = []
+    for cpu in sorted(set(cpus)):
+        if ranges and cpu == ranges[-1][1] + 1:
+            ranges[-1][1] = cpu
+        else:
+            ranges.append([cpu, cpu])
+    return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ranges)
+
+
+def _parts(text: str) -> list[str]:
+    stripped = text.strip()
+    return stripped.split(",") if stripped else []
+
+
+def _union(ranges: Iterable[range | frozenset[int]]) -> frozenset[int]:
+    return frozenset().union(*ranges)
+
+
+def _kernel_range(part: str) -> range:
+    low, dash, high = part.partition("-")
+    if not _NUMBER.fullmatch(low) or (dash and not _NUMBER.fullmatch(high)):
+        raise CpuListError(part, "is neither a CPU number nor a range such as 2-3")
+    return _checked_range(part, int(low), int(high or low), MOST_CPUS - 1)
+
+
+def _configured_range(part: str, last: int) -> range | frozenset[int]:
+    # The kernel takes "all" for "0-N" wherever a range may stand, in any case of letters.
+    match = _RANGE.fullmatch(re.sub("(?i)^all", "0-N", part))
+    if not match or (match[3] and not match[2]):
+        raise CpuListError(
+            part, "is none of: a CPU number, a range (2-3), a group (0-31:2/8), N, all"
+        )
+    low, high = (last if end == "N" else int(end) for end in (match[1], match[2] or match[1]))
+    cpus = _checked_range(part, low, high, last)
+    return _groups(part, cpus, int(match[3]), int(match[4])) if match[3] else cpus
+
+
+def _groups(part: str, cpus: range, used: int, size: int) -> frozenset[int]:
+    if not 0 < used <= size:
+        raise CpuListError(part, "must use at least one CPU of a group and at most all of it")
+    return frozenset(cpu for cpu in cpus if (cpu - cpus.start) % size < used)
+
+
+def _checked_range(part: str, low: int, high: int, last: int) -> range:
+    if low > high:
+        raise CpuListError(part, "runs backwards")
+    if high > last:
+        raise CpuListError(part, f"goes beyond CPU {last}, the last one there can be")
+    return range(low, high + 1)

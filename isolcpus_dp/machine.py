@@ -1,0 +1,163 @@
+"""`Machine`: what sysfs says about CPUs, cores, caches and NUMA nodes, and which CPUs are isolated.
+
+Read once, in one go, and never changed: when a CPU comes or goes a new Machine is read. Files
+are those of the kernel's ABI/stable/sysfs-devices-system-cpu and ABI/stable/sysfs-devices-node.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from isolcpus_dp import cpulist
+
+
+class MachineError(Exception):
+    """There is no CPU tree to read, or one of its files makes no sense: one sentence says which."""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """Where one present CPU sits. None and {cpu} stand for what sysfs does not tell.
+
+    The kernel takes the topology and cache folders of a CPU away while it is offline, so an
+    offline CPU knows only its NUMA node.
+    """
+
+    cpu: int
+    online: bool
+    core: int | None  # the number is unique only within the package and die
+    siblings: frozenset[int]  # the online SMT siblings, the CPU itself among them
+    package: int | None
+    die: int | None
+    cache: frozenset[int]  # the CPUs that share its last-level cache
+    node: int | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The CPUs of a host as they were at one moment; sets hold CPU numbers."""
+
+    possible: frozenset[int]
+    present: frozenset[int]
+    online: frozenset[int]
+    isolated: frozenset[int]  # as the kernel was told: may name CPUs that are not present
+    cpus: Mapping[int, Cpu]  # one for every present CPU
+
+    @property
+    def last(self) -> int:
+        """The highest CPU number there can be: `N` in a CPU list."""
+        return max(self.possible)
+
+
+def read(sysfs: Path) -> Machine:
+    """The machine under `sysfs` (a host's is /sys).
+
+    Absent parts are odd hosts, not errors: no NUMA folder, no cache folder, no `isolated` file,
+    no topology for an offline CPU. Raises MachineError when there are no CPUs to be found, or
+    when a list is no CPU list.
+    """
+    root = f"{sysfs}/devices/system/cpu"
+    present = _cpus(f"{root}/present") or _cpus(f"{root}/online")
+    if not present:
+        raise MachineError(
+            f"{root}/present names no CPU: --sysfs must be a folder laid out like /sys"
+        )
+    # A kernel without CPU hotplug has no notion of offline and may lack the file.
+    online = _cpus(f"{root}/online") or present
+    return Machine(
+        possible=_cpus(f"{root}/possible") | present,
+        present=present,
+        online=online & present,
+        isolated=_cpus(f"{root}/isolated"),
+        cpus={cpu: _read_cpu(root, cpu, cpu in online) for cpu in sorted(present)},
+    )
+
+
+def cpuid_device_nodes(sysfs: Path, cpus: Iterable[int]) -> list[Path]:
+    """The `/dev/cpu/N/cpuid` device nodes that exist for these CPUs, in their order.
+
+    Asked of sysfs, which shows a device for every node that the kernel's cpuid module makes:
+    the daemon's own /dev is a private one and shows none of them.
+    """
+    return [
+        cpuid_device_node(cpu)
+        for cpu in sorted(cpus)
+        if (sysfs / "devices" / "virtual" / "cpuid" / f"cpu{cpu}").exists()
+    ]
+
+
+def cpuid_device_node(cpu: int) -> Path:
+    """Where udev puts the cpuid device of a CPU (admin-guide/devices.txt, major 203)."""
+    return Path(f"/dev/cpu/{cpu}/cpuid")
+
+
+def _read_cpu(root: str, cpu: int, online: bool) -> Cpu:
+    folder = f"{root}/cpu{cpu}"
+    topology = f"{folder}/topology"
+    own = frozenset({cpu})
+    return Cpu(
+        cpu=cpu,
+        online=online,
+        core=_number(f"{topology}/core_id"),
+        # core_cpus_list is the newer name of the same file (kernel 5.3).
+        siblings=_cpus(f"{topology}/core_cpus_list")
+        or _cpus(f"{topology}/thread_siblings_list")
+        or own,
+        package=_number(f"{topology}/physical_package_id"),
+        die=_number(f"{topology}/die_id"),
+        cache=_last_level_cache(f"{folder}/cache") or own,
+        node=_node(folder),
+    )
+
+
+def _last_level_cache(folder: str) -> frozenset[int]:
+    """The CPUs that share the cache of the highest level; empty where the kernel shows no cache."""
+    indexes = [name for name in _names(folder) if name.startswith("index")]
+    levels = [(_number(f"{folder}/{index}/level") or 0, index) for index in sorted(indexes)]
+    return _cpus(f"{folder}/{max(levels)[1]}/shared_cpu_list") if levels else frozenset()
+
+
+def _node(folder: str) -> int | None:
+    """The NUMA node whose link stands in a CPU's folder; a kernel without NUMA makes none."""
+    for name in _names(folder):
+        if name.startswith("node") and name[4:].isdecimal():
+            return int(name[4:])
+    return None
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 (as _text: one folder per CPU and part)
+    except OSError:
+        return []
+
+
+def _number(path: str) -> int | None:
+    """The number in a file; None if there is none, or -1, which is the kernel's word for it."""
+    text = _text(path)
+    return int(text) if text.isdecimal() else None
+
+
+def _cpus(path: str) -> frozenset[int]:
+    try:
+        return cpulist.parse(_text(path))
+    except cpulist.CpuListError as error:
+        raise MachineError(f"{path} is not a CPU list: {error}") from error
+
+
+def _text(path: str) -> str:
+    """What a sysfs file says; nothing if it cannot be read, as of a CPU that just went offline."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        # A CPU list is shorter than a page; one plain read is several times as fast as open().
+        return os.read(descriptor, 65536).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
