@@ -1,0 +1,1 @@
+"""A kubelet, made-up machines and a stand-in for systemd: to try the daemon, and for its tests."""

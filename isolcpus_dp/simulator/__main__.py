@@ -1,0 +1,67 @@
+"""The simulated kubelet as a process, for a unit that is called kubelet.service.
+
+Its log goes to stdout, the node's status to `node-status.json` in its folder whenever it changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+from pathlib import Path
+
+from isolcpus_dp.simulator.kubelet import ADMIT_SECONDS, Kubelet, Pod
+
+
+async def _run(options: argparse.Namespace) -> None:
+    pods = [
+        Pod(name, {options.resource: int(size)})
+        for name, _, size in (text.partition("=") for text in options.pod)
+    ]
+
+    def write_status() -> None:
+        temporary = options.kubelet_dir / ".node-status.json"
+        temporary.write_text(json.dumps(kubelet.node_status()))
+        temporary.rename(options.kubelet_dir / "node-status.json")
+
+    kubelet = Kubelet(
+        options.kubelet_dir, options.containers, pods, options.admit_after / 1000, write_status
+    )
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await kubelet.start()
+    write_status()
+    await stopped.wait()
+    await kubelet.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m isolcpus_dp.simulator", description="A kubelet's device manager."
+    )
+    parser.add_argument("--kubelet-dir", type=Path, default=Path("/var/lib/kubelet"))
+    parser.add_argument(
+        "--containers",
+        type=Path,
+        default=Path("/run/simulated-containers"),
+        help="a folder that a reboot empties: what the container runtime has running",
+    )
+    parser.add_argument(
+        "--pod", action="append", default=[], metavar="NAME=N", help="a static pod with N devices"
+    )
+    parser.add_argument("--resource", default="windriver.com/isolcpus")
+    parser.add_argument(
+        "--admit-after",
+        type=float,
+        metavar="MS",
+        default=ADMIT_SECONDS * 1000,
+        help="from its socket to its static pods; default: as measured on a real kubelet",
+    )
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    asyncio.run(_run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Made-up machines: a folder laid out as the kernel lays out /sys, for CPUs that do not exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from isolcpus_dp import cpulist
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one CPU of a made-up machine sits."""
+
+    cpu: int
+    core: int
+    package: int
+    cache: int  # any number that the CPUs of one last-level cache share
+    node: int
+
+
+def regular(packages: int, cores: int, threads: int) -> tuple[Place, ...]:
+    """A machine of equal parts, its CPUs numbered as on most servers.
+
+    First one thread of every core, then the second ones: on 2x16x2, CPU 34 is the sibling of 2.
+    Every package is a NUMA node and has one last-level cache.
+    """
+    return tuple(
+        Place(
+            cpu=thread * packages * cores + package * cores + core,
+            core=core,
+            package=package,
+            cache=package,
+            node=package,
+        )
+        for thread in range(threads)
+        for package in range(packages)
+        for core in range(cores)
+    )
+
+
+def parse_shape(text: str) -> tuple[Place, ...]:
+    """The regular machine of `2x8x2`: packages x cores x threads. Raises ValueError."""
+    match = re.fullmatch(r"([1-9][0-9]{0,2})x([1-9][0-9]{0,2})x([1-9])", text)
+    if not match:
+        raise ValueError(f"'{text}' is no machine: packages x cores x threads, such as 2x8x2")
+    packages, cores, threads = (int(number) for number in match.groups())
+    if packages * cores * threads > cpulist.MOST_CPUS:
+        raise ValueError(f"'{text}' has more than {cpulist.MOST_CPUS} CPUs")
+    return regular(packages, cores, threads)
+
+
+class MadeUpMachine:
+    """The tree of a made-up machine under `root`, written when it is made."""
+
+    def __init__(self, root: Path, places: Iterable[Place], isolated: Iterable[int] = ()) -> None:
+        self.root = root
+        self.folder = root / "devices" / "system" / "cpu"
+        self._places = {place.cpu: place for place in places}
+        self._online = set(self._places)
+        self._write("possible", self._places)
+        self._write("present", self._places)
+        self._write("isolated", isolated)
+        for cpu, place in self._places.items():
+            (self.folder / f"cpu{cpu}" / f"node{place.node}").mkdir(parents=True)
+            self._write_topology(cpu)
+        self._write("online", self._online)
+
+    def set_offline(self, *cpus: int) -> None:
+        """Takes CPUs offline, with all that the kernel takes away with them."""
+        self._online -= set(cpus)
+        self._change(cpus)
+
+    def set_online(self, *cpus: int) -> None:
+        """Brings CPUs back."""
+        self._online |= set(cpus)
+        self._change(cpus)
+
+    def _change(self, cpus: Iterable[int]) -> None:
+        for sharing in {other for cpu in cpus for other in self._sharing_cache(cpu)}:
+            self._write_topology(sharing)
+        self._write("online", self._online)
+
+    def _write_topology(self, cpu: int) -> None:
+        folder, place = self.folder / f"cpu{cpu}", self._places[cpu]
+        if cpu not in self._online:
+            for name in ("topology", "cache"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            return
+        siblings = self._sharing(lambda other: (other.package, other.core), cpu)
+        self._write(f"cpu{cpu}/topology/core_cpus_list", siblings & self._online)
+        for name, number in (("core_id", place.core), ("physical_package_id", place.package)):
+            self._write_text(f"cpu{cpu}/topology/{name}", str(number))
+        self._write_text(f"cpu{cpu}/topology/die_id", "0")
+        self._write_text(f"cpu{cpu}/cache/index0/level", "1")
+        self._write(f"cpu{cpu}/cache/index0/shared_cpu_list", siblings & self._online)
+        self._write_text(f"cpu{cpu}/cache/index3/level", "3")
+        shared = self._sharing_cache(cpu) & self._online
+        self._write(f"cpu{cpu}/cache/index3/shared_cpu_list", shared)
+
+    def _sharing_cache(self, cpu: int) -> set[int]:
+        return self._sharing(lambda other: (other.package, other.cache), cpu)
+
+    def _sharing(self, part: Callable[[Place], object], cpu: int) -> set[int]:
+        own = part(self._places[cpu])
+        return {other for other, place in self._places.items() if part(place) == own}
+
+    def _write(self, name: str, cpus: Iterable[int]) -> None:
+        self._write_text(name, cpulist.render(cpus))
+
+    def _write_text(self, name: str, text: str) -> None:
+        # Renamed into place: who reads or watches the tree never sees half a file.
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_text(f"{text}\n")
+        temporary.rename(path)

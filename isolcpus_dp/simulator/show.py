@@ -1,0 +1,184 @@
+"""`isolcpus-dp simulate`: the real daemon, an embedded kubelet, and what passes between them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from isolcpus_dp import config, cpulist, machine
+from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
+from isolcpus_dp.simulator.machine import MadeUpMachine, Place, parse_shape
+from isolcpus_dp.simulator.supervisor import Supervisor
+
+
+class UsageError(Exception):
+    """Arguments that make no sense; one sentence."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the show is played with."""
+
+    folder: Path  # temporary: the kubelet's folder, the daemon's log, a made-up machine
+    sysfs: Path
+    made_up: MadeUpMachine | None
+    config_file: Path | None
+    resource: str
+
+    def kubelet(self, *static_pods: Pod) -> Kubelet:
+        return Kubelet(self.folder / "kubelet", self.folder / "containers", static_pods)
+
+    def daemon(self) -> Supervisor:
+        command: list[str | Path] = [sys.executable, "-m", "isolcpus_dp", "serve"]
+        command += ["--sysfs", self.sysfs, "--kubelet-dir", self.folder / "kubelet"]
+        command += ["--config", self.config_file] if self.config_file else []
+        return Supervisor(command, self.folder)
+
+
+def run(sysfs: Path, config_file: Path | None, shape: str | None, isolated: str | None) -> bool:
+    """Plays the show on stdout; False if something in it did not happen.
+
+    `shape` is a made-up machine such as 2x8x2 with the CPUs `isolated` isolated; without one,
+    the machine under `sysfs` is used. Raises UsageError, machine.MachineError and
+    config.ConfigError.
+    """
+    logging.getLogger("kubelet").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="isolcpus-dp-") as folder:
+        made_up = _made_up(Path(folder) / "sys", shape, isolated)
+        root = made_up.root if made_up else sysfs
+        present = machine.read(root)
+        resource = config.load(config_file, present.last).plugin.resource_name
+        stage = Stage(Path(folder), root, made_up, config_file, resource)
+        _tell_machine(shape or f"this host, as {sysfs} shows it", present)
+        try:
+            asyncio.run(_play(stage))
+        except (asyncio.TimeoutError, AdmissionError) as error:
+            _tell("FAILED", f"{error}" or "something did not happen in 20 s")
+            print("The daemon's log:", stage.daemon().log.read_text(), sep="\n")
+            return False
+    return True
+
+
+def _made_up(root: Path, shape: str | None, isolated: str | None) -> MadeUpMachine | None:
+    if shape is None:
+        if isolated is not None:
+            raise UsageError("--isolated goes with --machine: a host's isolation is its kernel's")
+        return None
+    try:
+        places = parse_shape(shape)
+        last = len(places) - 1
+        cpus = cpulist.parse_configured(isolated, last) if isolated else _all_but_first(places)
+    except ValueError as error:
+        raise UsageError(f"--machine {shape} --isolated {isolated}: {error}") from error
+    return MadeUpMachine(root, places, cpus)
+
+
+def _all_but_first(places: Sequence[Place]) -> frozenset[int]:
+    """Leaves the first core of each package to the host."""
+    return frozenset(place.cpu for place in places if place.core > 0)
+
+
+async def _play(stage: Stage) -> None:
+    (stage.folder / "kubelet" / "device-plugins").mkdir(parents=True)
+    async with stage.daemon().running() as daemon:
+        run = await daemon.until(lambda run: run.ready > 0)
+        _tell("daemon", "is loaded, serves and waits for a kubelet", run.ready - run.started)
+        kubelet = stage.kubelet()
+        await kubelet.start()
+        _tell("kubelet", "starts: wipes all plugins' sockets, binds its own")
+        await _taken_in(stage, kubelet)
+        devices = kubelet.allocatable(stage.resource)
+        if devices < 4:
+            _tell("", f"with {devices} CPUs there is little to show; --machine makes some up")
+            await kubelet.stop()
+            return
+        await _admit(stage, kubelet, "forwarder", devices // 3)
+        await _admit(stage, kubelet, "controller", 2)
+        if stage.made_up:
+            await _hotplug(stage, kubelet, stage.made_up)
+        await _restart_kubelet(stage, kubelet, daemon)
+    _tell("end", "daemon and kubelet are stopped, nothing is left behind")
+
+
+async def _taken_in(stage: Stage, kubelet: Kubelet) -> None:
+    """Tells when the kubelet has the plugin's devices."""
+
+    def reported() -> bool:
+        return stage.resource in kubelet.plugins and kubelet.plugins[stage.resource].reported > 0
+
+    await kubelet.until(reported)
+    plugin = kubelet.plugins[stage.resource]
+    _tell(
+        "kubelet",
+        f"has {len(plugin.devices)} devices of {stage.resource}",
+        plugin.reported - kubelet.bound,
+    )
+
+
+async def _admit(stage: Stage, kubelet: Kubelet, name: str, size: int) -> None:
+    start = time.monotonic()
+    await kubelet.admit(Pod(name, {stage.resource: size}))
+    _tell_pod(stage, kubelet, name, time.monotonic() - start)
+
+
+async def _hotplug(stage: Stage, kubelet: Kubelet, made_up: MadeUpMachine) -> None:
+    """Takes a CPU offline and brings it back."""
+    cpu = min(machine.read(stage.sysfs).isolated)
+    plugin = kubelet.plugins[stage.resource]
+
+    async def until(change: Callable[[int], None], health: str) -> float:
+        start = time.monotonic()
+        change(cpu)
+        await kubelet.until(lambda: plugin.devices[str(cpu)].health == health)
+        return time.monotonic() - start
+
+    _tell("kubelet", f"sees CPU {cpu} offline", await until(made_up.set_offline, "Unhealthy"))
+    _tell("kubelet", f"sees CPU {cpu} online", await until(made_up.set_online, "Healthy"))
+
+
+async def _restart_kubelet(stage: Stage, kubelet: Kubelet, daemon: Supervisor) -> None:
+    """Restarts the kubelet, with a static pod that needs devices at once."""
+    before = daemon.current
+    await kubelet.stop()
+    stopped = time.monotonic()
+    _tell("kubelet", "is stopped; its socket stays behind, dead")
+    run = await daemon.until(lambda run: run is not before and run.ready > 0)
+    _tell("daemon", "has ended with it; a fresh one is waiting", run.ready - stopped)
+    kubelet = stage.kubelet(Pod("late-riser", {stage.resource: 2}))
+    await kubelet.start()
+    _tell("kubelet", "starts again, with a static pod that asks for two CPUs")
+    await _taken_in(stage, kubelet)
+    await kubelet.until(lambda: "late-riser" in kubelet.pods)
+    if kubelet.pods["late-riser"] != "Running":
+        raise AdmissionError(kubelet.pods["late-riser"])
+    _tell_pod(stage, kubelet, "late-riser", time.monotonic() - kubelet.bound)
+    await kubelet.stop()
+
+
+def _tell_machine(name: str, present: machine.Machine) -> None:
+    _tell("machine", name)
+    _tell("", f"isolated {cpulist.render(present.isolated) or '(no CPU)'}")
+    nodes = {cpu.node for cpu in present.cpus.values()}
+    for node in sorted(nodes, key=lambda node: -1 if node is None else node):
+        cpus = [cpu.cpu for cpu in present.cpus.values() if cpu.node == node]
+        _tell("", f"NUMA node {node}: CPUs {cpulist.render(cpus)}")
+
+
+def _tell_pod(stage: Stage, kubelet: Kubelet, name: str, seconds: float) -> None:
+    present = machine.read(stage.sysfs)
+    cpus = {int(id) for id in kubelet.held_by(name, stage.resource)}
+    nodes = sorted({str(present.cpus[cpu].node) for cpu in cpus})
+    cores = [cpulist.render(core) for core in {present.cpus[cpu].siblings & cpus for cpu in cpus}]
+    _tell("pod", f"{name} owns CPUs {cpulist.render(cpus)}", seconds)
+    _tell("", f"  on NUMA node {', '.join(nodes)}, core by core: {' '.join(sorted(cores))}")
+
+
+def _tell(who: str, what: str, seconds: float | None = None) -> None:
+    time_taken = "" if seconds is None else f"{seconds * 1000:8.1f} ms"
+    print(f"{who:>8}  {what:<66}{time_taken}".rstrip(), flush=True)
