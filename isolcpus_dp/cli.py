@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    # asyncio and shutil take these if they can. A daemon on unix sockets never needs them, and
+    # without them it is smaller by 1 MiB of 17.
+    sys.modules.update(dict.fromkeys(("ssl", "bz2", "lzma")))  # type: ignore[arg-type]
     from isolcpus_dp import service
     from isolcpus_dp.deviceplugin import EndpointError
 
