@@ -1,0 +1,78 @@
+# make run, make test: all of their set-up is done here, on a Debian 12 machine with git, make
+# and python3. What is made goes to build/.
+
+PYTHON ?= python3
+DEBIAN_PYTHON := /usr/bin/python3
+VERSION := $(shell sed -n 's/^version = //p' setup.cfg)
+
+VENV := build/venv
+LINT := build/lint
+SHIPPED := build/shipped
+DEB := build/isolcpus-dp_$(VERSION)_all.deb
+SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
+SCRIPTS := tools/need .ci/run packaging/deb/isolcpus-dp.postrm
+
+.PHONY: run test test-unit test-vm lint deb bench clean
+
+# The main job, on an embedded kubelet and a made-up machine.
+run: $(VENV)/installed
+	$(VENV)/bin/isolcpus-dp simulate --machine 2x8x2
+
+test: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -q
+
+test-unit: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -q tests/unit
+
+# Boots virtual machines and installs the package in them; needs root, for mmdebstrap.
+test-vm: $(VENV)/installed $(DEB)
+	tools/need e2fsprogs mmdebstrap qemu-system-x86
+	$(VENV)/bin/python -m pytest -q tests/vm
+
+lint: $(LINT)/installed
+	tools/need man-db shellcheck systemd
+	$(LINT)/bin/ruff format --check .
+	$(LINT)/bin/ruff check .
+	$(LINT)/bin/mypy
+	shellcheck $(SCRIPTS)
+	tools/verify-units
+
+deb: $(DEB)
+
+# The numbers that README.md and docs/ name, with Debian's own python3 and grpcio: what ships.
+bench: $(SHIPPED)/built
+	for bench in startup latency restart idle memory hotplug; do PYTHONPATH=$(SHIPPED) $(DEBIAN_PYTHON) bench/$$bench || exit 1; done
+
+clean:
+	rm -rf build
+
+# The package as pip installs it, with its dependencies from PyPI and the tests' tools beside it.
+$(VENV)/installed: $(SOURCES)
+	tools/need gcc libsystemd-dev pkg-config
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tools/need python3-venv
+	test -e "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || tools/need python3-dev
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check --upgrade .[test]
+	touch $@
+
+# Types of what is generated from proto/ stand beside the sources, where mypy looks for them.
+$(LINT)/installed: setup.cfg pyproject.toml $(wildcard proto/*) | $(VENV)/installed
+	$(PYTHON) -m venv $(LINT)
+	$(LINT)/bin/pip install -q --disable-pip-version-check grpcio-tools $$(tools/extra lint)
+	touch $@
+
+# The package as Debian's tools build it, byte-compiled as its installation does.
+$(SHIPPED)/built: $(SOURCES)
+	tools/need protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-protobuf python3-pyudev python3-sdnotify python3-setuptools python3-systemd
+	rm -rf $(SHIPPED)
+	$(DEBIAN_PYTHON) setup.py -q build --build-lib $(SHIPPED)
+	$(DEBIAN_PYTHON) -m compileall -q $(SHIPPED)
+	touch $@
+
+$(DEB): $(SOURCES) $(shell find packaging systemd -type f) README.md
+	tools/need build-essential debhelper dh-python dpkg-dev fakeroot protobuf-compiler protobuf-compiler-grpc python3-setuptools
+	rm -rf build/deb
+	mkdir -p build/deb
+	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t build/deb
+	cp -r packaging/deb build/deb/debian
+	cd build/deb && dpkg-buildpackage --build=binary --no-sign
