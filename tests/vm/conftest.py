@@ -1,0 +1,58 @@
+"""One guest for each module of tests, and what it leaves behind when one of them fails."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .guest import Guest, boot
+from .image import BOOKWORM, Image, cached
+from .qemu import Lost
+
+REPORTS = Path(__file__).parents[2] / "build" / "vm"
+
+
+@pytest.fixture(scope="session")
+def image() -> Image:
+    return cached(BOOKWORM)
+
+
+@pytest.fixture(scope="module")
+def guest_files() -> Sequence[Path]:
+    """What the guest finds in /mnt/files; a module that needs something there has its own fixture of this name."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def guest(
+    request: pytest.FixtureRequest, image: Image, guest_files: Sequence[Path]
+) -> Iterator[Guest]:
+    """The module's guest: a test finds it as the tests before it in the file have left it."""
+    with boot(image, files=guest_files, log=REPORTS / f"{request.path.stem}.console") as guest:
+        yield guest
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()
+    guest = getattr(item, "funcargs", {}).get("guest")
+    if report.failed and isinstance(guest, Guest):
+        kept = keep_traces(guest, re.sub(r"[^\w.-]+", "-", item.name))
+        report.sections.append(("The guest's journal and console", "\n".join(map(str, kept))))
+
+
+def keep_traces(guest: Guest, name: str) -> tuple[Path, Path]:
+    """Saves what the guest has said up to now; a dead one's journal file says why there is nothing to read."""
+    journal, console = REPORTS / f"{name}.journal", REPORTS / f"{name}.console"
+    try:
+        journal.write_text(guest.journal())
+    except (Lost, AssertionError) as error:
+        journal.write_text(f"{error}\n")
+    shutil.copy(guest.console, console)
+    return journal, console

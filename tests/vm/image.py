@@ -1,0 +1,196 @@
+"""Disk images to boot: a recipe is built once with mmdebstrap and then found in the cache.
+
+An image is immutable and has no network; what a test installs or breaks goes to a snapshot (see `guest`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .disk import make_disk
+
+HERE = Path(__file__).parent
+AGENT = HERE / "agent.py"
+ROOT = HERE / "root"
+APT = Path("/etc/apt")
+DISK_SIZE = 4 << 30
+
+# Housekeeping of a machine that lives for months, and logins that nobody uses: they only delay the boot.
+MASKED = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty.target",
+    "systemd-tmpfiles-clean.timer",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A Debian suite and the packages in it; everything else is the same for every image."""
+
+    name: str
+    suite: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Image:
+    """What qemu needs to boot."""
+
+    disk: Path
+    kernel: Path
+    initrd: Path
+
+
+BOOKWORM = Recipe(
+    name="bookworm",
+    suite="bookworm",
+    packages=(
+        "systemd-sysv",
+        "dbus",
+        "udev",
+        "kmod",
+        "linux-image-cloud-amd64",
+        "procps",
+        "python3",
+        "python3-grpcio",
+        "python3-protobuf",
+        "python3-pyudev",
+        "python3-sdnotify",
+        "python3-systemd",
+        "strace",
+    ),
+)
+
+
+def cached(recipe: Recipe) -> Image:
+    """The recipe's image, built if there is none yet; replaces what an older recipe of that name made.
+
+    Raises SystemExit with a sentence where building is not possible.
+    """
+    images = cache_directory() / recipe.name
+    images.mkdir(parents=True, exist_ok=True)
+    entry = images / key(recipe)
+    with locked(images):
+        if not entry.exists():
+            for outdated in images.iterdir():
+                shutil.rmtree(outdated)
+            with tempfile.TemporaryDirectory(dir=images) as scratch:
+                build(recipe, Path(scratch))
+                (Path(scratch) / "image").rename(entry)
+    return Image(entry / "disk", entry / "kernel", entry / "initrd")
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keeps a second test run from building the same image at the same time: it waits and finds this one."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def cache_directory() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "isolcpus-dp" / "vm"
+
+
+def key(recipe: Recipe) -> str:
+    """Changes with everything that goes into the image except the archive's own state."""
+    digest = hashlib.sha256(repr(recipe).encode())
+    for file in (Path(__file__), HERE / "disk.py", AGENT, *sorted(ROOT.rglob("*"))):
+        if file.is_file():
+            digest.update(f"\0{file.relative_to(HERE)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def build(recipe: Recipe, scratch: Path) -> None:
+    """Makes the complete entry as `scratch/image`; whatever else it leaves there is waste."""
+    require_tools()
+    root, image = scratch / "root", scratch / "image"
+    image.mkdir()
+    install(recipe, root, scratch)
+    for name, link in (("kernel", "vmlinuz"), ("initrd", "initrd.img")):
+        shutil.copy(root / (root / link).readlink(), image / name)
+    make_disk(image / "disk", root, DISK_SIZE)
+
+
+def require_tools() -> None:
+    if os.geteuid() != 0:
+        raise SystemExit("building a VM image needs root: its files belong to many users")
+    for tool, package in (("mmdebstrap", "mmdebstrap"), ("mkfs.ext4", "e2fsprogs")):
+        if not shutil.which(tool):
+            raise SystemExit(f"building a VM image needs {tool}: apt install {package}")
+
+
+def install(recipe: Recipe, root: Path, scratch: Path) -> None:
+    """A bootable root directory."""
+    options = scratch / "apt.conf"
+    options.write_text(acquire_options())
+    subprocess.run(
+        [
+            "mmdebstrap",
+            "--variant=minbase",
+            f"--include={','.join(recipe.packages)}",
+            f"--aptopt={options}",
+            # Before the packages: the kernel's own installation makes the initrd.
+            f"--setup-hook=sync-in {ROOT} /",
+            f"--customize-hook=upload {AGENT} /usr/local/sbin/vm-agent",
+            '--customize-hook=chmod 755 "$1"/usr/local/sbin/vm-agent',
+            '--customize-hook=chroot "$1" systemctl enable vm-agent.service',
+            f'--customize-hook=chroot "$1" systemctl mask {" ".join(MASKED)}',
+            recipe.suite,
+            root,
+            *apt_sources(recipe.suite, scratch),
+        ],
+        check=True,
+    )
+
+
+def apt_sources(suite: str, scratch: Path) -> list[Path]:
+    """Copies of the host's own APT sources that name `suite` where those name the host's release.
+
+    A source that does not name the release (a vendor's) says nothing about another one and is left out.
+    """
+    release = host_release()
+    copies = []
+    for source in (APT / "sources.list", *sorted((APT / "sources.list.d").glob("*"))):
+        if source.suffix not in (".list", ".sources") or not source.exists():
+            continue
+        text = source.read_text()
+        if release in text:
+            copy = scratch / source.name
+            copy.write_text(text.replace(release, suite))
+            copies.append(copy)
+    return copies
+
+
+def host_release() -> str:
+    for line in Path("/etc/os-release").read_text().splitlines():
+        name, _, value = line.partition("=")
+        if name == "VERSION_CODENAME":
+            return value.strip('"')
+    raise SystemExit("building a VM image needs a Debian host: its APT sources are the image's")
+
+
+def acquire_options() -> str:
+    """How the host's APT reaches its archive: a proxy, or patience with a mirror that stands still."""
+    dump = subprocess.run(
+        ["apt-config", "dump", "Acquire"], stdout=subprocess.PIPE, encoding="utf-8", check=True
+    )
+    return dump.stdout

@@ -1,0 +1,106 @@
+"""The harness itself: the machine is what other tests take it to be, and a command's outcome is what they are told."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from .guest import Guest
+
+PACKAGE = """\
+Package: tiny
+Version: 1
+Architecture: all
+Maintainer: Nobody <nobody@localhost>
+Depends: python3-grpcio, systemd
+Description: something to install
+"""
+
+
+@pytest.fixture(scope="module")
+def guest_files(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
+    tree = tmp_path_factory.mktemp("tiny")
+    (tree / "DEBIAN").mkdir()
+    (tree / "DEBIAN/control").write_text(PACKAGE)
+    package = tree.with_name("tiny.deb")
+    subprocess.run(["dpkg-deb", "--build", tree, package], check=True)
+    return [package]
+
+
+def read(guest: Guest, path: str) -> str:
+    return guest.run(f"cat {path}").stdout.strip()
+
+
+def test_everything_has_started(guest: Guest) -> None:
+    assert guest.run("systemctl is-system-running").stdout == "running\n"
+
+
+def test_one_core_of_each_node_is_isolated(guest: Guest) -> None:
+    assert read(guest, "/sys/devices/system/cpu/isolated") == "2-3,6-7"
+    assert read(guest, "/sys/devices/system/cpu/nohz_full") == "2-3,6-7"
+
+
+def test_two_numa_nodes_of_two_cores_with_two_threads(guest: Guest) -> None:
+    assert read(guest, "/sys/devices/system/node/node*/cpulist") == "0-3\n4-7"
+    siblings = read(guest, "/sys/devices/system/cpu/cpu[0246]/topology/thread_siblings_list")
+    assert siblings == "0-1\n2-3\n4-5\n6-7"
+    packages = read(guest, "/sys/devices/system/cpu/cpu[0246]/topology/physical_package_id")
+    assert packages == "0\n0\n1\n1"
+
+
+def test_each_node_has_a_last_level_cache(guest: Guest) -> None:
+    shared = read(guest, "/sys/devices/system/cpu/cpu[26]/cache/index3/shared_cpu_list")
+    assert shared == "0-3\n4-7"
+
+
+def test_isolated_cpu_goes_offline_and_comes_back(guest: Guest) -> None:
+    guest.run("echo 0 > /sys/devices/system/cpu/cpu3/online")
+    assert read(guest, "/sys/devices/system/cpu/online") == "0-2,4-7"
+    guest.run("echo 1 > /sys/devices/system/cpu/cpu3/online")
+    assert read(guest, "/sys/devices/system/cpu/online") == "0-7"
+
+
+def test_package_installs_without_a_network(guest: Guest) -> None:
+    guest.run("apt-get install --yes /mnt/files/tiny.deb", timeout=120)
+    assert guest.run("dpkg-query --show tiny").stdout == "tiny\t1\n"
+
+
+def test_failed_command_says_what_it_printed(guest: Guest) -> None:
+    with pytest.raises(AssertionError, match=r"(?s)status.*3.*to stdout.*to stderr"):
+        guest.run("echo to stdout; echo to stderr >&2; exit 3")
+
+
+def test_unchecked_command_returns_its_status(guest: Guest) -> None:
+    assert guest.run("exit 3", check=False).status == 3
+
+
+def test_command_is_killed_with_its_children_when_time_is_up(guest: Guest) -> None:
+    result = guest.run("echo before; sleep 1000", timeout=2, check=False)
+    assert (result.status, result.stdout) == (124, "before\n")
+    assert guest.run("pgrep --exact sleep", check=False).stdout == ""
+
+
+def test_much_output_arrives_whole(guest: Guest) -> None:
+    assert len(guest.run("head --bytes=1000000 /dev/zero | tr '\\0' x").stdout) == 1000000
+
+
+def test_condition_becomes_true(guest: Guest) -> None:
+    guest.run("systemd-run --on-active=2 touch /run/condition")
+    guest.wait_until("test -e /run/condition")
+
+
+def test_condition_that_stays_false_says_what_it_printed_last(guest: Guest) -> None:
+    with pytest.raises(AssertionError, match="not yet"):
+        guest.wait_until("echo not yet; false", timeout=2)
+
+
+def test_reboot_keeps_the_disk_and_starts_everything_anew(guest: Guest) -> None:
+    guest.run("touch /run/before /root/before; logger before the reboot")
+    guest.reboot()
+    guest.run("test -e /root/before -a ! -e /run/before")
+    assert guest.run("systemctl is-system-running").stdout == "running\n"
+    assert "before the reboot" in guest.run("journalctl --boot=-1").stdout
+    assert "before the reboot" not in guest.journal()
