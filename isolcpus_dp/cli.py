@@ -21,6 +21,8 @@ DONE, FAILED, WRONG_USAGE = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `isolcpus-dp`; the exit status is returned."""
     options = _parser().parse_args(arguments)
+    # gRPC's own log is for those who develop gRPC: it reports every connection that ends.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     journal.set_up("isolcpus-dp", logging.DEBUG if options.verbose else logging.INFO)
     try:
         status: int = options.run(options)

@@ -48,7 +48,7 @@ def serve(host: Host, config_file: Path | None) -> None:
     Raises MachineError, ConfigError or EndpointError, each with a sentence for
     the operator.
     """
-    os.umask(0o077)  # the socket is for the kubelet, which is root
+    os.umask(0o177)  # the socket is for the kubelet, which is root
     present = machine.read(host.sysfs)
     settings = config.load(config_file, present.last).plugin
     for warning in pool.warnings(present, settings):
@@ -223,13 +223,20 @@ class _Daemon:
 async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
     """Runs `work` until it ends or until systemd or a terminal asks the process to stop."""
     loop = asyncio.get_running_loop()
-    task = asyncio.create_task(work)
+    asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
+        loop.add_signal_handler(number, asked.set)
+    task, stop = asyncio.create_task(work), asyncio.create_task(asked.wait())
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not task.done():
         log.info("asked to stop", extra=fields(Event.STOPPED))
+    # Before Python 3.12, wait_for() may swallow a cancellation (bpo-37658).
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
+    if not task.cancelled():
+        task.result()
 
 
 async def _next_socket(path: Path, created: int) -> int:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 from pathlib import Path
 
@@ -23,7 +24,7 @@ async def _run(options: argparse.Namespace) -> None:
 
     def write_status() -> None:
         temporary = options.kubelet_dir / ".node-status.json"
-        temporary.write_text(json.dumps(kubelet.node_status()))
+        temporary.write_text(json.dumps({"pid": os.getpid(), **kubelet.node_status()}))
         temporary.rename(options.kubelet_dir / "node-status.json")
 
     kubelet = Kubelet(

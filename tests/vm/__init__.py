@@ -1,1 +1,1 @@
-"""Tests on a whole machine: Debian in qemu, booted with isolated CPUs, without hardware acceleration."""
+"""Tests on a whole machine: Debian with isolated CPUs in qemu, without hardware acceleration."""

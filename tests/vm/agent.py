@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""The host's hand inside the guest: runs the commands that arrive on a virtio-serial port, one at a time.
+"""The host's hand inside the guest: runs the commands that arrive on a virtio-serial port.
 
-Runs in the guest, on the standard library alone. Greets with the boot's id, so that the host learns of every boot
-without asking; after that, one JSON request a line and one JSON answer to each.
+Runs in the guest, on the standard library alone. Greets with the boot's id, so that the host
+learns of every boot without asking; after that, one JSON request a line and one JSON answer each.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ TIMED_OUT = 124  # as timeout(1) has it
 def lines(port: int) -> Iterator[bytes]:
     """What the host sends, line by line, for ever: it may go away and come back.
 
-    Without a host read() returns nothing at once instead of blocking, and only an edge-triggered epoll sleeps until
-    the host's return (a level-triggered one reports the hang-up again and again).
+    Without a host read() returns nothing at once instead of blocking, and only an edge-triggered
+    epoll sleeps until the host's return (a level-triggered one reports the hang-up for ever).
     """
     pending = b""
     with select.epoll() as host:
@@ -40,7 +40,7 @@ def lines(port: int) -> Iterator[bytes]:
 
 
 def run(command: str, timeout: float) -> dict[str, Any]:
-    """The command's exit status (negative: a signal) and what it printed; it ends with all its children in time."""
+    """The command's exit status and what it printed; killed with its children when time is up."""
     process = subprocess.Popen(
         ["/bin/bash", "-c", command],
         stdin=subprocess.DEVNULL,

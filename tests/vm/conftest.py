@@ -24,7 +24,7 @@ def image() -> Image:
 
 @pytest.fixture(scope="module")
 def guest_files() -> Sequence[Path]:
-    """What the guest finds in /mnt/files; a module that needs something there has its own fixture of this name."""
+    """What the guest finds in /mnt/files; a module with needs has its own fixture of this name."""
     return ()
 
 
@@ -48,7 +48,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
 
 
 def keep_traces(guest: Guest, name: str) -> tuple[Path, Path]:
-    """Saves what the guest has said up to now; a dead one's journal file says why there is nothing to read."""
+    """Saves what the guest has said so far; a dead one's journal file says what became of it."""
     journal, console = REPORTS / f"{name}.journal", REPORTS / f"{name}.console"
     try:
         journal.write_text(guest.journal())

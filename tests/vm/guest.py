@@ -1,4 +1,4 @@
-"""A booted guest: running commands in it, waiting for what they say, rebooting it, reading its journal."""
+"""A booted guest: run commands in it, wait for a condition, reboot it, read its journal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .qemu import Lost, Qemu, running
 # One core of each NUMA node belongs to the workload.
 ISOLATED = "isolcpus=nohz,domain,managed_irq,2-3,6-7 nohz_full=2-3,6-7"
 
-BOOT_SECONDS = 240.0
+BOOT_SECONDS = 150.0  # several times what a busy host with two cores needs
 GRACE_SECONDS = 30.0  # beyond a command's own timeout: then the guest hangs, not the command
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class NeverCameUp(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a command: status 124 is a timeout, a negative one the signal that ended it."""
+    """What became of a command: status 124 is a timeout, a negative one the signal it died of."""
 
     command: str
     status: int
@@ -39,9 +39,8 @@ class Result:
     stderr: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.command}\n{self.status=}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
-        )
+        outcome = f"{self.command}\nexit status {self.status}"
+        return f"{outcome}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
 
 
 class Guest:
@@ -55,9 +54,10 @@ class Guest:
         self._finish_boot()
 
     def run(self, command: str, *, timeout: float = 60, check: bool = True) -> Result:
-        """Runs a bash command as root, for at most `timeout` seconds; a failed one is an AssertionError.
+        """Runs a bash command as root for at most `timeout` seconds.
 
-        It ends when its output does: what it leaves in the background has to print elsewhere.
+        Returns when its output ends: what it leaves in the background has to print elsewhere.
+        Raises AssertionError if a checked command fails, Lost if the machine does.
         """
         answer = self._answer(self._ask(command, timeout), timeout + GRACE_SECONDS)
         result = Result(command, answer["status"], answer["stdout"], answer["stderr"])
@@ -65,11 +65,14 @@ class Guest:
         return result
 
     def wait_until(self, condition: str, timeout: float = 60) -> Result:
-        """Tries a bash command until it succeeds, inside the guest: each way to the host and back costs time."""
+        """Tries a bash command again and again, inside the guest, until it succeeds.
+
+        Raises AssertionError with what it printed last if that takes more than `timeout` seconds.
+        """
         loop = (
             f"end=$((SECONDS + {timeout:.0f}))\n"
             f"until last=$(exec 2>&1\n{condition}\n)\n"
-            'do ((SECONDS < end)) || { echo "$last"; exit 1; }; sleep 0.2; done\n'
+            'do ((SECONDS <= end)) || { echo "$last"; exit 1; }; sleep 0.2; done\n'
             'echo "$last"'
         )
         result = self.run(loop, timeout=timeout + GRACE_SECONDS, check=False)
@@ -104,7 +107,7 @@ class Guest:
         return request
 
     def _answer(self, request: int, timeout: float) -> dict[str, Any]:
-        """The answer to that request: one to a request given up before it may still be on its way."""
+        """The answer to that request; one to a request given up on may still come before it."""
         while (answer := self._qemu.receive(timeout)).get("id") != request:
             if "boot" in answer:
                 raise Lost("the guest has rebooted in the middle of a command")
@@ -117,8 +120,8 @@ def boot(
 ) -> Iterator[Guest]:
     """A guest that finds `files` in /mnt/files; its console goes to `log`.
 
-    A machine that never came up is started once more: one emulated boot in some does not survive its own CPUs'
-    start. Raises NeverCameUp when the second does not come up either.
+    A machine that never came up is started once more: now and then an emulated kernel hangs or
+    panics while it starts its CPUs. Raises NeverCameUp when the second does not come up either.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)

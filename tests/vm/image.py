@@ -1,6 +1,6 @@
 """Disk images to boot: a recipe is built once with mmdebstrap and then found in the cache.
 
-An image is immutable and has no network; what a test installs or breaks goes to a snapshot (see `guest`).
+An image never changes: what a test installs or breaks goes to a snapshot (see `qemu`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ ROOT = HERE / "root"
 APT = Path("/etc/apt")
 DISK_SIZE = 4 << 30
 
-# Housekeeping of a machine that lives for months, and logins that nobody uses: they only delay the boot.
+# Chores of a machine that lives for months, logins and file systems that nobody uses: they only
+# delay the boot.
 MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -33,7 +34,15 @@ MASKED = (
     "e2scrub_reap.service",
     "fstrim.timer",
     "getty.target",
+    "modprobe@dm_mod.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "modprobe@loop.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "systemd-binfmt.service",
     "systemd-tmpfiles-clean.timer",
+    "systemd-update-utmp.service",
 )
 
 
@@ -77,7 +86,7 @@ BOOKWORM = Recipe(
 
 
 def cached(recipe: Recipe) -> Image:
-    """The recipe's image, built if there is none yet; replaces what an older recipe of that name made.
+    """The recipe's image, built if there is none yet in place of an older one of that name.
 
     Raises SystemExit with a sentence where building is not possible.
     """
@@ -96,7 +105,7 @@ def cached(recipe: Recipe) -> Image:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keeps a second test run from building the same image at the same time: it waits and finds this one."""
+    """Makes a second test run wait for the image instead of building it as well."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -150,6 +159,7 @@ def install(recipe: Recipe, root: Path, scratch: Path) -> None:
             f"--aptopt={options}",
             # Before the packages: the kernel's own installation makes the initrd.
             f"--setup-hook=sync-in {ROOT} /",
+            '--customize-hook=rm "$1"/etc/resolv.conf',
             f"--customize-hook=upload {AGENT} /usr/local/sbin/vm-agent",
             '--customize-hook=chmod 755 "$1"/usr/local/sbin/vm-agent',
             '--customize-hook=chroot "$1" systemctl enable vm-agent.service',
@@ -165,7 +175,7 @@ def install(recipe: Recipe, root: Path, scratch: Path) -> None:
 def apt_sources(suite: str, scratch: Path) -> list[Path]:
     """Copies of the host's own APT sources that name `suite` where those name the host's release.
 
-    A source that does not name the release (a vendor's) says nothing about another one and is left out.
+    One that does not name the release (a vendor's) says nothing about another and is left out.
     """
     release = host_release()
     copies = []
@@ -189,7 +199,7 @@ def host_release() -> str:
 
 
 def acquire_options() -> str:
-    """How the host's APT reaches its archive: a proxy, or patience with a mirror that stands still."""
+    """How the host reaches its archive: a proxy, or patience with a mirror that stands still."""
     dump = subprocess.run(
         ["apt-config", "dump", "Acquire"], stdout=subprocess.PIPE, encoding="utf-8", check=True
     )

@@ -1,0 +1,90 @@
+"""The command line: what goes in, what comes out, and the exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def isolcpus_dp(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "isolcpus_dp", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_simulation_plays_to_its_end_and_leaves_nothing() -> None:
+    result = isolcpus_dp("simulate", "--machine", "2x8x2", "--isolated", "2-7,18-23")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = [line.split("  ")[0:2] for line in result.stdout.splitlines()]
+    text = result.stdout
+    assert "isolated 2-7,18-23" in text
+    assert "has 12 devices of windriver.com/isolcpus" in text
+    assert "sees CPU 2 offline" in text
+    assert "sees CPU 2 online" in text
+    assert text.count(" owns CPUs ") == 3
+    assert "NUMA node 0, core by core: 2,18 3,19" in text
+    assert lines[-1][0].strip() == "end"
+
+
+def test_simulation_without_isolated_cpus_says_what_to_do() -> None:
+    result = isolcpus_dp("simulate", "--machine", "1x1x2")
+    assert result.returncode == 0
+    assert "with 0 CPUs there is little to show; --machine makes some up" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--machine", "2x8"], "'2x8' is no machine: packages x cores x threads, such as 2x8x2"),
+        (["--machine", "1x2x1", "--isolated", "5"], "'5' goes beyond CPU 1"),
+        (["--isolated", "2"], "--isolated goes with --machine"),
+        (["--machine", "1x2x1", "--config", "/nowhere"], "/nowhere: there is no such file"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence_and_exit_status_two(
+    arguments: list[str], sentence: str
+) -> None:
+    result = isolcpus_dp("simulate", *arguments)
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_configuration_names_file_section_key_value_and_what_is_allowed(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "wrong.conf"
+    file.write_text("[Plugin]\nDeviceNodes=perhaps\n")
+    result = isolcpus_dp("serve", "--config", file)
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"{file}: [Plugin] DeviceNodes=perhaps: is no such choice: allowed is auto, yes or no\n"
+    )
+
+
+def test_folder_that_is_no_sysfs_is_named(tmp_path: Path) -> None:
+    result = isolcpus_dp("serve", "--sysfs", tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"{tmp_path}/devices/system/cpu/present names no CPU:"
+        " --sysfs must be a folder laid out like /sys\n"
+    )
+
+
+def test_unknown_subcommand_is_wrong_usage() -> None:
+    assert isolcpus_dp("frobnicate").returncode == 2
+
+
+def test_daemon_loads_nothing_that_it_does_not_need() -> None:
+    code = (
+        "import sys, isolcpus_dp.cli, isolcpus_dp.service;"
+        "print([name for name in sys.modules if 'simulator' in name or 'podresources' in name])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n"

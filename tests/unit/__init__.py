@@ -1,0 +1,1 @@
+"""Tests of single modules: no process, no kubelet, no root."""

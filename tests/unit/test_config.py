@@ -1,0 +1,278 @@
+"""The administrator's files: what they mean, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isolcpus_dp import config
+from isolcpus_dp.config import Config, ConfigError, PoolConfig, check_resource_name, load
+
+LAST = 31
+
+NAME_ALLOWED = (
+    "a lower-case domain of at most 244 letters that is not kubernetes.io, a slash, and a name"
+    " of at most 63 letters, digits, '-', '_' and '.', such as windriver.com/isolcpus"
+)
+CPUS_ALLOWED = "isolated, or a CPU list such as 2-3,6-7"
+
+
+@pytest.fixture
+def main(tmp_path: Path) -> Path:
+    """Where the main file goes; a test writes it."""
+    return tmp_path / "isolcpus-dp.conf"
+
+
+def drop_in(main: Path, name: str, text: str) -> Path:
+    folder = main.with_name(f"{main.name}.d")
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def error_of(main: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(main, LAST)
+    return str(caught.value)
+
+
+def test_no_file_at_all_is_fine(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "DEFAULT_FILE", main)
+    assert load(None, LAST) == Config(
+        plugin=PoolConfig(resource_name="windriver.com/isolcpus", cpus=None, device_nodes="auto")
+    )
+
+
+def test_default_file_is_read_unasked(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "DEFAULT_FILE", main)
+    main.write_text("[Plugin]\nDeviceNodes=no\n")
+    assert load(None, LAST).plugin.device_nodes == "no"
+
+
+def test_drop_ins_count_without_a_main_file(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "DEFAULT_FILE", main)
+    drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=no\n")
+    assert load(None, LAST).plugin.device_nodes == "no"
+
+
+def test_every_key_is_taken(main: Path) -> None:
+    main.write_text("[Plugin]\nResourceName=example.com/rt\nCPUs=2-3,6-7\nDeviceNodes=yes\n")
+    assert load(main, LAST).plugin == PoolConfig(
+        resource_name="example.com/rt", cpus=frozenset({2, 3, 6, 7}), device_nodes="yes"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing\n; at all\n", "[Plugin]\n"])
+def test_file_that_says_nothing_means_the_defaults(main: Path, text: str) -> None:
+    main.write_text(text)
+    assert load(main, LAST) == Config()
+
+
+def test_last_of_the_drop_ins_wins(main: Path) -> None:
+    main.write_text("[Plugin]\nResourceName=example.com/main\nCPUs=2\nDeviceNodes=yes\n")
+    drop_in(main, "20-second.conf", "[Plugin]\nResourceName=example.com/second\n")
+    drop_in(main, "10-first.conf", "[Plugin]\nResourceName=example.com/first\nCPUs=3\n")
+    assert load(main, LAST).plugin == PoolConfig(
+        resource_name="example.com/second", cpus=frozenset({3}), device_nodes="yes"
+    )
+
+
+def test_only_files_called_conf_are_drop_ins(main: Path) -> None:
+    main.write_text("[Plugin]\nDeviceNodes=yes\n")
+    drop_in(main, "10-nodes.conf.dpkg-old", "[Plugin]\nDeviceNodes=no\n")
+    assert load(main, LAST).plugin.device_nodes == "yes"
+
+
+def test_last_assignment_in_a_file_wins(main: Path) -> None:
+    main.write_text("[Plugin]\nDeviceNodes=yes\n[Plugin]\nDeviceNodes=auto\nDeviceNodes=no\n")
+    assert load(main, LAST).plugin.device_nodes == "no"
+
+
+def test_empty_assignment_brings_the_default_back(main: Path) -> None:
+    main.write_text("[Plugin]\nResourceName=example.com/main\nCPUs=2\nDeviceNodes=yes\n")
+    drop_in(main, "10-reset.conf", "[Plugin]\nResourceName=\nCPUs=\nDeviceNodes= # default\n")
+    assert load(main, LAST) == Config()
+
+
+def test_comments_may_follow_a_value(main: Path) -> None:
+    main.write_text("# ours\n[Plugin]\nCPUs = 2-3   # not 4\n; old\nDeviceNodes=no # none\n")
+    assert load(main, LAST).plugin == PoolConfig(cpus=frozenset({2, 3}), device_nodes="no")
+
+
+def test_indented_line_is_a_key_as_systemd_has_it(main: Path) -> None:
+    main.write_text("[Plugin]\nCPUs=2-3\n  DeviceNodes=no\n")
+    assert load(main, LAST).plugin == PoolConfig(cpus=frozenset({2, 3}), device_nodes="no")
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [
+        ("isolated", None),
+        ("5", {5}),
+        ("2-3, 6-7", {2, 3, 6, 7}),
+        ("30-N", {30, 31}),
+        ("0-31:2/8", {0, 1, 8, 9, 16, 17, 24, 25}),
+        ("all", set(range(32))),
+    ],
+)
+def test_cpus_are_worked_out_for_this_machine(main: Path, text: str, cpus: set[int] | None) -> None:
+    main.write_text(f"[Plugin]\nCPUs={text}\n")
+    assert load(main, LAST).plugin.cpus == cpus
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("CPUs=2-x", "'2-x' is none of: a CPU number, a range (2-3), a group (0-31:2/8), N, all"),
+        ("CPUs=2,32", "'32' goes beyond CPU 31, the last one there can be"),
+        ("CPUs=5-3", "'5-3' runs backwards"),
+        (
+            "CPUs=0-7:5/4",
+            "'0-7:5/4' must use at least one CPU of a group and at most all of it",
+        ),
+    ],
+)
+def test_wrong_cpus(main: Path, line: str, error: str) -> None:
+    main.write_text(f"[Plugin]\n{line}\n")
+    assert error_of(main) == f"{main}: [Plugin] {line}: {error}: allowed is {CPUS_ALLOWED}"
+
+
+@pytest.mark.parametrize("value", ["maybe", "Yes", "true", "1", "auto, yes"])
+def test_wrong_choice_of_device_nodes(main: Path, value: str) -> None:
+    main.write_text(f"[Plugin]\nDeviceNodes={value}\n")
+    assert error_of(main) == (
+        f"{main}: [Plugin] DeviceNodes={value}: is no such choice: allowed is auto, yes or no"
+    )
+
+
+def test_wrong_resource_name(main: Path) -> None:
+    main.write_text("[Plugin]\nResourceName=isolcpus\n")
+    assert error_of(main) == (
+        f"{main}: [Plugin] ResourceName=isolcpus: is not a domain, a slash and a name:"
+        f" allowed is {NAME_ALLOWED}"
+    )
+
+
+def test_reserved_resource_name(main: Path) -> None:
+    main.write_text("[Plugin]\nResourceName=kubernetes.io/isolcpus\n")
+    assert error_of(main) == (
+        f"{main}: [Plugin] ResourceName=kubernetes.io/isolcpus: is reserved by Kubernetes:"
+        f" allowed is {NAME_ALLOWED}"
+    )
+
+
+def test_error_in_a_drop_in_names_the_drop_in(main: Path) -> None:
+    main.write_text("[Plugin]\n")
+    path = drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=on\n")
+    assert error_of(main) == (
+        f"{path}: [Plugin] DeviceNodes=on: is no such choice: allowed is auto, yes or no"
+    )
+
+
+def test_wrong_value_is_an_error_even_if_a_later_one_replaces_it(main: Path) -> None:
+    main.write_text("[Plugin]\nDeviceNodes=on\n")
+    drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=yes\n")
+    assert error_of(main).startswith(f"{main}: [Plugin] DeviceNodes=on: ")
+
+
+@pytest.mark.parametrize("section", ["Plug", "plugin", "DEFAULT", "Plugin "])
+def test_unknown_section(main: Path, section: str) -> None:
+    main.write_text(f"[{section}]\nDeviceNodes=no\n")
+    assert error_of(main) == f"{main}: [{section}] is not a section: allowed are Plugin"
+
+
+@pytest.mark.parametrize("key", ["CPU", "cpus", "Device Nodes"])
+def test_unknown_key(main: Path, key: str) -> None:
+    main.write_text(f"[Plugin]\n{key}=2\n")
+    assert error_of(main) == (
+        f"{main}: [Plugin] {key}= is not a key: allowed are ResourceName, CPUs, DeviceNodes"
+    )
+
+
+def test_key_before_any_section(main: Path) -> None:
+    main.write_text("# ours\nDeviceNodes=no\n[Plugin]\n")
+    assert error_of(main) == (
+        f"{main}: line 2 stands before any [section]: allowed is [Plugin] first"
+    )
+
+
+def test_line_that_is_neither_section_nor_key(main: Path) -> None:
+    main.write_text("[Plugin]\nDeviceNodes no\n")
+    error = error_of(main)
+    assert error.startswith(f"{main}: line 2, ")
+    assert "DeviceNodes no" in error
+    assert error.endswith(", is neither [Section] nor Key=value")
+
+
+def test_file_that_is_not_utf8(main: Path) -> None:
+    main.write_bytes(b"[Plugin]\n# M\xfcnchen\n")
+    assert error_of(main) == f"{main}: byte 12 is not UTF-8 text"
+
+
+def test_drop_in_that_cannot_be_read(main: Path) -> None:
+    main.write_text("[Plugin]\n")
+    folder = main.with_name(f"{main.name}.d") / "10-folder.conf"
+    folder.mkdir(parents=True)
+    assert error_of(main) == f"{folder}: cannot be read: Is a directory"
+
+
+def test_file_that_was_named_must_exist(main: Path) -> None:
+    assert error_of(main) == (f"{main}: there is no such file: --config takes a configuration file")
+
+
+LONGEST_DOMAIN = ".".join(["d" * 60] * 4)  # 243 letters
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "windriver.com/isolcpus",
+        "example/cpus",
+        "a/b",
+        "1.example.com/2",
+        "ex-ample.com/Isol_cpus-1.rt",
+        "kubernetes.io.example.com/cpus",
+        "example.com/kubernetes.io",
+        "requests/cpus",
+        "example.requests.com/cpus",
+        f"example.com/{'n' * 63}",
+        f"{LONGEST_DOMAIN}d/cpus",
+    ],
+)
+def test_resource_names_that_the_kubelet_takes(name: str) -> None:
+    check_resource_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("isolcpus", "is not a domain, a slash and a name"),
+        ("/isolcpus", "is not a domain, a slash and a name"),
+        ("example.com/", "is not a domain, a slash and a name"),
+        ("example.com/a/b", "is not a domain, a slash and a name"),
+        ("example.com//a", "is not a domain, a slash and a name"),
+        ("Example.com/cpus", "is not a domain, a slash and a name"),
+        ("example..com/cpus", "is not a domain, a slash and a name"),
+        (".example.com/cpus", "is not a domain, a slash and a name"),
+        ("example.com./cpus", "is not a domain, a slash and a name"),
+        ("-example.com/cpus", "is not a domain, a slash and a name"),
+        ("example-.com/cpus", "is not a domain, a slash and a name"),
+        ("exam_ple.com/cpus", "is not a domain, a slash and a name"),
+        ("b\u00fccher.com/cpus", "is not a domain, a slash and a name"),
+        ("example.com/-cpus", "is not a domain, a slash and a name"),
+        ("example.com/cpus_", "is not a domain, a slash and a name"),
+        ("example.com/isol cpus", "is not a domain, a slash and a name"),
+        ("example.com/cpus\n", "is not a domain, a slash and a name"),
+        ("example.com/cpu\u00df", "is not a domain, a slash and a name"),
+        ("kubernetes.io/cpus", "is reserved by Kubernetes"),
+        ("example.kubernetes.io/cpus", "is reserved by Kubernetes"),
+        ("mykubernetes.io/cpus", "is reserved by Kubernetes"),
+        ("requests.example.com/cpus", "is reserved by Kubernetes"),
+        (f"example.com/{'n' * 64}", "is too long"),
+        (f"{LONGEST_DOMAIN}dd/cpus", "is too long"),
+    ],
+)
+def test_resource_names_that_the_kubelet_refuses(name: str, error: str) -> None:
+    with pytest.raises(ValueError, match=f"^{error}$"):
+        check_resource_name(name)

@@ -1,0 +1,520 @@
+"""What the plugin answers to a kubelet, asked without a socket in between."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+import pytest
+
+from isolcpus_dp import machine, pool
+from isolcpus_dp.api import deviceplugin_pb2 as api
+from isolcpus_dp.config import PoolConfig
+from isolcpus_dp.deviceplugin import DevicePlugin, Endpoint, EndpointError, peer
+from isolcpus_dp.simulator.machine import MadeUpMachine
+
+from .conftest import MakeUp
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Aborted(Exception):
+    """The call was ended with a status."""
+
+    def __init__(self, code: grpc.StatusCode, sentence: str) -> None:
+        super().__init__(code, sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class FakeContext:
+    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        raise Aborted(code, details)
+
+
+CONTEXT: Any = FakeContext()
+
+
+class Host:
+    """A made-up host and its plugin; `look_again` is what a uevent makes the daemon do."""
+
+    def __init__(self, tree: MadeUpMachine, config: PoolConfig) -> None:
+        self.tree = tree
+        self._config = config
+        found = machine.read(tree.root)
+        device_nodes = partial(machine.cpuid_device_nodes, tree.root)
+        self.plugin = DevicePlugin(found, pool.make(found, config), device_nodes)
+
+    def look_again(self) -> None:
+        found = machine.read(self.tree.root)
+        self.plugin.publish(found, pool.make(found, self._config))
+
+    async def allocate(self, *containers: list[str]) -> api.AllocateResponse:
+        return await self.plugin.Allocate(
+            api.AllocateRequest(
+                container_requests=[
+                    api.ContainerAllocateRequest(devices_ids=ids) for ids in containers
+                ]
+            ),
+            CONTEXT,
+        )
+
+    async def prefer(self, available: Iterable[str], must: Iterable[str], size: int) -> list[str]:
+        answer = await self.plugin.GetPreferredAllocation(
+            api.PreferredAllocationRequest(container_requests=[preference(available, must, size)]),
+            CONTEXT,
+        )
+        [container] = answer.container_responses
+        return list(container.deviceIDs)
+
+
+def preference(
+    available: Iterable[str], must: Iterable[str], size: int
+) -> api.ContainerPreferredAllocationRequest:
+    return api.ContainerPreferredAllocationRequest(
+        available_deviceIDs=available, must_include_deviceIDs=must, allocation_size=size
+    )
+
+
+@pytest.fixture
+async def host(make_up: MakeUp) -> Host:
+    """CPUs 1 and 5 are a core on NUMA node 0, CPUs 2 and 6 one on node 1."""
+    return Host(make_up("2x2x2", {1, 2, 5, 6}), PoolConfig())
+
+
+def with_nodes(make_up: MakeUp, choice: str, made_by_kernel: list[int]) -> Host:
+    tree = make_up("2x2x2", {1, 2, 5, 6})
+    for cpu in made_by_kernel:
+        (tree.root / f"devices/virtual/cpuid/cpu{cpu}").mkdir(parents=True)
+    return Host(tree, PoolConfig(device_nodes=choice))
+
+
+def nodes_of(answer: api.AllocateResponse) -> list[tuple[str, str, str]]:
+    return [
+        (node.host_path, node.container_path, node.permissions)
+        for container in answer.container_responses
+        for node in container.devices
+    ]
+
+
+async def test_options_ask_for_the_preferred_allocation(host: Host) -> None:
+    options = await host.plugin.GetDevicePluginOptions(api.Empty(), CONTEXT)
+    assert options == api.DevicePluginOptions(
+        pre_start_required=False, get_preferred_allocation_available=True
+    )
+
+
+async def test_nothing_is_done_before_a_container_starts(host: Host) -> None:
+    request = api.PreStartContainerRequest(devices_ids=["1"])
+    answer = await host.plugin.PreStartContainer(request, CONTEXT)
+    assert answer == api.PreStartContainerResponse()
+
+
+# Allocate: what a container gets
+
+
+async def test_container_gets_its_cpus_as_environment_and_annotation(host: Host) -> None:
+    assert await host.allocate(["6", "1", "5"]) == api.AllocateResponse(
+        container_responses=[
+            api.ContainerAllocateResponse(
+                envs={"ISOLCPUS": "1,5-6"}, annotations={"windriver.com/isolcpus": "1,5-6"}
+            )
+        ]
+    )
+
+
+async def test_environment_and_annotation_are_named_after_the_resource(make_up: MakeUp) -> None:
+    config = PoolConfig(resource_name="example.com/isolcpus-dpdk")
+    host = Host(make_up("1x2x1", {1}), config)
+    [container] = (await host.allocate(["1"])).container_responses
+    assert dict(container.envs) == {"ISOLCPUS_DPDK": "1"}
+    assert dict(container.annotations) == {"example.com/isolcpus-dpdk": "1"}
+
+
+async def test_each_container_of_a_request_gets_its_own(host: Host) -> None:
+    answer = await host.allocate(["1", "5"], ["2"])
+    assert [dict(one.envs) for one in answer.container_responses] == [
+        {"ISOLCPUS": "1,5"},
+        {"ISOLCPUS": "2"},
+    ]
+
+
+async def test_request_without_containers_is_answered_with_none(host: Host) -> None:
+    assert await host.allocate() == api.AllocateResponse()
+
+
+async def test_device_nodes_auto_are_those_that_exist(make_up: MakeUp) -> None:
+    host = with_nodes(make_up, "auto", [1, 2, 6])
+    assert nodes_of(await host.allocate(["6", "5", "1"])) == [
+        ("/dev/cpu/1/cpuid", "/dev/cpu/1/cpuid", "r"),
+        ("/dev/cpu/6/cpuid", "/dev/cpu/6/cpuid", "r"),
+    ]
+
+
+async def test_device_nodes_auto_on_a_stock_host_are_none(make_up: MakeUp) -> None:
+    host = with_nodes(make_up, "auto", [])
+    assert nodes_of(await host.allocate(["1", "5"])) == []
+
+
+async def test_device_nodes_yes_are_all_even_if_absent(make_up: MakeUp) -> None:
+    host = with_nodes(make_up, "yes", [])
+    assert nodes_of(await host.allocate(["5", "1"])) == [
+        ("/dev/cpu/1/cpuid", "/dev/cpu/1/cpuid", "r"),
+        ("/dev/cpu/5/cpuid", "/dev/cpu/5/cpuid", "r"),
+    ]
+
+
+async def test_device_nodes_no_are_none_even_if_they_exist(make_up: MakeUp) -> None:
+    host = with_nodes(make_up, "no", [1, 5])
+    assert nodes_of(await host.allocate(["1", "5"])) == []
+
+
+async def test_allocation_is_logged_with_fields(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await host.allocate(["1", "5", "6"])
+    [record] = caplog.records
+    assert record.getMessage() == "allocated CPU 1,5-6 of windriver.com/isolcpus"
+    assert record.__dict__["EVENT"] == "allocated"
+    assert record.__dict__["RESOURCE"] == "windriver.com/isolcpus"
+    assert record.__dict__["CPU"] == "1,5-6"
+
+
+# Allocate: what is refused
+
+
+@pytest.mark.parametrize(
+    ("containers", "sentence"),
+    [
+        ([["0"]], "windriver.com/isolcpus has no device 0"),
+        ([["1", "99"]], "windriver.com/isolcpus has no device 99"),
+        ([["x", "1", "-1"]], "windriver.com/isolcpus has no device x, -1"),
+        ([["01"]], "windriver.com/isolcpus has no device 01"),
+        ([["1", "5"], ["3"]], "windriver.com/isolcpus has no device 3"),
+        ([["1", "5", "1"]], "device 1 is asked for twice"),
+        ([["1", "5"], ["2", "5"]], "device 5 is asked for twice"),
+        ([["9", "9"]], "device 9 is asked for twice"),
+        ([[]], "a container asks for no device at all"),
+        ([["1"], []], "a container asks for no device at all"),
+    ],
+)
+async def test_allocation_that_makes_no_sense_is_refused(
+    host: Host, containers: list[list[str]], sentence: str
+) -> None:
+    with pytest.raises(Aborted) as caught:
+        await host.allocate(*containers)
+    assert (caught.value.code, caught.value.sentence) == (INVALID, sentence)
+
+
+async def test_offline_cpu_is_refused(host: Host) -> None:
+    host.tree.set_offline(6)
+    host.look_again()
+    with pytest.raises(Aborted) as caught:
+        await host.allocate(["2", "6"])
+    assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert caught.value.sentence == "CPU 6 is offline"
+
+
+async def test_cpu_brought_back_is_handed_out_again(host: Host) -> None:
+    host.tree.set_offline(6)
+    host.look_again()
+    host.tree.set_online(6)
+    host.look_again()
+    [container] = (await host.allocate(["2", "6"])).container_responses
+    assert dict(container.envs) == {"ISOLCPUS": "2,6"}
+
+
+async def test_refusal_grants_nothing_and_is_logged(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(Aborted):
+        await host.allocate(["1", "5"], ["2", "3"])
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == "Allocate refused: windriver.com/isolcpus has no device 3"
+    assert record.__dict__["EVENT"] == "allocation_refused"
+
+
+# GetPreferredAllocation
+
+
+async def test_preference_is_a_whole_core(host: Host) -> None:
+    assert await host.prefer(["1", "2", "6"], [], 2) == ["2", "6"]
+
+
+async def test_preference_joins_what_must_be_included(host: Host) -> None:
+    assert await host.prefer(["6", "5", "2", "1"], ["5"], 2) == ["1", "5"]
+
+
+async def test_preference_is_in_the_order_of_cpus(make_up: MakeUp) -> None:
+    host = Host(make_up("1x12x1", {2, 9, 10, 11}), PoolConfig())
+    assert await host.prefer(["11", "10", "9", "2"], [], 4) == ["2", "9", "10", "11"]
+
+
+async def test_each_container_of_a_request_has_its_own_preference(host: Host) -> None:
+    answer = await host.plugin.GetPreferredAllocation(
+        api.PreferredAllocationRequest(
+            container_requests=[
+                preference(["1", "5", "2"], [], 2),
+                preference(["2", "6", "1"], [], 2),
+            ]
+        ),
+        CONTEXT,
+    )
+    assert [list(one.deviceIDs) for one in answer.container_responses] == [["1", "5"], ["2", "6"]]
+
+
+@pytest.mark.parametrize(
+    ("available", "must", "size", "sentence"),
+    [
+        (["1", "99"], [], 1, "windriver.com/isolcpus has no device 99"),
+        (["1", "2"], ["0"], 1, "windriver.com/isolcpus has no device 0"),
+        (["1", "1", "2"], [], 1, "device 1 is asked for twice"),
+        (["1", "2"], ["2", "2"], 2, "device 2 is asked for twice"),
+        (["1", "2"], ["2", "6"], 2, "device 6 must be included but is not available"),
+        (
+            ["1", "2"],
+            [],
+            3,
+            "3 devices asked for, of 2 available with 0 that must be included",
+        ),
+        (
+            ["1", "2"],
+            ["1", "2"],
+            1,
+            "1 devices asked for, of 2 available with 2 that must be included",
+        ),
+        (["1"], [], 0, "0 devices asked for, of 1 available with 0 that must be included"),
+        (["1"], [], -1, "-1 devices asked for, of 1 available with 0 that must be included"),
+        ([], [], 1, "1 devices asked for, of 0 available with 0 that must be included"),
+    ],
+)
+async def test_preference_that_makes_no_sense_is_refused(
+    host: Host, available: list[str], must: list[str], size: int, sentence: str
+) -> None:
+    with pytest.raises(Aborted) as caught:
+        await host.prefer(available, must, size)
+    assert (caught.value.code, caught.value.sentence) == (INVALID, sentence)
+
+
+async def test_one_wrong_container_refuses_the_whole_preference(host: Host) -> None:
+    with pytest.raises(Aborted) as caught:
+        await host.plugin.GetPreferredAllocation(
+            api.PreferredAllocationRequest(
+                container_requests=[preference(["1", "5"], [], 2), preference(["3"], [], 1)]
+            ),
+            CONTEXT,
+        )
+    assert caught.value.sentence == "windriver.com/isolcpus has no device 3"
+
+
+# ListAndWatch
+
+
+class Watcher:
+    """A kubelet's end of a ListAndWatch stream."""
+
+    def __init__(self, plugin: DevicePlugin) -> None:
+        self._stream: AsyncIterator[api.ListAndWatchResponse] = plugin.ListAndWatch(
+            api.Empty(), CONTEXT
+        )
+        self._next: asyncio.Task[api.ListAndWatchResponse] | None = None
+
+    async def message(self) -> list[tuple[str, str, list[int]]] | None:
+        """Id, health and NUMA nodes of the devices in the next message; None if none is due."""
+        self._next = self._next or asyncio.ensure_future(self._take())
+        await asyncio.wait([self._next], timeout=0.05)
+        if not self._next.done():
+            return None
+        answer, self._next = self._next.result(), None
+        return [
+            (device.ID, device.health, [node.ID for node in device.topology.nodes])
+            for device in answer.devices
+        ]
+
+    async def leave(self) -> None:
+        """What gRPC does to the call when the kubelet is gone."""
+        self._next = self._next or asyncio.ensure_future(self._take())
+        await asyncio.sleep(0)
+        self._next.cancel()
+        await asyncio.wait([self._next])
+
+    async def _take(self) -> api.ListAndWatchResponse:
+        return await self._stream.__anext__()
+
+
+ALL_HEALTHY = [
+    ("1", "Healthy", [0]),
+    ("2", "Healthy", [1]),
+    ("5", "Healthy", [0]),
+    ("6", "Healthy", [1]),
+]
+CPU_6_OFFLINE = [*ALL_HEALTHY[:3], ("6", "Unhealthy", [1])]
+
+
+async def test_stream_starts_with_all_devices(host: Host) -> None:
+    assert await Watcher(host.plugin).message() == ALL_HEALTHY
+
+
+async def test_stream_is_silent_while_nothing_changes(host: Host) -> None:
+    watcher = Watcher(host.plugin)
+    await watcher.message()
+    assert await watcher.message() is None
+
+
+async def test_cpu_taken_offline_is_one_new_message(host: Host) -> None:
+    watcher = Watcher(host.plugin)
+    await watcher.message()
+    assert await watcher.message() is None
+    host.tree.set_offline(6)
+    host.look_again()
+    assert await watcher.message() == CPU_6_OFFLINE
+    assert await watcher.message() is None
+    host.tree.set_online(6)
+    host.look_again()
+    assert await watcher.message() == ALL_HEALTHY
+
+
+async def test_change_that_leaves_the_devices_alone_is_no_message(host: Host) -> None:
+    watcher = Watcher(host.plugin)
+    await watcher.message()
+    assert await watcher.message() is None
+    host.tree.set_offline(3)
+    host.look_again()
+    assert await watcher.message() is None
+
+
+async def test_changes_while_the_kubelet_does_not_read_are_one_message(host: Host) -> None:
+    watcher = Watcher(host.plugin)
+    await watcher.message()
+    host.tree.set_offline(2)
+    host.look_again()
+    host.tree.set_online(2)
+    host.tree.set_offline(6)
+    host.look_again()
+    assert await watcher.message() == CPU_6_OFFLINE
+    assert await watcher.message() is None
+
+
+async def test_every_stream_is_told_of_a_change(host: Host) -> None:
+    watchers = [Watcher(host.plugin), Watcher(host.plugin)]
+    assert [await watcher.message() for watcher in watchers] == [ALL_HEALTHY, ALL_HEALTHY]
+    assert [await watcher.message() for watcher in watchers] == [None, None]
+    host.tree.set_offline(6)
+    host.look_again()
+    assert [await watcher.message() for watcher in watchers] == [CPU_6_OFFLINE, CPU_6_OFFLINE]
+
+
+async def test_host_without_isolated_cpus_sends_an_empty_list(make_up: MakeUp) -> None:
+    watcher = Watcher(Host(make_up("1x2x1", set()), PoolConfig()).plugin)
+    assert await watcher.message() == []
+    assert await watcher.message() is None
+
+
+async def test_device_of_a_host_without_numa_has_no_topology(make_up: MakeUp) -> None:
+    tree = make_up("1x2x1", {1})
+    (tree.folder / "cpu1/node0").rmdir()
+    plugin = Host(tree, PoolConfig()).plugin
+    stream = plugin.ListAndWatch(api.Empty(), CONTEXT)
+    answer = await stream.__anext__()
+    assert answer == api.ListAndWatchResponse(devices=[api.Device(ID="1", health="Healthy")])
+    assert not answer.devices[0].HasField("topology")
+
+
+async def test_expected_kubelet_is_seen_to_come_and_to_leave(host: Host) -> None:
+    expected = host.plugin.expect_kubelet()
+    watcher = Watcher(host.plugin)
+    assert not expected.opened.is_set()
+    await watcher.message()
+    assert (expected.opened.is_set(), expected.ended.is_set()) == (True, False)
+    await watcher.leave()
+    assert expected.ended.is_set()
+
+
+async def test_second_stream_is_not_taken_for_the_kubelets(host: Host) -> None:
+    expected = host.plugin.expect_kubelet()
+    kubelet, other = Watcher(host.plugin), Watcher(host.plugin)
+    await kubelet.message()
+    await other.message()
+    await other.leave()
+    assert not expected.ended.is_set()
+
+
+# The socket
+
+
+def test_peer_of_a_live_socket_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "live.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        own_name = Path("/proc/self/comm").read_text().strip()
+        assert peer(path) == f"process {os.getpid()} ({own_name})"
+
+
+def test_peer_that_is_busy_is_there_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "busy.sock"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
+        listener.bind(str(path))
+        listener.listen(0)
+        waiting.connect(str(path))
+        assert peer(path) == "another process"
+
+
+def test_dead_socket_has_no_peer(tmp_path: Path) -> None:
+    path = tmp_path / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+    assert path.is_socket()
+    assert peer(path) is None
+
+
+def test_absent_socket_has_no_peer(tmp_path: Path) -> None:
+    assert peer(tmp_path / "absent.sock") is None
+
+
+def test_ordinary_file_has_no_peer(tmp_path: Path) -> None:
+    path = tmp_path / "file.sock"
+    path.touch()
+    assert peer(path) is None
+
+
+async def test_endpoint_that_somebody_serves_already(host: Host, tmp_path: Path) -> None:
+    path = tmp_path / "held.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with pytest.raises(EndpointError) as caught:
+            await Endpoint(path, host.plugin).publish()
+    assert str(caught.value).startswith(f"{path} is held by process {os.getpid()} (")
+    assert str(caught.value).endswith("stop that one first, or let it do the work")
+
+
+async def test_endpoint_whose_path_is_too_long_for_a_socket(host: Host, tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 107}.sock"
+    with pytest.raises(EndpointError) as caught:
+        await Endpoint(path, host.plugin).publish()
+    assert str(caught.value) == (
+        f"{path} is longer than the 107 bytes that a socket's path may have:"
+        " shorten ResourceName= or --kubelet-dir"
+    )
+
+
+async def test_endpoint_whose_folder_is_absent(host: Host, tmp_path: Path) -> None:
+    folder = tmp_path / "absent"
+    with pytest.raises(EndpointError) as caught:
+        await Endpoint(folder / "plugin.sock", host.plugin).publish()
+    assert str(caught.value) == (
+        f"{folder} cannot be opened: No such file or directory: it is the kubelet's folder for"
+        " device plugins; see --kubelet-dir"
+    )

@@ -1,0 +1,267 @@
+"""What is read from sysfs, on ordinary hosts and on odd ones."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from isolcpus_dp.machine import Cpu, MachineError, cpuid_device_nodes, read
+from isolcpus_dp.simulator.machine import MadeUpMachine, regular
+
+from .conftest import MakeUp
+
+
+def write(made_up: MadeUpMachine, name: str, text: str) -> Path:
+    path = made_up.folder / name
+    path.write_text(text)
+    return path
+
+
+def remove_from_each_cpu(made_up: MadeUpMachine, pattern: str) -> None:
+    found = list(made_up.folder.glob(f"cpu[0-9]*/{pattern}"))
+    assert found
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_ordinary_host(make_up: MakeUp) -> None:
+    machine = read(make_up("2x2x2", {2, 3, 6, 7}).root)
+    assert machine.possible == machine.present == machine.online == {0, 1, 2, 3, 4, 5, 6, 7}
+    assert machine.isolated == {2, 3, 6, 7}
+    assert machine.last == 7
+    assert sorted(machine.cpus) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert machine.cpus[3] == Cpu(
+        cpu=3,
+        online=True,
+        core=1,
+        siblings=frozenset({3, 7}),
+        package=1,
+        die=0,
+        cache=frozenset({2, 3, 6, 7}),
+        node=1,
+    )
+
+
+def test_host_without_numa(make_up: MakeUp) -> None:
+    made_up = make_up("1x2x2", {1, 3})
+    remove_from_each_cpu(made_up, "node*")
+    machine = read(made_up.root)
+    assert [machine.cpus[cpu].node for cpu in (0, 1, 2, 3)] == [None, None, None, None]
+    assert machine.cpus[1].siblings == {1, 3}
+
+
+def test_node_folder_is_a_link_on_a_real_host(make_up: MakeUp) -> None:
+    made_up = make_up("1x2x1", {1})
+    remove_from_each_cpu(made_up, "node*")
+    (made_up.root / "devices/system/node/node5").mkdir(parents=True)
+    (made_up.folder / "cpu1/node5").symlink_to("../../node/node5")
+    machine = read(made_up.root)
+    assert (machine.cpus[0].node, machine.cpus[1].node) == (None, 5)
+
+
+def test_sparse_numa_ids(tmp_path: Path) -> None:
+    places = [replace(place, node=8 * place.package) for place in regular(2, 2, 1)]
+    machine = read(MadeUpMachine(tmp_path, places, {1, 3}).root)
+    assert [machine.cpus[cpu].node for cpu in (0, 1, 2, 3)] == [0, 0, 8, 8]
+
+
+def test_host_without_caches(make_up: MakeUp) -> None:
+    made_up = make_up("1x2x2", {1, 3})
+    remove_from_each_cpu(made_up, "cache")
+    machine = read(made_up.root)
+    assert [machine.cpus[cpu].cache for cpu in (0, 1)] == [{0}, {1}]
+
+
+def test_last_level_is_the_highest_whatever_its_index(make_up: MakeUp) -> None:
+    made_up = make_up("1x4x1", {1})
+    (made_up.folder / "cpu1/cache/index10").mkdir()
+    write(made_up, "cpu1/cache/index10/level", "2\n")
+    write(made_up, "cpu1/cache/index10/shared_cpu_list", "0-1\n")
+    assert read(made_up.root).cpus[1].cache == {0, 1, 2, 3}
+
+
+def test_offline_cpu_knows_only_its_node(make_up: MakeUp) -> None:
+    made_up = make_up("2x2x2", {2, 6})
+    made_up.set_offline(6)
+    machine = read(made_up.root)
+    assert machine.present == {0, 1, 2, 3, 4, 5, 6, 7}
+    assert machine.online == {0, 1, 2, 3, 4, 5, 7}
+    assert machine.cpus[6] == Cpu(
+        cpu=6,
+        online=False,
+        core=None,
+        siblings=frozenset({6}),
+        package=None,
+        die=None,
+        cache=frozenset({6}),
+        node=1,
+    )
+    assert machine.cpus[2].siblings == {2}
+    assert machine.cpus[2].cache == {2, 3, 7}
+
+
+def test_isolated_cpus_that_are_not_present(make_up: MakeUp) -> None:
+    made_up = make_up("1x4x1", set())
+    write(made_up, "isolated", "2-3,12\n")
+    machine = read(made_up.root)
+    assert machine.isolated == {2, 3, 12}
+    assert machine.present == {0, 1, 2, 3}
+    assert sorted(machine.cpus) == [0, 1, 2, 3]
+
+
+def test_present_cpus_may_have_gaps(make_up: MakeUp) -> None:
+    made_up = make_up("1x4x1", {3})
+    write(made_up, "present", "0-1,3\n")
+    write(made_up, "online", "0-1,3\n")
+    shutil.rmtree(made_up.folder / "cpu2")
+    assert sorted(read(made_up.root).cpus) == [0, 1, 3]
+
+
+def test_more_than_64_cpus(make_up: MakeUp) -> None:
+    machine = read(make_up("2x64x2", {70, 198, 255}).root)
+    assert len(machine.cpus) == 256
+    assert machine.last == 255
+    assert machine.isolated == {70, 198, 255}
+    assert machine.cpus[198].siblings == {70, 198}
+    assert machine.cpus[198].node == 1
+    assert machine.cpus[255].siblings == {127, 255}
+    assert machine.cpus[0].siblings == {0, 128}
+    assert machine.cpus[0].cache == {*range(64), *range(128, 192)}
+
+
+def test_last_cpu_is_the_highest_possible_one(make_up: MakeUp) -> None:
+    made_up = make_up("1x4x1", set())
+    write(made_up, "possible", "0-15\n")
+    assert read(made_up.root).last == 15
+
+
+@pytest.mark.parametrize("name", ["possible", "present", "online"])
+def test_one_list_of_cpus_may_be_missing(make_up: MakeUp, name: str) -> None:
+    made_up = make_up("1x4x1", {3})
+    (made_up.folder / name).unlink()
+    machine = read(made_up.root)
+    assert machine.possible == machine.present == machine.online == {0, 1, 2, 3}
+
+
+def test_kernel_without_isolated_file(make_up: MakeUp) -> None:
+    made_up = make_up("1x2x1", {1})
+    (made_up.folder / "isolated").unlink()
+    assert read(made_up.root).isolated == set()
+
+
+def test_no_cpu_is_isolated(make_up: MakeUp) -> None:
+    assert read(make_up("1x2x1", set()).root).isolated == set()
+
+
+@pytest.mark.parametrize("name", ["physical_package_id", "die_id", "core_id"])
+def test_minus_one_is_the_kernels_word_for_unknown(make_up: MakeUp, name: str) -> None:
+    made_up = make_up("1x2x1", {1})
+    write(made_up, f"cpu1/topology/{name}", "-1\n")
+    cpu = read(made_up.root).cpus[1]
+    found = {"physical_package_id": cpu.package, "die_id": cpu.die, "core_id": cpu.core}
+    assert found[name] is None
+    assert list(found.values()).count(None) == 1
+
+
+def test_kernel_without_die_id(make_up: MakeUp) -> None:
+    made_up = make_up("1x2x1", {1})
+    remove_from_each_cpu(made_up, "topology/die_id")
+    assert read(made_up.root).cpus[1].die is None
+
+
+def test_older_name_of_the_siblings(make_up: MakeUp) -> None:
+    made_up = make_up("1x2x2", {1, 3})
+    for path in made_up.folder.glob("cpu*/topology/core_cpus_list"):
+        path.rename(path.with_name("thread_siblings_list"))
+    machine = read(made_up.root)
+    assert [machine.cpus[cpu].siblings for cpu in (0, 1)] == [{0, 2}, {1, 3}]
+
+
+def test_host_without_topology(make_up: MakeUp) -> None:
+    made_up = make_up("1x2x2", {1, 3})
+    remove_from_each_cpu(made_up, "topology")
+    cpu = read(made_up.root).cpus[1]
+    assert (cpu.core, cpu.package, cpu.online) == (None, None, True)
+    assert cpu.siblings == {1}
+
+
+def test_host_without_anything_but_the_list_of_present_cpus(tmp_path: Path) -> None:
+    folder = tmp_path / "devices/system/cpu"
+    folder.mkdir(parents=True)
+    (folder / "present").write_text("0-1\n")
+    machine = read(tmp_path)
+    assert machine.online == {0, 1}
+    assert machine.cpus[1] == Cpu(
+        cpu=1,
+        online=True,
+        core=None,
+        siblings=frozenset({1}),
+        package=None,
+        die=None,
+        cache=frozenset({1}),
+        node=None,
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "possible",
+        "present",
+        "online",
+        "isolated",
+        "cpu1/topology/core_cpus_list",
+        "cpu1/cache/index3/shared_cpu_list",
+    ],
+)
+def test_garbage_in_a_list_is_an_error_that_names_the_file(make_up: MakeUp, name: str) -> None:
+    made_up = make_up("1x2x2", {1, 3})
+    path = write(made_up, name, "0,1-x\n")
+    with pytest.raises(MachineError) as caught:
+        read(made_up.root)
+    assert str(caught.value) == (
+        f"{path} is not a CPU list: '1-x' is neither a CPU number nor a range such as 2-3"
+    )
+
+
+def test_bytes_that_are_no_text_are_an_error_that_names_the_file(make_up: MakeUp) -> None:
+    made_up = make_up("1x2x1", {1})
+    path = made_up.folder / "isolated"
+    path.write_bytes(b"\x00\xff\xfe")
+    with pytest.raises(MachineError, match="is not a CPU list") as caught:
+        read(made_up.root)
+    assert str(path) in str(caught.value)
+
+
+def test_garbage_in_a_number_counts_as_unknown(make_up: MakeUp) -> None:
+    made_up = make_up("1x2x1", {1})
+    write(made_up, "cpu1/topology/core_id", "zero\n")
+    write(made_up, "cpu1/cache/index0/level", "\n")
+    cpu = read(made_up.root).cpus[1]
+    assert cpu.core is None
+    assert cpu.cache == {0, 1}
+
+
+def test_no_tree_at_all(tmp_path: Path) -> None:
+    with pytest.raises(MachineError) as caught:
+        read(tmp_path / "absent")
+    assert str(caught.value) == (
+        f"{tmp_path}/absent/devices/system/cpu/present names no CPU:"
+        " --sysfs must be a folder laid out like /sys"
+    )
+
+
+def test_cpuid_device_nodes_are_those_that_the_kernel_made(tmp_path: Path) -> None:
+    for name in ("cpu2", "cpu3", "cpu34"):
+        (tmp_path / "devices/virtual/cpuid" / name).mkdir(parents=True)
+    assert cpuid_device_nodes(tmp_path, [34, 4, 2]) == [
+        Path("/dev/cpu/2/cpuid"),
+        Path("/dev/cpu/34/cpuid"),
+    ]
+
+
+def test_stock_host_has_no_cpuid_device_nodes(make_up: MakeUp) -> None:
+    assert cpuid_device_nodes(make_up("1x2x1", {1}).root, [0, 1]) == []

@@ -1,0 +1,194 @@
+"""Made-up machines look like real ones; the made-up kubelet's devices go where a real one's do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from isolcpus_dp.simulator.devices import Checkpoint, Entry, Preference, choose
+from isolcpus_dp.simulator.machine import MadeUpMachine, Place, parse_shape, regular
+
+from .conftest import MakeUp
+
+FREE = frozenset({"2", "3", "34", "35"})
+
+
+def text(made_up: MadeUpMachine, name: str) -> str:
+    return (made_up.folder / name).read_text()
+
+
+def answering(ids: Iterable[str]) -> Preference:
+    async def prefer(free: frozenset[str], must: frozenset[str], size: int) -> Iterable[str]:
+        return ids
+
+    return prefer
+
+
+# Machines
+
+
+def test_cpus_are_numbered_first_threads_first() -> None:
+    assert regular(2, 1, 2) == (
+        Place(cpu=0, core=0, package=0, cache=0, node=0),
+        Place(cpu=1, core=0, package=1, cache=1, node=1),
+        Place(cpu=2, core=0, package=0, cache=0, node=0),
+        Place(cpu=3, core=0, package=1, cache=1, node=1),
+    )
+
+
+def test_cpu_34_is_the_sibling_of_2_on_two_packages_of_16_cores() -> None:
+    places = {place.cpu: place for place in regular(2, 16, 2)}
+    assert len(places) == 64
+    assert places[34] == Place(cpu=34, core=2, package=0, cache=0, node=0)
+    assert places[2] == Place(cpu=2, core=2, package=0, cache=0, node=0)
+
+
+def test_shape_is_packages_cores_threads() -> None:
+    assert parse_shape("1x2x1") == (
+        Place(cpu=0, core=0, package=0, cache=0, node=0),
+        Place(cpu=1, core=1, package=0, cache=0, node=0),
+    )
+
+
+@pytest.mark.parametrize(
+    "shape", ["", "2x8", "2x8x2x2", "0x8x2", "2x0x2", "2x8x0", "-1x8x2", "axbxc", "2 x 8 x 2"]
+)
+def test_no_shape(shape: str) -> None:
+    with pytest.raises(ValueError, match=r"^'.*' is no machine: ") as caught:
+        parse_shape(shape)
+    assert str(caught.value) == (
+        f"'{shape}' is no machine: packages x cores x threads, such as 2x8x2"
+    )
+
+
+def test_shape_with_more_cpus_than_a_kernel_knows() -> None:
+    with pytest.raises(ValueError, match=r"^'64x65x2' has more than 8192 CPUs$"):
+        parse_shape("64x65x2")
+
+
+def test_tree_is_laid_out_as_the_kernels(make_up: MakeUp) -> None:
+    made_up = make_up("2x2x2", {2, 3, 6, 7})
+    assert made_up.folder == made_up.root / "devices/system/cpu"
+    assert text(made_up, "present") == "0-7\n"
+    assert text(made_up, "possible") == "0-7\n"
+    assert text(made_up, "online") == "0-7\n"
+    assert text(made_up, "isolated") == "2-3,6-7\n"
+    assert text(made_up, "cpu7/topology/core_cpus_list") == "3,7\n"
+    assert text(made_up, "cpu7/topology/core_id") == "1\n"
+    assert text(made_up, "cpu7/topology/physical_package_id") == "1\n"
+    assert text(made_up, "cpu7/topology/die_id") == "0\n"
+    assert text(made_up, "cpu7/cache/index0/shared_cpu_list") == "3,7\n"
+    assert text(made_up, "cpu7/cache/index3/level") == "3\n"
+    assert text(made_up, "cpu7/cache/index3/shared_cpu_list") == "2-3,6-7\n"
+    assert (made_up.folder / "cpu7/node1").is_dir()
+
+
+def test_machine_without_isolated_cpus(make_up: MakeUp) -> None:
+    assert text(make_up("1x2x1", set()), "isolated") == "\n"
+
+
+def test_offline_cpu_loses_its_topology_and_leaves_that_of_others(make_up: MakeUp) -> None:
+    made_up = make_up("2x2x2", {3, 7})
+    made_up.set_offline(7)
+    assert text(made_up, "online") == "0-6\n"
+    assert text(made_up, "present") == "0-7\n"
+    assert sorted(path.name for path in (made_up.folder / "cpu7").iterdir()) == ["node1"]
+    assert text(made_up, "cpu3/topology/core_cpus_list") == "3\n"
+    assert text(made_up, "cpu2/cache/index3/shared_cpu_list") == "2-3,6\n"
+    assert text(made_up, "cpu0/cache/index3/shared_cpu_list") == "0-1,4-5\n"
+
+
+def test_cpu_that_comes_back_is_as_before(make_up: MakeUp) -> None:
+    made_up = make_up("2x2x2", {3, 7})
+    made_up.set_offline(3, 7)
+    made_up.set_online(7)
+    assert text(made_up, "online") == "0-2,4-7\n"
+    assert text(made_up, "cpu7/topology/core_cpus_list") == "7\n"
+    made_up.set_online(3)
+    assert text(made_up, "online") == "0-7\n"
+    assert text(made_up, "cpu7/topology/core_cpus_list") == "3,7\n"
+    assert text(made_up, "cpu2/cache/index3/shared_cpu_list") == "2-3,6-7\n"
+
+
+# The kubelet's choice of devices
+
+
+async def test_plugins_preference_counts() -> None:
+    assert await choose(FREE, 2, answering(["3", "35"])) == {"3", "35"}
+
+
+async def test_plugin_is_asked_for_all_that_is_free() -> None:
+    asked: list[tuple[frozenset[str], frozenset[str], int]] = []
+
+    async def prefer(free: frozenset[str], must: frozenset[str], size: int) -> Iterable[str]:
+        asked.append((free, must, size))
+        return ["2"]
+
+    await choose(FREE, 1, prefer)
+    assert asked == [(frozenset({"2", "3", "34", "35"}), frozenset(), 1)]
+
+
+async def test_preference_that_is_too_short_is_filled_up() -> None:
+    chosen = await choose(FREE, 3, answering(["34"]))
+    assert len(chosen) == 3
+    assert "34" in chosen
+    assert chosen <= FREE
+
+
+async def test_preference_that_is_too_long_is_cut() -> None:
+    chosen = await choose(FREE, 2, answering(["2", "3", "34"]))
+    assert len(chosen) == 2
+    assert chosen <= {"2", "3", "34"}
+
+
+async def test_preference_for_what_is_not_free_is_passed_over() -> None:
+    assert await choose(frozenset({"2", "3"}), 2, answering(["7", "x", "3"])) == {"2", "3"}
+
+
+async def test_preference_that_names_a_device_twice_counts_it_once() -> None:
+    chosen = await choose(FREE, 2, answering(["34", "34"]))
+    assert len(chosen) == 2
+    assert "34" in chosen
+
+
+async def test_without_preference_any_devices_are_chosen() -> None:
+    chosen = await choose(FREE, 2, None)
+    assert len(chosen) == 2
+    assert chosen <= FREE
+
+
+# The kubelet's checkpoint
+
+
+def test_checkpoint_that_was_never_written_holds_nothing(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoint")
+    assert checkpoint.held("example.com/rt") == set()
+    assert dict(checkpoint.of_pod("pod")) == {}
+
+
+def test_checkpoint_outlives_the_kubelet(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    first = Entry("example.com/rt", frozenset({"2", "34"}), b"\x00answer")
+    second = Entry("example.com/rt", frozenset({"3"}), b"")
+    other = Entry("example.com/other", frozenset({"7"}), b"")
+    checkpoint = Checkpoint(path)
+    checkpoint.allocate("one", first)
+    checkpoint.allocate("two", second)
+    checkpoint.allocate("two", other)
+    again = Checkpoint(path)
+    assert dict(again.of_pod("one")) == {"example.com/rt": first}
+    assert dict(again.of_pod("two")) == {"example.com/rt": second, "example.com/other": other}
+    assert again.held("example.com/rt") == {"2", "3", "34"}
+    assert again.held("example.com/other") == {"7"}
+
+
+def test_pod_that_ends_releases_its_devices(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    checkpoint = Checkpoint(path)
+    checkpoint.allocate("one", Entry("example.com/rt", frozenset({"2"}), b""))
+    checkpoint.allocate("two", Entry("example.com/rt", frozenset({"3"}), b""))
+    checkpoint.release("one")
+    checkpoint.release("never there")
+    assert Checkpoint(path).held("example.com/rt") == {"3"}

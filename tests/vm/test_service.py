@@ -1,0 +1,254 @@
+"""An operator's session: install the package, start a kubelet, break things, look at the journal.
+
+The kubelet is the simulator's, run from the installed package as kubelet.service. Its pods are
+admitted seconds after its socket appears, not 60 ms: an emulated CPU is that much slower.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isolcpus_dp.journal import Event
+
+from .guest import Guest
+
+RESOURCE = "windriver.com/isolcpus"
+SOCKET = "/var/lib/kubelet/device-plugins/kubelet.sock"
+STATUS = "/var/lib/kubelet/node-status.json"
+
+KUBELET = """\
+[Unit]
+StartLimitIntervalSec=0
+[Service]
+ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --pod forwarder=2 --admit-after 8000
+Restart=always
+RestartSec=300ms
+[Install]
+WantedBy=multi-user.target
+"""
+
+# What a kubelet does before it crashes: it wipes the sockets and binds its own.
+CRASHING = """\
+[Service]
+ExecStart=
+ExecStart=/usr/bin/python3 -IS -c 'import os, socket; \\
+    os.chdir("/var/lib/kubelet/device-plugins"); \\
+    [os.unlink(name) for name in os.listdir() if name.endswith(".sock")]; \\
+    server = socket.socket(socket.AF_UNIX); server.bind("kubelet.sock"); server.listen(); \\
+    os.abort()'
+"""
+
+
+@pytest.fixture(scope="module")
+def guest_files() -> Sequence[Path]:
+    packages = sorted(Path("build").glob("isolcpus-dp_*_all.deb"))
+    assert packages, "there is no package to install: make deb"
+    return packages[-1:]
+
+
+def show(guest: Guest, unit: str, name: str) -> str:
+    return guest.run(f"systemctl show --property={name} --value {unit}").stdout.strip()
+
+
+def node(guest: Guest) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads(guest.run(f"cat {STATUS}").stdout)
+    return status
+
+
+def wait_for_devices(guest: Guest, healthy: int = 4) -> None:
+    """Waits until the kubelet that runs now has so many healthy devices."""
+    guest.wait_until(
+        f"cat {STATUS}; systemctl is-active kubelet && "
+        f'grep -q "\\"pid\\": $(systemctl show -p MainPID --value kubelet)," {STATUS} && '
+        f"grep -q 'allocatable.*{RESOURCE}\": {healthy}}}.*devices' {STATUS}",
+        timeout=90,
+    )
+
+
+def assert_path_unit_watches(guest: Guest) -> None:
+    assert show(guest, "isolcpus-dp-kubelet.path", "ActiveState") == "active"
+
+
+def messages(guest: Guest, event: Event) -> list[dict[str, str]]:
+    """The daemon's journal entries of a kind, in this boot."""
+    found = guest.run(f"journalctl -b -o json MESSAGE_ID={event.value}").stdout
+    return [json.loads(line) for line in found.splitlines()]
+
+
+def test_apt_installs_and_starts_it_where_no_kubelet_has_been(guest: Guest) -> None:
+    guest.run("test ! -e /var/lib/kubelet")
+    guest.run("apt-get install --yes /mnt/files/isolcpus-dp_*_all.deb", timeout=180)
+    assert show(guest, "isolcpus-dp", "ActiveState") == "active"
+    assert show(guest, "isolcpus-dp", "StatusText") == (
+        f"Waiting for the kubelet to register {RESOURCE}: 4 devices, 0 unhealthy"
+    )
+    assert_path_unit_watches(guest)
+    assert guest.run("systemctl is-enabled isolcpus-dp isolcpus-dp-kubelet.path").stdout == (
+        "enabled\nenabled\n"
+    )
+    assert guest.run("stat -c %a /var/lib/kubelet/device-plugins/*.sock").stdout == "600\n"
+
+
+def test_kubelet_lists_the_isolated_cpus_with_their_numa_nodes(guest: Guest) -> None:
+    guest.run(f"cat > /etc/systemd/system/kubelet.service <<'END'\n{KUBELET}\nEND")
+    guest.run("systemctl daemon-reload && systemctl enable --now kubelet")
+    wait_for_devices(guest)
+    assert node(guest)["devices"][RESOURCE] == {
+        "2": ["Healthy", 0],
+        "3": ["Healthy", 0],
+        "6": ["Healthy", 1],
+        "7": ["Healthy", 1],
+    }
+    assert show(guest, "isolcpus-dp", "StatusText") == (
+        f"Registered {RESOURCE}: 4 devices, 0 unhealthy"
+    )
+
+
+def test_pod_owns_both_threads_of_a_core(guest: Guest) -> None:
+    guest.wait_until(f"grep Running {STATUS}")
+    granted = messages(guest, Event.ALLOCATED)
+    assert [entry["CPU"] for entry in granted] == ["2-3"]
+    assert [entry["RESOURCE"] for entry in granted] == [RESOURCE]
+
+
+def test_cpu_that_goes_offline_and_comes_back_is_seen_by_the_kubelet(
+    guest: Guest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = "/sys/devices/system/cpu/cpu3/online"
+    for online, health, unhealthy in (("0", "Unhealthy", 1), ("1", "Healthy", 0)):
+        switched = int(guest.run(f"echo {online} > {state}; date +%s%6N").stdout)
+        wait_for_devices(guest, healthy=4 - unhealthy)
+        assert node(guest)["devices"][RESOURCE]["3"] == [health, 0]
+        assert f"{unhealthy} unhealthy" in show(guest, "isolcpus-dp", "StatusText")
+        seen = guest.run("journalctl -u kubelet -n 1 -o json --output-fields=MESSAGE").stdout
+        after = (int(json.loads(seen)["__REALTIME_TIMESTAMP"]) - switched) / 1000
+        with capsys.disabled():
+            print(f"\ncpu3 {health}: the kubelet logs it {after:.0f} ms after sysfs took it")
+
+
+def test_kubelet_restarted_twenty_times_has_its_devices_each_time(guest: Guest) -> None:
+    for _ in range(20):
+        guest.run("systemctl restart kubelet")
+        wait_for_devices(guest)
+        assert_path_unit_watches(guest)
+
+
+def test_killed_daemon_is_back_at_once(guest: Guest) -> None:
+    before = show(guest, "isolcpus-dp", "MainPID")
+    guest.run("systemctl kill --signal=SIGKILL isolcpus-dp")
+    guest.wait_until(f"test $(systemctl show -p MainPID --value isolcpus-dp) != {before}")
+    guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
+    wait_for_devices(guest)
+    assert_path_unit_watches(guest)
+
+
+def test_killed_kubelet_finds_the_plugin_when_it_is_back(guest: Guest) -> None:
+    before = show(guest, "kubelet", "MainPID")
+    guest.run("systemctl kill --signal=SIGKILL kubelet")
+    guest.wait_until(f"test $(systemctl show -p MainPID --value kubelet) != {before}")
+    wait_for_devices(guest)
+    assert_path_unit_watches(guest)
+
+
+def test_kubelet_that_crashes_fifty_times_finds_the_plugin_in_the_end(guest: Guest) -> None:
+    guest.run(
+        "mkdir -p /etc/systemd/system/kubelet.service.d\n"
+        f"cat > /etc/systemd/system/kubelet.service.d/crash.conf <<'END'\n{CRASHING}\nEND\n"
+        "systemctl daemon-reload && systemctl restart kubelet"
+    )
+    guest.wait_until("test $(systemctl show -p NRestarts --value kubelet) -ge 50", timeout=300)
+    assert_path_unit_watches(guest)
+    guest.run(
+        "rm -r /etc/systemd/system/kubelet.service.d\n"
+        "systemctl daemon-reload && systemctl restart kubelet"
+    )
+    wait_for_devices(guest)
+    assert_path_unit_watches(guest)
+
+
+def test_path_unit_restarts_a_daemon_whose_kubelet_made_a_new_socket(guest: Guest) -> None:
+    guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
+    before = show(guest, "isolcpus-dp", "MainPID")
+    # A new file that leads to the same kubelet: its stream stays open, only the time is new.
+    guest.run(f"touch /var/lib/kubelet/.device-plugins.sock; rm {SOCKET}")
+    guest.run(f"ln /var/lib/kubelet/.device-plugins.sock {SOCKET}")
+    guest.wait_until(
+        f"pid=$(systemctl show -p MainPID --value isolcpus-dp); test $pid != {before} -a $pid != 0"
+    )
+    guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
+    wait_for_devices(guest)
+    assert_path_unit_watches(guest)
+
+
+def test_wrong_configuration_stops_the_start_until_it_is_mended(guest: Guest) -> None:
+    drop_in = "/etc/isolcpus-dp/isolcpus-dp.conf.d/wrong.conf"
+    guest.run(f"mkdir -p $(dirname {drop_in}); printf '[Plugin]\\nCPUs=two\\n' > {drop_in}")
+    assert guest.run("systemctl restart isolcpus-dp", check=False).status == 1
+    assert show(guest, "isolcpus-dp", "ExecMainStatus") == "2"
+    assert messages(guest, Event.FAILED)[-1]["MESSAGE"].startswith(
+        f"{drop_in}: [Plugin] CPUs=two: 'two' is none of: a CPU number"
+    )
+    guest.run(f"rm -r $(dirname {drop_in}); systemctl restart isolcpus-dp")
+    wait_for_devices(guest)
+
+
+def test_reinstalled_package_restarts_the_daemon(guest: Guest) -> None:
+    before = show(guest, "isolcpus-dp", "MainPID")
+    guest.run(
+        "apt-get install --yes --reinstall /mnt/files/isolcpus-dp_*_all.deb", timeout=180
+    )
+    assert show(guest, "isolcpus-dp", "MainPID") not in (before, "0")
+    wait_for_devices(guest)
+    assert_path_unit_watches(guest)
+
+
+def test_journal_tells_the_story(guest: Guest) -> None:
+    for event in Event:
+        if event not in (Event.REFUSED, Event.ALLOCATION_REFUSED, Event.POOL_WARNING):
+            assert messages(guest, event), f"no entry of {event}"
+    registered = messages(guest, Event.REGISTERED)[0]
+    assert registered["EVENT"] == "registered"
+    assert registered["RESOURCE"] == RESOURCE
+    assert registered["CPU"] == "2-3,6-7"
+    assert registered["SYSLOG_IDENTIFIER"] == "isolcpus-dp"
+    offline = messages(guest, Event.DEVICES_CHANGED)[0]
+    assert (offline["CPU"], offline["MESSAGE"]) == ("3", "CPU 3 is offline; the kubelet is told")
+    story = guest.run("journalctl -u isolcpus-dp -o cat").stdout
+    assert f"registered {RESOURCE}: 4 devices, 0 unhealthy with the kubelet" in story
+    assert "Traceback" not in story
+
+
+def test_boot_takes_one_registration_and_no_restart(
+    guest: Guest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest.reboot()
+    wait_for_devices(guest)
+    time.sleep(5)  # whatever wrongly restarts it would do so at the socket's appearance
+    assert node(guest)["registrations"] == 1
+    assert show(guest, "isolcpus-dp", "NRestarts") == "0"
+    assert len(messages(guest, Event.STARTED)) == 1
+    registered = messages(guest, Event.REGISTERED)
+    assert len(registered) == 1
+    guest.wait_until(f"grep Running {STATUS}")
+    with capsys.disabled():
+        print(f"\nat boot: {registered[0]['MESSAGE']}")
+
+
+def test_removed_and_purged_package_leaves_nothing(guest: Guest) -> None:
+    guest.run("systemctl disable --now kubelet; rm -r /etc/systemd/system/kubelet.service")
+    guest.run("apt-get remove --yes isolcpus-dp", timeout=180)
+    assert guest.run("systemctl is-active isolcpus-dp", check=False).stdout == "inactive\n"
+    guest.run("test -e /etc/isolcpus-dp/isolcpus-dp.conf -a ! -e /run/isolcpus-dp")
+    guest.run("rm -r /var/lib/kubelet")  # the kubelet's own
+    guest.run("apt-get purge --yes isolcpus-dp; systemctl daemon-reload", timeout=180)
+    assert guest.run(
+        "find / -xdev -path /proc -prune -o -path /var/log -prune -o"
+        " -iname '*isolcpus*' -not -path '/mnt/*' -print; find /run -name '*isolcpus*'"
+    ).stdout == ""
+    assert guest.run("systemctl list-units --all --plain --no-legend 'isolcpus*'").stdout == ""
