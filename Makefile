@@ -10,7 +10,7 @@ LINT := build/lint
 SHIPPED := build/shipped
 DEB := build/isolcpus-dp_$(VERSION)_all.deb
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
-SCRIPTS := tools/need .ci/run packaging/deb/isolcpus-dp.postrm
+SCRIPTS := tools/extra tools/need tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm
 
 .PHONY: run test test-unit test-vm lint deb bench clean
 
@@ -31,9 +31,10 @@ test-vm: $(VENV)/installed $(DEB)
 
 lint: $(LINT)/installed
 	tools/need man-db shellcheck systemd
-	$(LINT)/bin/ruff format --check .
-	$(LINT)/bin/ruff check .
-	$(LINT)/bin/mypy
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	man --warnings -l docs/isolcpus-dp.8 docs/isolcpus-dp.conf.5 2>&1 >/dev/null | (! grep .)
 	shellcheck $(SCRIPTS)
 	tools/verify-units
 
@@ -41,24 +42,27 @@ deb: $(DEB)
 
 # The numbers that README.md and docs/ name, with Debian's own python3 and grpcio: what ships.
 bench: $(SHIPPED)/built
-	for bench in startup latency restart idle memory hotplug; do PYTHONPATH=$(SHIPPED) $(DEBIAN_PYTHON) bench/$$bench || exit 1; done
+	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/service
 
 clean:
 	rm -rf build
 
-# The package as pip installs it, with its dependencies from PyPI and the tests' tools beside it.
+# The package as pip installs it, with its dependencies from PyPI and the tests' tools beside it;
+# editable: the code is run where it is written.
 $(VENV)/installed: $(SOURCES)
 	tools/need gcc libsystemd-dev pkg-config
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tools/need python3-venv
 	test -e "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || tools/need python3-dev
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q --disable-pip-version-check --upgrade .[test]
+	$(VENV)/bin/pip install -q --disable-pip-version-check --upgrade --editable .[test]
 	touch $@
 
-# Types of what is generated from proto/ stand beside the sources, where mypy looks for them.
-$(LINT)/installed: setup.cfg pyproject.toml $(wildcard proto/*) | $(VENV)/installed
-	$(PYTHON) -m venv $(LINT)
-	$(LINT)/bin/pip install -q --disable-pip-version-check grpcio-tools $$(tools/extra lint)
+# The types of what is generated from proto/ go beside it, where mypy looks for them.
+$(LINT)/installed: setup.cfg $(wildcard proto/*) $(VENV)/installed
+	$(VENV)/bin/pip install -q --disable-pip-version-check grpcio-tools $$(tools/extra lint)
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH python -m grpc_tools.protoc --proto_path=isolcpus_dp/api=proto \
+		--mypy_out=quiet:. --mypy_grpc_out=quiet:. $(patsubst proto/%,isolcpus_dp/api/%,$(wildcard proto/*))
+	mkdir -p $(LINT)
 	touch $@
 
 # The package as Debian's tools build it, byte-compiled as its installation does.

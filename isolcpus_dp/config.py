@@ -80,7 +80,9 @@ def _read_into(values: dict[str, Any], path: Path, last: int) -> None:
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+        lines = path.read_text(encoding="utf-8").splitlines()
+        # Blanks before a key mean nothing to systemd; configparser would go on with the key above.
+        parser.read_string("\n".join(line.lstrip() for line in lines), source=str(path))
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"{path}: {_reason(error)}") from error
     for section in parser.sections():

@@ -236,6 +236,11 @@ class Endpoint:
         # end, as a gRPC server that stops removes the path it was bound to, whoever is there now.
         self._servers.append(server)
 
+    async def prove(self) -> None:
+        """Asks itself, as the kubelet will: who answers has loaded all that an answer takes."""
+        async with grpc.aio.insecure_channel(f"unix:{self._path}") as channel:
+            await rpc.DevicePluginStub(channel).GetDevicePluginOptions(api.Empty())
+
     async def close(self) -> None:
         """Drops all connections and removes the socket."""
         for server in self._servers:

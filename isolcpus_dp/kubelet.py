@@ -58,8 +58,7 @@ async def live_socket(path: Path, other_than: int | None = None) -> int:
     """Waits until somebody listens on the kubelet's socket; its creation() is returned.
 
     A socket created at `other_than` is passed over. A kubelet that ended leaves its socket
-    behind, dead: that is waited out. Raises Left if the folder goes away, OSError if it is not
-    there to begin with.
+    behind, dead: that is waited out. Raises Left if the folder goes away.
     """
     changed = asyncio.Event()
     gone = False
@@ -71,7 +70,11 @@ async def live_socket(path: Path, other_than: int | None = None) -> int:
             changed.set()
 
     events = inotify.IN_CREATE | inotify.IN_MOVED_TO | _FOLDER_GONE
-    with inotify.Watch(path.parent, events, on_change):
+    try:
+        watch = inotify.Watch(path.parent, events, on_change)
+    except FileNotFoundError:
+        raise Left(f"{path.parent} was removed or moved") from None
+    with watch:
         delays = iter(_BIND_TO_LISTEN)
         while True:
             created = _listening_since(path)

@@ -83,6 +83,7 @@ class _Daemon:
             self._hotplug()  # what changed before the watch stood
             try:
                 await endpoint.publish()
+                await endpoint.prove()
                 await _until_signal(self._serve_kubelet(endpoint))
             finally:
                 self._systemd.notify("STOPPING=1")

@@ -22,7 +22,8 @@ async def choose(free: frozenset[str], size: int, prefer: Preference | None) -> 
     """
     chosen: list[str] = []
     if prefer:
-        chosen = [id for id in await prefer(free, frozenset(), size) if id in free][:size]
+        answer = dict.fromkeys(await prefer(free, frozenset(), size))
+        chosen = [id for id in answer if id in free][:size]
     rest = sorted(free.difference(chosen))
     return frozenset(chosen + random.sample(rest, size - len(chosen)))
 

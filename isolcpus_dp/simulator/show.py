@@ -152,13 +152,15 @@ async def _restart_kubelet(stage: Stage, kubelet: Kubelet, daemon: Supervisor) -
     _tell("daemon", "has ended with it; a fresh one is waiting", run.ready - stopped)
     kubelet = stage.kubelet(Pod("late-riser", {stage.resource: 2}))
     await kubelet.start()
-    _tell("kubelet", "starts again, with a static pod that asks for two CPUs")
-    await _taken_in(stage, kubelet)
-    await kubelet.until(lambda: "late-riser" in kubelet.pods)
-    if kubelet.pods["late-riser"] != "Running":
-        raise AdmissionError(kubelet.pods["late-riser"])
-    _tell_pod(stage, kubelet, "late-riser", time.monotonic() - kubelet.bound)
-    await kubelet.stop()
+    try:
+        _tell("kubelet", "starts again, with a static pod that asks for two CPUs")
+        await _taken_in(stage, kubelet)
+        await kubelet.until(lambda: "late-riser" in kubelet.pods)
+        if kubelet.pods["late-riser"] != "Running":
+            raise AdmissionError(kubelet.pods["late-riser"])
+        _tell_pod(stage, kubelet, "late-riser", time.monotonic() - kubelet.bound)
+    finally:
+        await kubelet.stop()
 
 
 def _tell_machine(name: str, present: machine.Machine) -> None:

@@ -46,7 +46,9 @@ async def test_serves_before_there_is_a_kubelet(host: Host) -> None:
     async with host.daemon().running() as daemon:
         run = await daemon.until(ready)
         assert (await options_at(host.endpoint)).get_preferred_allocation_available
-        assert run.status == f"Waiting for the kubelet to register {RESOURCE}: 4 devices, 0 unhealthy"
+        assert (
+            run.status == f"Waiting for the kubelet to register {RESOURCE}: 4 devices, 0 unhealthy"
+        )
 
 
 async def test_registers_with_a_kubelet_that_was_there_before(
@@ -57,7 +59,10 @@ async def test_registers_with_a_kubelet_that_was_there_before(
         await has_devices(kubelet)
         run = await daemon.until(registered)
         assert run.status == f"Registered {RESOURCE}: 4 devices, 0 unhealthy"
-        nodes = {id: device.topology.nodes[0].ID for id, device in kubelet.plugins[RESOURCE].devices.items()}
+        nodes = {
+            id: device.topology.nodes[0].ID
+            for id, device in kubelet.plugins[RESOURCE].devices.items()
+        }
         assert nodes == {"1": 0, "5": 1, "9": 0, "13": 1}
 
 
@@ -318,7 +323,7 @@ async def test_pod_gets_environment_and_annotation_for_siblings(
         assert list(answer.devices) == []  # the made-up host has no cpuid device
 
 
-async def test_missing_folder_is_named(host: Host) -> None:
+def test_missing_folder_is_named(host: Host) -> None:
     shutil.rmtree(host.kubelet_dir)
     result = subprocess.run(host.command(), capture_output=True, text=True, timeout=20)
     assert result.returncode == 1

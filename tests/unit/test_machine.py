@@ -77,9 +77,9 @@ def test_host_without_caches(make_up: MakeUp) -> None:
 
 def test_last_level_is_the_highest_whatever_its_index(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", {1})
-    (made_up.folder / "cpu1/cache/index10").mkdir()
-    write(made_up, "cpu1/cache/index10/level", "2\n")
-    write(made_up, "cpu1/cache/index10/shared_cpu_list", "0-1\n")
+    (made_up.folder / "cpu1/cache/index4").mkdir()
+    write(made_up, "cpu1/cache/index4/level", "2\n")
+    write(made_up, "cpu1/cache/index4/shared_cpu_list", "0-1\n")
     assert read(made_up.root).cpus[1].cache == {0, 1, 2, 3}
 
 
@@ -118,6 +118,14 @@ def test_present_cpus_may_have_gaps(make_up: MakeUp) -> None:
     write(made_up, "online", "0-1,3\n")
     shutil.rmtree(made_up.folder / "cpu2")
     assert sorted(read(made_up.root).cpus) == [0, 1, 3]
+
+
+def test_cpu_that_is_not_present_is_not_online(make_up: MakeUp) -> None:
+    made_up = make_up("1x4x1", {3})
+    write(made_up, "online", "0-2,9\n")
+    machine = read(made_up.root)
+    assert machine.online == {0, 1, 2}
+    assert sorted(machine.cpus) == [0, 1, 2, 3]
 
 
 def test_more_than_64_cpus(make_up: MakeUp) -> None:

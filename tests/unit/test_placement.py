@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from isolcpus_dp import machine
 from isolcpus_dp.machine import Cpu, Machine
 from isolcpus_dp.placement import choose
+from isolcpus_dp.simulator.machine import MadeUpMachine, parse_shape
 
 from .conftest import MakeUp
 
 NONE: frozenset[int] = frozenset()
 
 
-@pytest.fixture
-def host(make_up: MakeUp) -> Machine:
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """Two NUMA nodes, {0-3,8-11} and {4-7,12-15}; CPU 8 is the sibling of 0, 15 that of 7."""
-    return machine.read(make_up("2x4x2", set(range(16))).root)
+    made_up = MadeUpMachine(tmp_path_factory.mktemp("sys"), parse_shape("2x4x2"), range(16))
+    return machine.read(made_up.root)
 
 
 def chosen(host: Machine, available: set[int], must: set[int], size: int) -> set[int]:
@@ -89,6 +91,11 @@ def test_four_threads_of_a_core_stay_together(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x4x4", set(range(16))).root)
     assert chosen(host, set(range(16)), set(), 4) == {0, 4, 8, 12}
     assert chosen(host, {0, 4, 8, 12, 1, 5}, set(), 2) == {1, 5}
+
+
+def test_broken_core_of_four_threads_is_broken_further_before_a_whole_one(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x4x4", set(range(16))).root)
+    assert chosen(host, {0, 4, 8, 12, 1, 5, 9}, set(), 2) == {1, 5}
 
 
 def test_host_that_tells_nothing_of_itself(make_up: MakeUp) -> None:

@@ -96,10 +96,10 @@ class Guest:
         try:
             while (boot := self._qemu.receive(BOOT_SECONDS).get("boot", self._boot)) == self._boot:
                 pass
+            self._boot = boot
+            self.run("systemctl is-system-running --wait", timeout=BOOT_SECONDS, check=False)
         except Lost as lost:
             raise NeverCameUp(str(lost)) from lost
-        self._boot = boot
-        self.run("systemctl is-system-running --wait", timeout=BOOT_SECONDS, check=False)
 
     def _ask(self, command: str, timeout: float) -> int:
         request = next(self._ids)
@@ -110,7 +110,7 @@ class Guest:
         """The answer to that request; one to a request given up on may still come before it."""
         while (answer := self._qemu.receive(timeout)).get("id") != request:
             if "boot" in answer:
-                raise Lost("the guest has rebooted in the middle of a command")
+                raise Lost("the guest or its agent has started anew in the middle of a command")
         return answer
 
 

@@ -200,9 +200,7 @@ def test_wrong_configuration_stops_the_start_until_it_is_mended(guest: Guest) ->
 
 def test_reinstalled_package_restarts_the_daemon(guest: Guest) -> None:
     before = show(guest, "isolcpus-dp", "MainPID")
-    guest.run(
-        "apt-get install --yes --reinstall /mnt/files/isolcpus-dp_*_all.deb", timeout=180
-    )
+    guest.run("apt-get install --yes --reinstall /mnt/files/isolcpus-dp_*_all.deb", timeout=180)
     assert show(guest, "isolcpus-dp", "MainPID") not in (before, "0")
     wait_for_devices(guest)
     assert_path_unit_watches(guest)
@@ -247,8 +245,11 @@ def test_removed_and_purged_package_leaves_nothing(guest: Guest) -> None:
     guest.run("test -e /etc/isolcpus-dp/isolcpus-dp.conf -a ! -e /run/isolcpus-dp")
     guest.run("rm -r /var/lib/kubelet")  # the kubelet's own
     guest.run("apt-get purge --yes isolcpus-dp; systemctl daemon-reload", timeout=180)
-    assert guest.run(
-        "find / -xdev -path /proc -prune -o -path /var/log -prune -o"
-        " -iname '*isolcpus*' -not -path '/mnt/*' -print; find /run -name '*isolcpus*'"
-    ).stdout == ""
+    assert (
+        guest.run(
+            "find / -xdev -path /proc -prune -o -path /var/log -prune -o"
+            " -iname '*isolcpus*' -not -path '/mnt/*' -print; find /run -name '*isolcpus*'"
+        ).stdout
+        == ""
+    )
     assert guest.run("systemctl list-units --all --plain --no-legend 'isolcpus*'").stdout == ""
