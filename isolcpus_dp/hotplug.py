@@ -51,7 +51,7 @@ def _uevents(on_change: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _online_file(sysfs: Path, on_change: Callable[[], None]) -> Iterator[None]:
-    def on_entry(name: str, _mask: int) -> None:
+    def on_entry(name: str) -> None:
         if name == "online":
             on_change()
 

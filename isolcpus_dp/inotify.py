@@ -16,24 +16,22 @@ from types import TracebackType
 
 # <sys/inotify.h>
 IN_CLOSE_WRITE = 0x8
+IN_MOVED_FROM = 0x40
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
-IN_DELETE_SELF = 0x400
-IN_MOVE_SELF = 0x800
-IN_IGNORED = 0x8000  # the watch is gone: the folder was removed or its file system unmounted
+IN_DELETE = 0x200
 _IN_ONLYDIR = 0x1000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Watch:
-    """Calls `on_change(name, mask)` from the event loop for each of the `events` in a folder.
+    """Calls `on_change(name)` from the event loop for each of the `events` on an entry of a folder.
 
-    `name` is the changed entry; it is empty when the folder itself is meant. Used as a context
-    manager. Raises OSError if the folder cannot be watched.
+    Used as a context manager. Raises OSError if the folder cannot be watched.
     """
 
-    def __init__(self, folder: Path, events: int, on_change: Callable[[str, int], None]) -> None:
+    def __init__(self, folder: Path, events: int, on_change: Callable[[str], None]) -> None:
         self._on_change = on_change
         self._descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), folder)
         try:
@@ -59,10 +57,10 @@ class Watch:
     def _read(self) -> None:
         events = os.read(self._descriptor, 65536)
         while events:
-            _, mask, _, length = struct.unpack_from("iIII", events)
+            _, _, _, length = struct.unpack_from("iIII", events)
             name = events[16 : 16 + length].rstrip(b"\0")
             events = events[16 + length :]
-            self._on_change(os.fsdecode(name), mask)
+            self._on_change(os.fsdecode(name))
 
 
 def _checked(result: int, folder: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -20,8 +21,6 @@ _REGISTER_SECONDS = 15.0
 # Between bind(), which inotify shows, and listen(), which it does not, a new socket refuses
 # connections. It is tried again at these distances, in seconds, and then left for dead.
 _BIND_TO_LISTEN = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512)
-
-_FOLDER_GONE = inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF | inotify.IN_IGNORED
 
 
 class Refused(Exception):
@@ -63,18 +62,29 @@ async def live_socket(path: Path, other_than: int | None = None) -> int:
     changed = asyncio.Event()
     gone = False
 
-    def on_change(name: str, mask: int) -> None:
-        nonlocal gone
-        gone = gone or bool(mask & _FOLDER_GONE)
-        if gone or name == path.name:
+    def on_entry(name: str) -> None:
+        if name == path.name:
             changed.set()
 
-    events = inotify.IN_CREATE | inotify.IN_MOVED_TO | _FOLDER_GONE
-    try:
-        watch = inotify.Watch(path.parent, events, on_change)
-    except FileNotFoundError:
-        raise Left(f"{path.parent} was removed or moved") from None
-    with watch:
+    def on_folder(name: str) -> None:
+        nonlocal gone
+        if name == path.parent.name:
+            gone = True
+            changed.set()
+
+    with contextlib.ExitStack() as watches:
+        try:
+            watches.enter_context(
+                inotify.Watch(path.parent, inotify.IN_CREATE | inotify.IN_MOVED_TO, on_entry)
+            )
+            # A folder's own watch is silent as long as a bound socket of ours lies in it.
+            watches.enter_context(
+                inotify.Watch(
+                    path.parent.parent, inotify.IN_DELETE | inotify.IN_MOVED_FROM, on_folder
+                )
+            )
+        except FileNotFoundError:
+            raise Left(f"{path.parent} was removed or moved") from None
         delays = iter(_BIND_TO_LISTEN)
         while True:
             created = _listening_since(path)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -40,6 +41,12 @@ async def has_devices(kubelet: Kubelet, healthy: int = 4) -> None:
 async def options_at(endpoint: Path) -> api.DevicePluginOptions:
     async with grpc.aio.insecure_channel(f"unix:{endpoint}") as channel:
         return await rpc.DevicePluginStub(channel).GetDevicePluginOptions(api.Empty(), timeout=5)
+
+
+async def next_message(stream: Any) -> api.ListAndWatchResponse:
+    message = await stream.read()
+    assert isinstance(message, api.ListAndWatchResponse)
+    return message
 
 
 async def test_serves_before_there_is_a_kubelet(host: Host) -> None:
@@ -173,7 +180,7 @@ async def test_kubelet_that_opens_no_stream_in_ten_seconds_is_left(
     async with host.daemon().running() as daemon:
         run = await daemon.until(registered)
         await asyncio.sleep(9)
-        assert run.exit_status is None
+        assert not run.ended
         await daemon.until(lambda current: current is not run or run.exit_status is not None)
         assert run.exit_status == 0
         assert f"took the registration of {RESOURCE} but opened no ListAndWatch" in host.log
@@ -270,7 +277,7 @@ async def test_onlookers_stream_does_not_end_the_daemon(
         await has_devices(kubelet)
         async with grpc.aio.insecure_channel(f"unix:{host.endpoint}") as channel:
             stream = rpc.DevicePluginStub(channel).ListAndWatch(api.Empty())
-            assert len((await stream.read()).devices) == 4  # type: ignore[union-attr]
+            assert len((await next_message(stream)).devices) == 4
         await asyncio.sleep(0.5)
         assert len(daemon.runs) == 1
         assert kubelet.allocatable(RESOURCE) == 4
@@ -294,10 +301,10 @@ async def test_cpu_taken_offline_becomes_unhealthy_in_one_message(
         await has_devices(kubelet)
         async with grpc.aio.insecure_channel(f"unix:{host.endpoint}") as channel:
             stream = rpc.DevicePluginStub(channel).ListAndWatch(api.Empty())
-            await stream.read()
+            await next_message(stream)
             host.machine.set_offline(9)
-            message = await stream.read()
-            health = {device.ID: device.health for device in message.devices}  # type: ignore[union-attr]
+            message = await next_message(stream)
+            health = {device.ID: device.health for device in message.devices}
             assert health == {"1": "Healthy", "5": "Healthy", "9": "Unhealthy", "13": "Healthy"}
             # A housekeeping CPU, and the same state once more: nothing that the kubelet must know.
             host.machine.set_offline(0)

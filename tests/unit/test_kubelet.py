@@ -133,6 +133,6 @@ async def test_folder_that_goes_away_ends_the_wait(tmp_path: Path) -> None:
     assert str(caught.value) == f"{folder} was removed or moved"
 
 
-async def test_folder_that_was_never_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+async def test_folder_that_is_not_there_counts_as_gone(tmp_path: Path) -> None:
+    with pytest.raises(Left, match="absent was removed"):
         await live_socket(tmp_path / "absent" / "kubelet.sock")
