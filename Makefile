@@ -27,7 +27,7 @@ test-unit: $(VENV)/installed
 # Boots virtual machines and installs the package in them; needs root, for mmdebstrap.
 test-vm: $(VENV)/installed $(DEB)
 	tools/need e2fsprogs mmdebstrap qemu-system-x86
-	$(VENV)/bin/python -m pytest -q tests/vm
+	$(VENV)/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm
 
 lint: $(LINT)/installed
 	tools/need man-db shellcheck systemd

@@ -60,6 +60,10 @@ def _simulate(options: argparse.Namespace) -> int:
         as_it_should = show.run(options.sysfs, options.config, options.machine, options.isolated)
     except show.UsageError as error:
         return _fail(str(error), WRONG_USAGE)
+    except BrokenPipeError:
+        # Whoever read it has seen enough. Python would complain of it again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     return DONE if as_it_should else FAILED
 
 
