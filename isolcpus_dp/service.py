@@ -55,7 +55,12 @@ def serve(host: Host, config_file: Path | None) -> None:
         log.warning(
             warning, extra=fields(Event.POOL_WARNING, resource=settings.resource_name)
         )  # fmt: skip
-    asyncio.run(_Daemon(host, settings, present).live())
+    asyncio.run(_live(host, settings, present))
+
+
+async def _live(host: Host, settings: config.PoolConfig, present: machine.Machine) -> None:
+    # Made within the loop: before Python 3.10 an asyncio.Event belongs to the loop it is made in.
+    await _Daemon(host, settings, present).live()
 
 
 class _Daemon:
