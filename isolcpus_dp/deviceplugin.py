@@ -239,7 +239,11 @@ class Endpoint:
     async def prove(self) -> None:
         """Asks itself, as the kubelet will: who answers has loaded all that an answer takes."""
         async with grpc.aio.insecure_channel(f"unix:{self._path}") as channel:
-            await rpc.DevicePluginStub(channel).GetDevicePluginOptions(api.Empty())
+            try:
+                await rpc.DevicePluginStub(channel).GetDevicePluginOptions(api.Empty())
+            except grpc.aio.AioRpcError as error:
+                # A kubelet that starts in this moment has wiped the socket: publish() mends it.
+                log.debug("%s does not answer: %s", self._path, error.details())
 
     async def close(self) -> None:
         """Drops all connections and removes the socket."""

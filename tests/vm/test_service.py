@@ -110,6 +110,14 @@ def test_kubelet_lists_the_isolated_cpus_with_their_numa_nodes(guest: Guest) -> 
     )
 
 
+def test_daemon_is_small(guest: Guest, capsys: pytest.CaptureFixture[str]) -> None:
+    pid = show(guest, "isolcpus-dp", "MainPID")
+    sizes = guest.run(f"grep -E 'Rss|Private_Dirty' /proc/{pid}/smaps_rollup").stdout.split()
+    with capsys.disabled():
+        print(f"\nunder systemd: resident {sizes[1]} kB, private {sizes[4]} kB")
+    assert int(sizes[1]) < 36 * 1024
+
+
 def test_pod_owns_both_threads_of_a_core(guest: Guest) -> None:
     guest.wait_until(f"grep Running {STATUS}")
     granted = messages(guest, Event.ALLOCATED)
