@@ -1,0 +1,77 @@
+"""The simulator's kubelet behaves as a real one does where a plugin or an operator can see it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import grpc
+import pytest
+
+from isolcpus_dp.api import podresources_pb2 as api
+from isolcpus_dp.api import podresources_pb2_grpc as rpc
+from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
+
+from .conftest import RESOURCE, Host
+
+StartKubelet = Callable[..., Awaitable[Kubelet]]
+
+
+async def test_pod_without_its_plugin_is_failed_for_good(start_kubelet: StartKubelet) -> None:
+    kubelet = await start_kubelet(Pod("early", {RESOURCE: 1}))
+    await kubelet.until(lambda: bool(kubelet.pods))
+    assert kubelet.pods == {
+        "early": f"Failed: UnexpectedAdmissionError: cannot allocate unregistered device {RESOURCE}"
+    }
+
+
+async def test_pod_that_asks_for_too_much_is_refused(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    async with host.daemon().running():
+        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
+        with pytest.raises(AdmissionError, match="Requested: 5, Available: 4"):
+            await kubelet.admit(Pod("greedy", {RESOURCE: 5}))
+
+
+async def test_checkpoint_keeps_who_holds_what_over_a_restart(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    async with host.daemon().running() as daemon:
+        await daemon.until(lambda run: run.ready > 0)
+        kubelet = await start_kubelet()
+        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
+        await kubelet.admit(Pod("first", {RESOURCE: 2}))
+        assert kubelet.held_by("first", RESOURCE) == {"1", "9"}
+        before = daemon.current
+        await kubelet.stop()
+        await daemon.until(lambda run: run is not before and run.ready > 0)
+        kubelet = await start_kubelet()
+        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
+        assert kubelet.held_by("first", RESOURCE) == {"1", "9"}
+        await kubelet.admit(Pod("second", {RESOURCE: 2}))
+        assert kubelet.held_by("second", RESOURCE) == {"5", "13"}
+
+
+async def test_pod_resources_tell_who_holds_which_cpu(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    async with host.daemon().running():
+        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
+        await kubelet.admit(Pod("owner", {RESOURCE: 2}))
+        path = host.kubelet_dir / "pod-resources" / "kubelet.sock"
+        async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+            lister = rpc.PodResourcesListerStub(channel)
+            listed = await lister.List(api.ListPodResourcesRequest())
+            offered = await lister.GetAllocatableResources(api.AllocatableResourcesRequest())
+    [pod] = listed.pod_resources
+    [devices] = pod.containers[0].devices
+    assert (pod.name, pod.namespace) == ("owner", "default")
+    assert (devices.resource_name, sorted(devices.device_ids)) == (RESOURCE, ["1", "9"])
+    assert {one.device_ids[0]: one.topology.nodes[0].ID for one in offered.devices} == {
+        "1": 0,
+        "9": 0,
+        "5": 1,
+        "13": 1,
+    }
