@@ -184,8 +184,9 @@ def test_path_unit_restarts_a_daemon_whose_kubelet_made_a_new_socket(guest: Gues
     guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
     before = show(guest, "isolcpus-dp", "MainPID")
     # A new file that leads to the same kubelet: its stream stays open, only the time is new.
-    guest.run(f"touch /var/lib/kubelet/.device-plugins.sock; rm {SOCKET}")
-    guest.run(f"ln /var/lib/kubelet/.device-plugins.sock {SOCKET}")
+    # Slower than a kubelet is: the path unit has seen the removal by the time of the new one.
+    beside = "/var/lib/kubelet/.device-plugins.sock"
+    guest.run(f"touch {beside}; rm {SOCKET}; sleep 0.5; ln {beside} {SOCKET}")
     guest.wait_until(
         f"pid=$(systemctl show -p MainPID --value isolcpus-dp); test $pid != {before} -a $pid != 0"
     )
