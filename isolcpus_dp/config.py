@@ -7,16 +7,28 @@ order of their names, the last assignment of a key wins, an empty one brings the
 from __future__ import annotations
 
 import configparser
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Union
 
 from isolcpus_dp import cpulist
 
 DEFAULT_FILE = Path("/etc/isolcpus-dp/isolcpus-dp.conf")
+GRANULARITIES = ("cpu", "core")
+THREADS = ("all", "one")
+PLACEMENTS = ("packed", "spread")
 DEVICE_NODES = ("auto", "yes", "no")
+MEMORY_NODES = ("any", "local")
+CPU_QUOTAS = ("unlimited", "keep")
+
+PLUGIN, PINNING, METRICS = "Plugin", "Pinning", "Metrics"
+_POOL = re.compile(r"Pool [A-Za-z0-9][-A-Za-z0-9_.]*")
+
+# An address and a port of TCP, or the path of a unix socket.
+Listen = Union[tuple[str, int], Path]
 
 # Kubernetes' rules for names (apimachinery's validation.go): DNS-1123 subdomain, qualified name.
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -31,16 +43,37 @@ class ConfigError(Exception):
 class PoolConfig:
     """What is said about one resource."""
 
+    section: str = PLUGIN  # where it is said: Plugin, or Pool and a name
     resource_name: str = "windriver.com/isolcpus"
-    cpus: frozenset[int] | None = None  # None: all that are isolated
+    cpus: frozenset[int] | None = None  # None: all that are isolated and in no other pool
+    granularity: str = "cpu"  # one of GRANULARITIES
+    threads: str = "all"  # one of THREADS
+    placement: str = "packed"  # one of PLACEMENTS
+    mixed: bool = False  # the owner may also use the housekeeping CPUs
     device_nodes: str = "auto"  # one of DEVICE_NODES
+
+    @property
+    def endpoint(self) -> str:
+        """The name of the plugin's socket in the kubelet's folder."""
+        return f"{self.resource_name.replace('/', '-')}.sock"
+
+
+@dataclass(frozen=True)
+class PinningConfig:
+    """What is said about the CPUs that containers may run on."""
+
+    keep_others_off: bool = True
+    memory_nodes: str = "any"  # one of MEMORY_NODES
+    cpu_quota: str = "unlimited"  # one of CPU_QUOTAS
 
 
 @dataclass(frozen=True)
 class Config:
-    """All that the administrator can say."""
+    """All that the administrator can say; [Plugin] is the first of the pools."""
 
-    plugin: PoolConfig = PoolConfig()
+    pools: tuple[PoolConfig, ...] = (PoolConfig(),)
+    pinning: PinningConfig = PinningConfig()
+    metrics: Listen | None = None  # where they are served
 
 
 @dataclass(frozen=True)
@@ -50,6 +83,50 @@ class _Key:
     field: str
     parse: Callable[[str, int], Any]  # text and the machine's last CPU; raises ValueError
     allowed: str
+
+
+class _Section:
+    """What the files say in one section, and where: the last assignment of a key wins."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.where = f"{path}: [{name}]"
+        self.name = name
+        self._keys = {PINNING: PINNING_KEYS, METRICS: METRICS_KEYS}.get(name, KEYS)
+        self.values: dict[str, Any] = {}
+        self.lines: dict[str, str] = {}  # by field: file, section, key and text
+
+    def set(self, path: Path, name: str, text: str, last: int) -> None:
+        key = self._keys.get(name)
+        if key is None:
+            raise ConfigError(
+                f"{path}: [{self.name}] {name}= is not a key: allowed are {', '.join(self._keys)}"
+            )
+        line = f"{path}: [{self.name}] {name}={text}"
+        self.values.pop(key.field, None)
+        if not text:
+            return
+        try:
+            self.values[key.field] = key.parse(text, last)
+        except ValueError as error:
+            raise ConfigError(f"{line}: {error}: allowed is {key.allowed}") from error
+        self.lines[key.field] = line
+
+    def pool(self) -> PoolConfig:
+        """Raises ConfigError if its keys do not make a pool."""
+        if self.name != PLUGIN:
+            for name in ("ResourceName", "CPUs"):
+                if self.values.get(KEYS[name].field) is None:
+                    raise ConfigError(
+                        f"{self.where} has no {name}= of its own: a pool is a resource name and"
+                        " a CPU list, such as example.com/isolcpus-dpdk and 4-7"
+                    )
+        pool = PoolConfig(section=self.name, **self.values)
+        if pool.threads == "one" and pool.granularity != "core":
+            raise ConfigError(
+                f"{self.lines['threads']}: a device is one thread anyway:"
+                " allowed with Granularity=core"
+            )
+        return pool
 
 
 def load(file: Path | None, last: int) -> Config:
@@ -62,13 +139,40 @@ def load(file: Path | None, last: int) -> Config:
     if file and not file.is_file():
         raise ConfigError(f"{file}: there is no such file: --config takes a configuration file")
     drop_ins = sorted(main.parent.glob(f"{main.name}.d/*.conf"), key=lambda path: path.name)
-    values: dict[str, Any] = {}
+    sections = {PLUGIN: _Section(main, PLUGIN)}
     for path in [main, *drop_ins] if main.is_file() else drop_ins:
-        _read_into(values, path, last)
-    return Config(plugin=PoolConfig(**values))
+        _read_into(sections, path, last)
+    pinning, metrics = sections.pop(PINNING, None), sections.pop(METRICS, None)
+    pools = [(section, section.pool()) for section in sections.values()]
+    for (section, pool), (other_section, other) in itertools.combinations(pools, 2):
+        _check_apart(section, pool, other_section, other)
+    return Config(
+        pools=tuple(pool for _, pool in pools),
+        pinning=PinningConfig(**pinning.values) if pinning else PinningConfig(),
+        metrics=metrics.values.get("listen") if metrics else None,
+    )
 
 
-def _read_into(values: dict[str, Any], path: Path, last: int) -> None:
+def _check_apart(
+    section: _Section, pool: PoolConfig, other_section: _Section, other: PoolConfig
+) -> None:
+    """Two pools share neither CPUs nor names. Raises ConfigError."""
+    shared = (pool.cpus or frozenset()) & (other.cpus or frozenset())
+    if shared:
+        raise ConfigError(
+            f"{other_section.lines['cpus']}: CPU {cpulist.render(shared)} is also in"
+            f" {section.lines['cpus']}: a CPU belongs to one pool"
+        )
+    # The names of the sockets are compared: a/b-c and a-b/c would have the same one.
+    if pool.endpoint == other.endpoint:
+        of = section.lines.get("resource_name", f"the default of {section.where}")
+        raise ConfigError(
+            f"{other_section.lines['resource_name']}: the name, or its socket's name"
+            f" {pool.endpoint}, is taken by {of}: allowed is one that no other pool has"
+        )
+
+
+def _read_into(sections: dict[str, _Section], path: Path, last: int) -> None:
     parser = configparser.ConfigParser(
         delimiters=("=",),
         comment_prefixes=("#", ";"),
@@ -85,24 +189,15 @@ def _read_into(values: dict[str, Any], path: Path, last: int) -> None:
         parser.read_string("\n".join(line.lstrip() for line in lines), source=str(path))
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"{path}: {_reason(error)}") from error
-    for section in parser.sections():
-        keys = _SECTIONS.get(section)
-        if keys is None:
-            _refuse(path, f"[{section}] is not a section", _SECTIONS)
-        for name, text in parser[section].items():
-            if name not in keys:
-                _refuse(path, f"[{section}] {name}= is not a key", keys)
-            _set(values, keys[name], text, f"{path}: [{section}] {name}={text}", last)
-
-
-def _set(values: dict[str, Any], key: _Key, text: str, where: str, last: int) -> None:
-    if not text:
-        values.pop(key.field, None)
-        return
-    try:
-        values[key.field] = key.parse(text, last)
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}: allowed is {key.allowed}") from error
+    for name in parser.sections():
+        if name not in (PLUGIN, PINNING, METRICS) and not _POOL.fullmatch(name):
+            raise ConfigError(
+                f"{path}: [{name}] is not a section: allowed are [Plugin], [Pinning], [Metrics],"
+                " and [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
+            )
+        section = sections.setdefault(name, _Section(path, name))
+        for key, text in parser[name].items():
+            section.set(path, key, text, last)
 
 
 def _reason(error: Exception) -> str:
@@ -115,10 +210,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8 text"
     return f"cannot be read: {getattr(error, 'strerror', None) or error}"
-
-
-def _refuse(path: Path, what: str, known: Mapping[str, Any]) -> NoReturn:
-    raise ConfigError(f"{path}: {what}: allowed are {', '.join(known)}")
 
 
 def check_resource_name(text: str) -> None:
@@ -146,22 +237,55 @@ def _cpus(text: str, last: int) -> frozenset[int] | None:
     return None if text == "isolated" else cpulist.parse_configured(text, last)
 
 
-def _device_nodes(text: str, _last: int) -> str:
-    if text not in DEVICE_NODES:
-        raise ValueError("is no such choice")
-    return text
+def _one_of(*choices: str) -> Callable[[str, int], str]:
+    def parse(text: str, _last: int) -> str:
+        if text not in choices:
+            raise ValueError("is no such choice")
+        return text
+
+    return parse
 
 
-_SECTIONS: dict[str, dict[str, _Key]] = {
-    "Plugin": {
-        "ResourceName": _Key(
-            "resource_name",
-            _resource_name,
-            "a lower-case domain of at most 244 letters that is not kubernetes.io,"
-            " a slash, and a name of at most 63 letters, digits, '-', '_' and '.',"
-            " such as windriver.com/isolcpus",
-        ),
-        "CPUs": _Key("cpus", _cpus, "isolated, or a CPU list such as 2-3,6-7"),
-        "DeviceNodes": _Key("device_nodes", _device_nodes, "auto, yes or no"),
-    },
+def _yes_or_no(text: str, _last: int) -> bool:
+    return _one_of("yes", "no")(text, _last) == "yes"
+
+
+def _listen(text: str, _last: int) -> Listen:
+    if text.startswith("/"):
+        return Path(text)
+    host, colon, port = text.rpartition(":")
+    if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError("is no address to listen on")
+    return host.strip("[]"), int(port)
+
+
+# Of [Plugin] and of every [Pool NAME].
+KEYS = {
+    "ResourceName": _Key(
+        "resource_name",
+        _resource_name,
+        "a lower-case domain of at most 244 letters that is not kubernetes.io,"
+        " a slash, and a name of at most 63 letters, digits, '-', '_' and '.',"
+        " such as windriver.com/isolcpus",
+    ),
+    "CPUs": _Key("cpus", _cpus, "isolated, or a CPU list such as 2-3,6-7"),
+    "Granularity": _Key("granularity", _one_of(*GRANULARITIES), "cpu or core"),
+    "Threads": _Key("threads", _one_of(*THREADS), "all or one"),
+    "Placement": _Key("placement", _one_of(*PLACEMENTS), "packed or spread"),
+    "Mixed": _Key("mixed", _yes_or_no, "yes or no"),
+    "DeviceNodes": _Key("device_nodes", _one_of(*DEVICE_NODES), "auto, yes or no"),
+}
+
+PINNING_KEYS = {
+    "KeepOthersOff": _Key("keep_others_off", _yes_or_no, "yes or no"),
+    "MemoryNodes": _Key("memory_nodes", _one_of(*MEMORY_NODES), "any or local"),
+    "CPUQuota": _Key("cpu_quota", _one_of(*CPU_QUOTAS), "unlimited or keep"),
+}
+
+METRICS_KEYS = {
+    "Listen": _Key(
+        "listen",
+        _listen,
+        "an address and a port such as 127.0.0.1:9497, or the path of a unix socket",
+    ),
 }

@@ -44,6 +44,18 @@ def parse_configured(text: str, last: int) -> frozenset[int]:
     return _union(_configured_range(part.strip(), last) for part in _parts(text))
 
 
+def parse_mask(text: str) -> frozenset[int]:
+    """The CPUs of a mask as the kernel prints it: hexadecimal, `00000000,000000cc`.
+
+    Raises CpuListError.
+    """
+    digits = text.strip().replace(",", "")
+    if not re.fullmatch(r"[0-9a-fA-F]{1,2048}", digits):
+        raise CpuListError(text.strip(), "is not a mask of CPUs in hexadecimal")
+    mask = int(digits, 16)
+    return frozenset(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
+
+
 def render(cpus: Iterable[int]) -> str:
     """The CPUs as the kernel prints them: ascending, neighbours as ranges, `` for none."""
     ranges: list[list[int]] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isolcpus_dp import cpulist
@@ -23,18 +23,23 @@ class MachineError(Exception):
 class Cpu:
     """Where one present CPU sits. None and {cpu} stand for what sysfs does not tell.
 
-    The kernel takes the topology and cache folders of a CPU away while it is offline, so an
-    offline CPU knows only its NUMA node.
+    The kernel takes the topology and cache folders of a CPU away while it is offline. Such a CPU
+    knows only its NUMA node, and what read() carried over from the Machine before.
     """
 
     cpu: int
     online: bool
     core: int | None  # the number is unique only within the package and die
-    siblings: frozenset[int]  # the online SMT siblings, the CPU itself among them
+    siblings: frozenset[int]  # the SMT siblings, the CPU itself among them
     package: int | None
     die: int | None
     cache: frozenset[int]  # the CPUs that share its last-level cache
     node: int | None
+
+    @property
+    def placed(self) -> bool:
+        """Whether its core is known: not that of a CPU which was offline whenever we looked."""
+        return self.online or self.core is not None
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,16 @@ class Machine:
     online: frozenset[int]
     isolated: frozenset[int]  # as the kernel was told: may name CPUs that are not present
     cpus: Mapping[int, Cpu]  # one for every present CPU
+    distances: Mapping[tuple[int, int], int]  # from one NUMA node's memory to another's, as ACPI's
+
+    def distance(self, node: int | None, other: int | None) -> int:
+        """How far apart two NUMA nodes are; 0 where the kernel does not tell."""
+        return 0 if node is None or other is None else self.distances.get((node, other), 0)
+
+    def with_lone_threads(self, cpus: Iterable[int]) -> Machine:
+        """The same machine, with each of these CPUs as a core of its own."""
+        lone = {cpu: replace(self.cpus[cpu], siblings=frozenset({cpu})) for cpu in cpus}
+        return replace(self, cpus={**self.cpus, **lone})
 
     @property
     def last(self) -> int:
@@ -53,8 +68,11 @@ class Machine:
         return max(self.possible)
 
 
-def read(sysfs: Path) -> Machine:
+def read(sysfs: Path, before: Machine | None = None) -> Machine:
     """The machine under `sysfs` (a host's is /sys).
+
+    The kernel hides where an offline CPU sits: that is carried over from `before`, the Machine as
+    it was read earlier, if the CPU was online then. Siblings that were never seen are missing.
 
     Absent parts are odd hosts, not errors: no NUMA folder, no cache folder, no `isolated` file,
     no topology for an offline CPU. Raises MachineError when there are no CPUs to be found, or
@@ -68,12 +86,16 @@ def read(sysfs: Path) -> Machine:
         )
     # A kernel without CPU hotplug has no notion of offline and may lack the file.
     online = _cpus(f"{root}/online") or present
+    cpus = {cpu: _read_cpu(root, cpu, cpu in online) for cpu in sorted(present)}
+    if before:
+        _carry_over(cpus, before)
     return Machine(
         possible=_cpus(f"{root}/possible") | present,
         present=present,
         online=online & present,
         isolated=_cpus(f"{root}/isolated"),
-        cpus={cpu: _read_cpu(root, cpu, cpu in online) for cpu in sorted(present)},
+        cpus=cpus,
+        distances=_read_distances(f"{sysfs}/devices/system/node"),
     )
 
 
@@ -112,6 +134,29 @@ def _read_cpu(root: str, cpu: int, online: bool) -> Cpu:
         cache=_last_level_cache(f"{folder}/cache") or own,
         node=_node(folder),
     )
+
+
+def _carry_over(cpus: dict[int, Cpu], before: Machine) -> None:
+    """Puts offline CPUs where they were, and makes them siblings of their siblings again."""
+    for cpu, now in list(cpus.items()):
+        known = before.cpus.get(cpu)
+        if now.online or known is None or not known.placed:
+            continue
+        cpus[cpu] = replace(known, online=False, node=now.node)
+        for sibling in known.siblings & cpus.keys() - {cpu}:
+            siblings = cpus[sibling].siblings | {cpu}
+            cpus[sibling] = replace(cpus[sibling], siblings=siblings)
+
+
+def _read_distances(root: str) -> dict[tuple[int, int], int]:
+    """A node's `distance` file has a column for every online node, in the order of their ids."""
+    nodes = sorted(_cpus(f"{root}/online"))
+    return {
+        (node, other): int(text)
+        for node in nodes
+        for other, text in zip(nodes, _text(f"{root}/node{node}/distance").split())
+        if text.isdecimal()
+    }
 
 
 def _last_level_cache(folder: str) -> frozenset[int]:

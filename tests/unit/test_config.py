@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from isolcpus_dp import config
-from isolcpus_dp.config import Config, ConfigError, PoolConfig, check_resource_name, load
+from isolcpus_dp.config import (
+    Config,
+    ConfigError,
+    PinningConfig,
+    PoolConfig,
+    check_resource_name,
+    load,
+)
 
 LAST = 31
 
@@ -39,27 +46,44 @@ def error_of(main: Path) -> str:
 
 def test_no_file_at_all_is_fine(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "DEFAULT_FILE", main)
-    assert load(None, LAST) == Config(
-        plugin=PoolConfig(resource_name="windriver.com/isolcpus", cpus=None, device_nodes="auto")
+    [plugin] = load(None, LAST).pools
+    assert plugin == PoolConfig(
+        section="Plugin",
+        resource_name="windriver.com/isolcpus",
+        cpus=None,
+        granularity="cpu",
+        threads="all",
+        placement="packed",
+        device_nodes="auto",
     )
 
 
 def test_default_file_is_read_unasked(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "DEFAULT_FILE", main)
     main.write_text("[Plugin]\nDeviceNodes=no\n")
-    assert load(None, LAST).plugin.device_nodes == "no"
+    assert load(None, LAST).pools[0].device_nodes == "no"
 
 
 def test_drop_ins_count_without_a_main_file(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "DEFAULT_FILE", main)
     drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=no\n")
-    assert load(None, LAST).plugin.device_nodes == "no"
+    assert load(None, LAST).pools[0].device_nodes == "no"
 
 
 def test_every_key_is_taken(main: Path) -> None:
-    main.write_text("[Plugin]\nResourceName=example.com/rt\nCPUs=2-3,6-7\nDeviceNodes=yes\n")
-    assert load(main, LAST).plugin == PoolConfig(
-        resource_name="example.com/rt", cpus=frozenset({2, 3, 6, 7}), device_nodes="yes"
+    main.write_text(
+        "[Plugin]\nResourceName=example.com/rt\nCPUs=2-3,6-7\nGranularity=core\nThreads=one\n"
+        "Placement=spread\nMixed=yes\nDeviceNodes=yes\n"
+    )
+    assert load(main, LAST).pools[0] == PoolConfig(
+        section="Plugin",
+        resource_name="example.com/rt",
+        cpus=frozenset({2, 3, 6, 7}),
+        granularity="core",
+        threads="one",
+        placement="spread",
+        mixed=True,
+        device_nodes="yes",
     )
 
 
@@ -73,7 +97,7 @@ def test_last_of_the_drop_ins_wins(main: Path) -> None:
     main.write_text("[Plugin]\nResourceName=example.com/main\nCPUs=2\nDeviceNodes=yes\n")
     drop_in(main, "20-second.conf", "[Plugin]\nResourceName=example.com/second\n")
     drop_in(main, "10-first.conf", "[Plugin]\nResourceName=example.com/first\nCPUs=3\n")
-    assert load(main, LAST).plugin == PoolConfig(
+    assert load(main, LAST).pools[0] == PoolConfig(
         resource_name="example.com/second", cpus=frozenset({3}), device_nodes="yes"
     )
 
@@ -81,12 +105,12 @@ def test_last_of_the_drop_ins_wins(main: Path) -> None:
 def test_only_files_called_conf_are_drop_ins(main: Path) -> None:
     main.write_text("[Plugin]\nDeviceNodes=yes\n")
     drop_in(main, "10-nodes.conf.dpkg-old", "[Plugin]\nDeviceNodes=no\n")
-    assert load(main, LAST).plugin.device_nodes == "yes"
+    assert load(main, LAST).pools[0].device_nodes == "yes"
 
 
 def test_last_assignment_in_a_file_wins(main: Path) -> None:
     main.write_text("[Plugin]\nDeviceNodes=yes\n[Plugin]\nDeviceNodes=auto\nDeviceNodes=no\n")
-    assert load(main, LAST).plugin.device_nodes == "no"
+    assert load(main, LAST).pools[0].device_nodes == "no"
 
 
 def test_empty_assignment_brings_the_default_back(main: Path) -> None:
@@ -97,12 +121,12 @@ def test_empty_assignment_brings_the_default_back(main: Path) -> None:
 
 def test_comments_may_follow_a_value(main: Path) -> None:
     main.write_text("# ours\n[Plugin]\nCPUs = 2-3   # not 4\n; old\nDeviceNodes=no # none\n")
-    assert load(main, LAST).plugin == PoolConfig(cpus=frozenset({2, 3}), device_nodes="no")
+    assert load(main, LAST).pools[0] == PoolConfig(cpus=frozenset({2, 3}), device_nodes="no")
 
 
 def test_indented_line_is_a_key_as_systemd_has_it(main: Path) -> None:
     main.write_text("[Plugin]\nCPUs=2-3\n  DeviceNodes=no\n")
-    assert load(main, LAST).plugin == PoolConfig(cpus=frozenset({2, 3}), device_nodes="no")
+    assert load(main, LAST).pools[0] == PoolConfig(cpus=frozenset({2, 3}), device_nodes="no")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +142,7 @@ def test_indented_line_is_a_key_as_systemd_has_it(main: Path) -> None:
 )
 def test_cpus_are_worked_out_for_this_machine(main: Path, text: str, cpus: set[int] | None) -> None:
     main.write_text(f"[Plugin]\nCPUs={text}\n")
-    assert load(main, LAST).plugin.cpus == cpus
+    assert load(main, LAST).pools[0].cpus == cpus
 
 
 @pytest.mark.parametrize(
@@ -138,11 +162,199 @@ def test_wrong_cpus(main: Path, line: str, error: str) -> None:
     assert error_of(main) == f"{main}: [Plugin] {line}: {error}: allowed is {CPUS_ALLOWED}"
 
 
-@pytest.mark.parametrize("value", ["maybe", "Yes", "true", "1", "auto, yes"])
-def test_wrong_choice_of_device_nodes(main: Path, value: str) -> None:
-    main.write_text(f"[Plugin]\nDeviceNodes={value}\n")
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("DeviceNodes", "maybe", "auto, yes or no"),
+        ("DeviceNodes", "Yes", "auto, yes or no"),
+        ("DeviceNodes", "true", "auto, yes or no"),
+        ("DeviceNodes", "1", "auto, yes or no"),
+        ("DeviceNodes", "auto, yes", "auto, yes or no"),
+        ("Granularity", "thread", "cpu or core"),
+        ("Threads", "1", "all or one"),
+        ("Placement", "Packed", "packed or spread"),
+        ("Mixed", "true", "yes or no"),
+    ],
+)
+def test_wrong_choice(main: Path, key: str, value: str, allowed: str) -> None:
+    main.write_text(f"[Plugin]\n{key}={value}\n")
     assert error_of(main) == (
-        f"{main}: [Plugin] DeviceNodes={value}: is no such choice: allowed is auto, yes or no"
+        f"{main}: [Plugin] {key}={value}: is no such choice: allowed is {allowed}"
+    )
+
+
+def test_threads_of_a_device_that_is_one_thread_anyway(main: Path) -> None:
+    main.write_text("[Plugin]\nThreads=one\n")
+    assert error_of(main) == (
+        f"{main}: [Plugin] Threads=one: a device is one thread anyway:"
+        " allowed with Granularity=core"
+    )
+    drop_in(main, "10-core.conf", "[Plugin]\nGranularity=core\n")
+    assert load(main, LAST).pools[0].threads == "one"
+
+
+# Pinning
+
+
+def test_pinning_has_its_defaults(main: Path) -> None:
+    main.write_text("[Pinning]\n")
+    assert load(main, LAST).pinning == PinningConfig(
+        keep_others_off=True, memory_nodes="any", cpu_quota="unlimited"
+    )
+
+
+def test_every_key_of_pinning_is_taken(main: Path) -> None:
+    main.write_text("[Pinning]\nKeepOthersOff=no\nMemoryNodes=local\nCPUQuota=keep\n")
+    assert load(main, LAST) == Config(
+        pinning=PinningConfig(keep_others_off=False, memory_nodes="local", cpu_quota="keep")
+    )
+
+
+def test_key_of_a_pool_is_none_of_pinning(main: Path) -> None:
+    main.write_text("[Pinning]\nMixed=yes\n")
+    assert error_of(main) == (
+        f"{main}: [Pinning] Mixed= is not a key: allowed are KeepOthersOff, MemoryNodes, CPUQuota"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("KeepOthersOff", "on", "yes or no"),
+        ("MemoryNodes", "0", "any or local"),
+        ("CPUQuota", "no", "unlimited or keep"),
+    ],
+)
+def test_wrong_choice_of_pinning(main: Path, key: str, value: str, allowed: str) -> None:
+    main.write_text(f"[Pinning]\n{key}={value}\n")
+    assert error_of(main) == (
+        f"{main}: [Pinning] {key}={value}: is no such choice: allowed is {allowed}"
+    )
+
+
+# Metrics
+
+
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [
+        ("127.0.0.1:9497", ("127.0.0.1", 9497)),
+        ("[::1]:9497", ("::1", 9497)),
+        ("/run/isolcpus-dp/metrics.sock", Path("/run/isolcpus-dp/metrics.sock")),
+    ],
+)
+def test_metrics_are_served_where_it_says(main: Path, text: str, listen: object) -> None:
+    main.write_text(f"[Metrics]\nListen={text}\n")
+    assert load(main, LAST).metrics == listen
+
+
+@pytest.mark.parametrize("text", ["yes", ":9497", "localhost", "localhost:http", "h:0", "h:70000"])
+def test_wrong_address_for_metrics(main: Path, text: str) -> None:
+    main.write_text(f"[Metrics]\nListen={text}\n")
+    assert error_of(main) == (
+        f"{main}: [Metrics] Listen={text}: is no address to listen on: allowed is an address and"
+        " a port such as 127.0.0.1:9497, or the path of a unix socket"
+    )
+
+
+# Pools
+
+POOLS = """[Plugin]
+Placement=spread
+
+[Pool dpdk]
+ResourceName=example.com/isolcpus-dpdk
+CPUs=4-7,20-23
+
+[Pool rt.2]
+CPUs=8-9
+ResourceName=example.com/rt
+Granularity=core
+"""
+
+
+def test_every_pool_section_is_a_resource_of_its_own(main: Path) -> None:
+    main.write_text(POOLS)
+    assert load(main, LAST).pools == (
+        PoolConfig(placement="spread"),
+        PoolConfig(
+            section="Pool dpdk",
+            resource_name="example.com/isolcpus-dpdk",
+            cpus=frozenset({4, 5, 6, 7, 20, 21, 22, 23}),
+        ),
+        PoolConfig(
+            section="Pool rt.2",
+            resource_name="example.com/rt",
+            cpus=frozenset({8, 9}),
+            granularity="core",
+        ),
+    )
+
+
+def test_drop_in_changes_one_key_of_a_pool(main: Path) -> None:
+    main.write_text(POOLS)
+    drop_in(main, "10-dpdk.conf", "[Pool dpdk]\nCPUs=4-5\n")
+    assert load(main, LAST).pools[1] == PoolConfig(
+        section="Pool dpdk",
+        resource_name="example.com/isolcpus-dpdk",
+        cpus=frozenset({4, 5}),
+    )
+
+
+def test_pools_stand_without_a_plugin_section(main: Path) -> None:
+    main.write_text("[Pool a]\nResourceName=example.com/a\nCPUs=2\n")
+    assert [pool.section for pool in load(main, LAST).pools] == ["Plugin", "Pool a"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "missing"),
+    [
+        ("CPUs=2\n", "ResourceName"),
+        ("ResourceName=example.com/a\n", "CPUs"),
+        ("ResourceName=example.com/a\nCPUs=isolated\n", "CPUs"),
+        ("ResourceName=example.com/a\nCPUs=2\nCPUs=\n", "CPUs"),
+        ("", "ResourceName"),
+    ],
+)
+def test_pool_that_lacks_what_makes_it_one(main: Path, lines: str, missing: str) -> None:
+    main.write_text(f"[Pool a]\n{lines}")
+    assert error_of(main) == (
+        f"{main}: [Pool a] has no {missing}= of its own: a pool is a resource name and a CPU list,"
+        " such as example.com/isolcpus-dpdk and 4-7"
+    )
+
+
+def test_cpu_in_two_pools(main: Path) -> None:
+    main.write_text(POOLS)
+    path = drop_in(main, "10-rt.conf", "[Pool rt.2]\nCPUs=7-9,21\n")
+    assert error_of(main) == (
+        f"{path}: [Pool rt.2] CPUs=7-9,21: CPU 7,21 is also in"
+        f" {main}: [Pool dpdk] CPUs=4-7,20-23: a CPU belongs to one pool"
+    )
+
+
+def test_cpu_in_a_pool_and_in_the_list_of_the_plugin_section(main: Path) -> None:
+    main.write_text("[Plugin]\nCPUs=2-4\n[Pool a]\nResourceName=example.com/a\nCPUs=4-5\n")
+    assert error_of(main) == (
+        f"{main}: [Pool a] CPUs=4-5: CPU 4 is also in {main}: [Plugin] CPUs=2-4:"
+        " a CPU belongs to one pool"
+    )
+
+
+def test_resource_name_that_another_pool_has(main: Path) -> None:
+    main.write_text(POOLS + "ResourceName=windriver.com/isolcpus\n")
+    assert error_of(main) == (
+        f"{main}: [Pool rt.2] ResourceName=windriver.com/isolcpus: the name, or its socket's name"
+        f" windriver.com-isolcpus.sock, is taken by the default of {main}: [Plugin]:"
+        " allowed is one that no other pool has"
+    )
+
+
+def test_resource_name_with_the_socket_of_another_pool(main: Path) -> None:
+    main.write_text("[Pool a]\nResourceName=a/b-c\nCPUs=2\n[Pool b]\nResourceName=a-b/c\nCPUs=3\n")
+    assert error_of(main) == (
+        f"{main}: [Pool b] ResourceName=a-b/c: the name, or its socket's name a-b-c.sock, is taken"
+        f" by {main}: [Pool a] ResourceName=a/b-c: allowed is one that no other pool has"
     )
 
 
@@ -176,17 +388,24 @@ def test_wrong_value_is_an_error_even_if_a_later_one_replaces_it(main: Path) -> 
     assert error_of(main).startswith(f"{main}: [Plugin] DeviceNodes=on: ")
 
 
-@pytest.mark.parametrize("section", ["Plug", "plugin", "DEFAULT", "Plugin "])
+@pytest.mark.parametrize(
+    "section",
+    ["Plug", "plugin", "DEFAULT", "Plugin ", "Pool", "Pool ", "Pool a b", "Pool -a", "pool a"],
+)
 def test_unknown_section(main: Path, section: str) -> None:
     main.write_text(f"[{section}]\nDeviceNodes=no\n")
-    assert error_of(main) == f"{main}: [{section}] is not a section: allowed are Plugin"
+    assert error_of(main) == (
+        f"{main}: [{section}] is not a section: allowed are [Plugin], [Pinning], [Metrics], and"
+        " [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
+    )
 
 
 @pytest.mark.parametrize("key", ["CPU", "cpus", "Device Nodes"])
 def test_unknown_key(main: Path, key: str) -> None:
     main.write_text(f"[Plugin]\n{key}=2\n")
     assert error_of(main) == (
-        f"{main}: [Plugin] {key}= is not a key: allowed are ResourceName, CPUs, DeviceNodes"
+        f"{main}: [Plugin] {key}= is not a key: allowed are ResourceName, CPUs, Granularity,"
+        " Threads, Placement, Mixed, DeviceNodes"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isolcpus_dp.cpulist import CpuListError, parse, parse_configured, render
+from isolcpus_dp.cpulist import CpuListError, parse, parse_configured, parse_mask, render
 
 LAST = 40
 
@@ -222,3 +222,17 @@ def test_no_configured_lists(text: str, message: str) -> None:
     with pytest.raises(CpuListError) as caught:
         parse_configured(text, 31)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [("0", set()), ("cc\n", {2, 3, 6, 7}), ("00000001,80000000", {31, 32})],
+)
+def test_mask_is_read_as_the_kernel_prints_it(text: str, cpus: set[int]) -> None:
+    assert parse_mask(text) == cpus
+
+
+@pytest.mark.parametrize("text", ["", "0x3", "g", "f" * 2049])
+def test_text_that_is_no_mask_is_refused(text: str) -> None:
+    with pytest.raises(CpuListError, match="is not a mask"):
+        parse_mask(text)
