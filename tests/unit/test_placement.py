@@ -1,22 +1,18 @@
-"""Which CPUs a container gets: cores stay whole, NUMA nodes are few."""
+"""Which CPUs a container gets, by example; test_placement_proof has the proof."""
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from isolcpus_dp import machine
-from isolcpus_dp.machine import Cpu, Machine
+from isolcpus_dp.machine import Machine
 from isolcpus_dp.placement import choose
-from isolcpus_dp.simulator.machine import MadeUpMachine, parse_shape
+from isolcpus_dp.simulator.machine import MadeUpMachine, Place, parse_shape
 
 from .conftest import MakeUp
-
-NONE: frozenset[int] = frozenset()
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +22,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return machine.read(made_up.root)
 
 
-def chosen(host: Machine, available: set[int], must: set[int], size: int) -> set[int]:
-    return set(choose(host, frozenset(available), frozenset(must), size))
+def chosen(
+    host: Machine, available: set[int], must: set[int], size: int, placement: str = "packed"
+) -> set[int]:
+    return set(choose(host, frozenset(available), frozenset(must), size, placement))
 
 
 def test_siblings_stay_together(host: Machine) -> None:
@@ -76,7 +74,7 @@ def test_sibling_of_what_must_be_included_comes_first(host: Machine) -> None:
 
 def test_numa_node_of_what_must_be_included_comes_first(host: Machine) -> None:
     assert chosen(host, set(range(16)), {7}, 4) == {4, 7, 12, 15}
-    assert chosen(host, {*range(4), *range(8, 12), 5, 7}, {7}, 3) == {0, 5, 7}
+    assert chosen(host, {*range(4), *range(8, 12), 5, 7}, {7}, 3) == {0, 7, 8}
 
 
 def test_nothing_is_added_to_what_must_be_included_if_that_is_enough(host: Machine) -> None:
@@ -91,11 +89,7 @@ def test_four_threads_of_a_core_stay_together(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x4x4", set(range(16))).root)
     assert chosen(host, set(range(16)), set(), 4) == {0, 4, 8, 12}
     assert chosen(host, {0, 4, 8, 12, 1, 5}, set(), 2) == {1, 5}
-
-
-def test_broken_core_of_four_threads_is_broken_further_before_a_whole_one(make_up: MakeUp) -> None:
-    host = machine.read(make_up("1x4x4", set(range(16))).root)
-    assert chosen(host, {0, 4, 8, 12, 1, 5, 9}, set(), 2) == {1, 5}
+    assert chosen(host, {0, 4, 8, 12, 1, 5, 9}, set(), 3) == {1, 5, 9}
 
 
 def test_host_that_tells_nothing_of_itself(make_up: MakeUp) -> None:
@@ -106,75 +100,114 @@ def test_host_that_tells_nothing_of_itself(make_up: MakeUp) -> None:
     assert chosen(machine.read(made_up.root), {0, 1, 2, 3}, {2}, 3) == {0, 1, 2}
 
 
-@st.composite
-def machines(draw: st.DrawFn) -> Machine:
-    """Cores of one or two threads, strewn over NUMA nodes; one of them may have no number."""
-    cores = draw(
-        st.lists(
-            st.tuples(st.integers(1, 2), st.sampled_from([None, 0, 1, 8])), min_size=1, max_size=10
-        )
-    )
-    cpus: dict[int, Cpu] = {}
-    for core, (threads, node) in enumerate(cores):
-        siblings = frozenset(range(len(cpus), len(cpus) + threads))
-        for cpu in siblings:
-            cpus[cpu] = Cpu(
-                cpu=cpu,
-                online=True,
-                core=core,
-                siblings=siblings,
-                package=0,
-                die=0,
-                cache=siblings,
-                node=node,
-            )
-    everything = frozenset(cpus)
-    return Machine(
-        possible=everything, present=everything, online=everything, isolated=everything, cpus=cpus
-    )
+# What StarlingX documents of its own order: pairs of siblings first; for an odd size, a thread
+# whose sibling is gone already before a pair is broken.
 
 
-def available_cpus(host: Machine) -> st.SearchStrategy[frozenset[int]]:
-    return st.frozensets(st.sampled_from(sorted(host.cpus)), min_size=1)
+@pytest.mark.parametrize("size", [2, 4, 6])
+def test_even_size_is_met_by_pairs_as_starlingx_does(host: Machine, size: int) -> None:
+    available = {0, 1, 8, 9, 2, 10, 3, 11}
+    for gone in ({0}, {9}, {2}, {0, 9}):
+        taken = chosen(host, available - gone, set(), size)
+        pairs = [pair for pair in ({0, 8}, {1, 9}, {2, 10}, {3, 11}) if not pair & gone]
+        if size <= 2 * len(pairs):
+            assert all(pair <= taken or not pair & taken for pair in pairs)
+            assert len(taken) == size
+            assert taken <= set().union(*pairs)
 
 
-def fewest_nodes(host: Machine, available: frozenset[int], size: int) -> int:
-    """The least number of NUMA nodes that hold `size` available CPUs: every choice is tried."""
-    held = Counter(host.cpus[cpu].node for cpu in available)
-    return next(
-        count
-        for count in range(len(held) + 1)
-        for nodes in itertools.combinations(held, count)
-        if sum(held[node] for node in nodes) >= size
-    )
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(1, {9}), (3, {0, 8, 9}), (5, {0, 8, 9, 2, 10}), (7, {0, 8, 9, 2, 10, 3, 11})],
+)
+def test_odd_size_takes_the_thread_whose_sibling_is_gone_as_starlingx_does(
+    host: Machine, size: int, expected: set[int]
+) -> None:
+    assert chosen(host, {0, 8, 9, 2, 10, 3, 11}, set(), size) == expected
 
 
-@given(st.data())
-def test_choice_is_complete_and_within_what_is_available(data: st.DataObject) -> None:
-    host = data.draw(machines())
-    available = data.draw(available_cpus(host))
-    must = data.draw(st.frozensets(st.sampled_from(sorted(available))))
-    size = data.draw(st.integers(len(must), len(available)))
-    result = choose(host, available, must, size)
-    assert must <= result <= available
-    assert len(result) == size
+def test_odd_size_breaks_a_pair_only_if_there_is_nothing_else(host: Machine) -> None:
+    assert chosen(host, {0, 8, 1, 9}, set(), 1) == {0}
 
 
-@given(st.data())
-def test_choice_lies_on_the_fewest_numa_nodes(data: st.DataObject) -> None:
-    host = data.draw(machines())
-    available = data.draw(available_cpus(host))
-    size = data.draw(st.integers(1, len(available)))
-    result = choose(host, available, NONE, size)
-    touched = {host.cpus[cpu].node for cpu in result}
-    assert len(touched) == fewest_nodes(host, available, size)
+# Caches and distances
 
 
-@given(st.data())
-def test_choice_breaks_at_most_one_core(data: st.DataObject) -> None:
-    host = data.draw(machines())
-    available = data.draw(available_cpus(host))
-    size = data.draw(st.integers(1, len(available)))
-    result = choose(host, available, NONE, size)
-    cores = {host.cpus[cpu].siblings & available for cpu in available}
-    assert sum(1 for core in cores if core & result and core - result) <= 1
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """One NUMA node with three caches of two cores of two threads: CPU 6 is the sibling of 0."""
+    places = [
+        Place(cpu=cpu, core=cpu % 6, package=0, cache=cpu % 6 // 2, node=0) for cpu in range(12)
+    ]
+    return machine.read(MadeUpMachine(tmp_path_factory.mktemp("sys"), places, range(12)).root)
+
+
+def test_one_cache_is_enough(caches: Machine) -> None:
+    # Cores 0 and 1 are on the first cache, 2 and 3 on the second.
+    assert chosen(caches, set(range(12)) - {0, 6}, set(), 4) == {2, 3, 8, 9}
+
+
+def test_one_cache_goes_before_whole_cores(caches: Machine) -> None:
+    assert chosen(caches, {0, 6, 2, 3, 4}, set(), 2) == {0, 6}
+    assert chosen(caches, {0, 2, 8, 4, 5, 10}, set(), 3) == {4, 5, 10}
+
+
+def test_smallest_hole_among_the_caches_is_filled(caches: Machine) -> None:
+    assert chosen(caches, set(range(12)) - {0, 4, 10}, set(), 2) == {5, 11}
+
+
+def test_near_nodes_go_before_far_ones(tmp_path: Path) -> None:
+    """Nodes 0 and 2 are near each other, and so are 1 and 3."""
+    near = {(0, 2): 12, (1, 3): 12}
+    tree = MadeUpMachine(tmp_path, parse_shape("4x2x1"), range(8), near)
+    host = machine.read(tree.root)
+    assert chosen(host, set(range(8)), set(), 4) == {0, 1, 4, 5}
+    assert chosen(host, set(range(8)) - {0}, set(), 4) == {2, 3, 6, 7}
+    assert chosen(host, set(range(8)), {3}, 3) == {2, 3, 6}
+
+
+# Placement=spread
+
+
+def test_spread_gives_each_thread_a_core_of_its_own(host: Machine) -> None:
+    assert chosen(host, set(range(16)), set(), 4, "spread") == {0, 1, 2, 3}
+    assert chosen(host, set(range(16)) - {0, 1}, set(), 3, "spread") == {4, 5, 6}
+
+
+def test_spread_stays_on_one_node_rather_than_leaving_siblings_idle(host: Machine) -> None:
+    assert chosen(host, set(range(16)), set(), 6, "spread") == {0, 1, 2, 3, 8, 9}
+
+
+def test_spread_keeps_off_the_cores_of_others(host: Machine) -> None:
+    # The siblings of 0 and 1 are somebody else's.
+    assert chosen(host, {0, 1, 2, 10, 3, 11}, set(), 2, "spread") == {2, 3}
+    assert chosen(host, {0, 1, 2, 10, 3, 11}, set(), 3, "spread") == {0, 2, 3}
+
+
+def test_core_handed_out_as_one_device_is_placed_as_one(host: Machine) -> None:
+    lone = host.with_lone_threads(range(8))
+    for placement in ("packed", "spread"):
+        assert chosen(lone, set(range(8)) - {0}, {7}, 3, placement) == {4, 5, 7}
+
+
+# What no kernel ought to say
+
+
+def test_host_with_a_cache_across_numa_nodes(host: Machine) -> None:
+    """A part of a package as a NUMA node of its own, under the package's one cache."""
+    everything = frozenset(range(16))
+    cpus = {cpu: replace(place, cache=everything) for cpu, place in host.cpus.items()}
+    odd = replace(host, cpus=cpus)
+    assert chosen(odd, set(range(16)), set(), 10) == {0, 1, 2, 3, 8, 9, 10, 11, 4, 12}
+
+
+def test_large_machine_is_no_matter_of_minutes(tmp_path: Path) -> None:
+    # A search of sets of CPUs, or of caches, would not end. bench/placement measures.
+    places = [
+        Place(cpu=cpu, core=cpu % 256, package=0, cache=cpu % 256 // 8, node=cpu % 256 // 32)
+        for cpu in range(512)
+    ]
+    host = machine.read(MadeUpMachine(tmp_path, places, range(512)).root)
+    taken = chosen(host, set(range(1, 512)), set(), 225)
+    assert len({host.cpus[cpu].node for cpu in taken}) == 4
+    assert len({host.cpus[cpu].cache for cpu in taken}) == 15
