@@ -10,8 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
-import socket
-import struct
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from isolcpus_dp import cpulist, placement
+from isolcpus_dp import cpulist, placement, sockets
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.journal import Event, fields
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 log = logging.getLogger(__name__)
+
+# Told of each answer to Allocate: resource, ok or refused, and the seconds it took.
+OnAllocate = Callable[[str, str, float], None]
 
 OPTIONS = api.DevicePluginOptions(get_preferred_allocation_available=True)
 
@@ -64,11 +66,16 @@ class DevicePlugin(rpc.DevicePluginServicer):
     """
 
     def __init__(
-        self, machine: Machine, pool: Pool, device_nodes: Callable[[Iterable[int]], list[Path]]
+        self,
+        machine: Machine,
+        pool: Pool,
+        device_nodes: Callable[[Iterable[int]], list[Path]],
+        on_allocate: OnAllocate = lambda resource, result, seconds: None,
     ) -> None:
         self.machine = machine
         self.pool = pool
         self._device_nodes = device_nodes
+        self._on_allocate = on_allocate
         self._changed = asyncio.Event()
         self._expected: Stream | None = None
 
@@ -119,15 +126,19 @@ class DevicePlugin(rpc.DevicePluginServicer):
     async def Allocate(
         self, request: api.AllocateRequest, context: Context
     ) -> api.AllocateResponse:
+        start = time.perf_counter()
         try:
             asked = [list(one.devices_ids) for one in request.container_requests]
             _check_once([id for ids in asked for id in ids])
             granted = [self._allocatable(ids) for ids in asked]
         except _Refusal as refusal:
             self._log_refusal("Allocate", refusal)
+            self._on_allocate(self.pool.resource_name, "refused", time.perf_counter() - start)
             await context.abort(refusal.code, str(refusal))
             raise AssertionError("abort() does not return") from refusal
-        return api.AllocateResponse(container_responses=[self._grant(cpus) for cpus in granted])
+        answer = api.AllocateResponse(container_responses=[self._grant(cpus) for cpus in granted])
+        self._on_allocate(self.pool.resource_name, "ok", time.perf_counter() - start)
+        return answer
 
     async def PreStartContainer(
         self, request: api.PreStartContainerRequest, context: Context
@@ -150,8 +161,16 @@ class DevicePlugin(rpc.DevicePluginServicer):
                 f"{size} devices asked for, of {len(available)} available"
                 f" with {len(must)} that must be included"
             )
+        # A core that is handed out as one device is placed as if its lowest thread were all of it.
+        machine = self.machine
+        if self.pool.config.granularity == "core":
+            machine = machine.with_lone_threads(map(int, available))
         cpus = placement.choose(
-            self.machine, frozenset(map(int, available)), frozenset(map(int, must)), size
+            machine,
+            frozenset(map(int, available)),
+            frozenset(map(int, must)),
+            size,
+            self.pool.config.placement,
         )
         return api.ContainerPreferredAllocationResponse(deviceIDs=map(str, sorted(cpus)))
 
@@ -160,12 +179,10 @@ class DevicePlugin(rpc.DevicePluginServicer):
         if not ids:
             raise _invalid("a container asks for no device at all")
         devices = self._devices(ids)
-        offline = [device.id for device in devices if not device.healthy]
-        if offline:
-            raise _Refusal(
-                grpc.StatusCode.FAILED_PRECONDITION, f"CPU {', '.join(offline)} is offline"
-            )
-        return frozenset().union(*(device.cpus for device in devices))
+        unhealthy = [device.id for device in devices if not device.healthy]
+        if unhealthy:
+            raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._why_unhealthy(unhealthy))
+        return self.pool.of(ids)
 
     def _grant(self, cpus: frozenset[int]) -> api.ContainerAllocateResponse:
         """What the container that owns these CPUs gets from the kubelet."""
@@ -185,9 +202,9 @@ class DevicePlugin(rpc.DevicePluginServicer):
         )
 
     def _nodes(self, cpus: frozenset[int]) -> list[Path]:
-        if self.pool.device_nodes == "no":
+        if self.pool.config.device_nodes == "no":
             return []
-        if self.pool.device_nodes == "yes":
+        if self.pool.config.device_nodes == "yes":
             return [cpuid_device_node(cpu) for cpu in sorted(cpus)]
         return self._device_nodes(cpus)
 
@@ -196,6 +213,12 @@ class DevicePlugin(rpc.DevicePluginServicer):
         if unknown:
             raise _invalid(f"{self.pool.resource_name} has no device {', '.join(unknown)}")
         return [self.pool.devices[id] for id in ids]
+
+    def _why_unhealthy(self, ids: Sequence[str]) -> str:
+        offline = self.pool.of(ids) - self.machine.online
+        if offline:
+            return f"CPU {cpulist.render(offline)} is offline"
+        return f"device {', '.join(ids)} may lack a thread, which is offline"
 
     def _log_refusal(self, call: str, refusal: _Refusal) -> None:
         log.warning(
@@ -211,6 +234,7 @@ class Endpoint:
     """
 
     def __init__(self, path: Path, plugin: DevicePlugin) -> None:
+        self.name = path.name
         self._path = path
         self._plugin = plugin
         self._inode: tuple[int, int] | None = None
@@ -251,7 +275,7 @@ class Endpoint:
             await server.stop(grace=None)
 
     def _check_free(self) -> None:
-        holder = peer(self._path)
+        holder = sockets.peer(self._path)
         if holder:
             raise EndpointError(
                 f"{self._path} is held by {holder}, which serves it already:"
@@ -268,27 +292,6 @@ class Endpoint:
                 f"cannot bind {self._path}: its folder must be writable,"
                 " and nothing but a socket may be in the way"
             )
-
-
-def peer(path: Path) -> str | None:
-    """Which process listens on a unix socket, in words; None if the socket is dead or absent."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.setblocking(False)
-        try:
-            connection.connect(str(path))
-        except BlockingIOError:  # somebody listens, but has not kept up with accepting
-            return "another process"
-        except OSError:
-            return None
-        # The kernel notes who called listen(): unix(7), SO_PEERCRED.
-        credentials = connection.getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-        )
-    pid = struct.unpack("3i", credentials)[0]
-    try:
-        return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
-    except OSError:
-        return f"process {pid}"
 
 
 @contextlib.contextmanager

@@ -56,5 +56,6 @@ def _online_file(sysfs: Path, on_change: Callable[[], None]) -> Iterator[None]:
             on_change()
 
     events = inotify.IN_CLOSE_WRITE | inotify.IN_MOVED_TO
-    with inotify.Watch(sysfs / "devices" / "system" / "cpu", events, on_entry):
+    with inotify.Watch() as watch:
+        watch.add(sysfs / "devices" / "system" / "cpu", events, on_entry)
         yield

@@ -12,59 +12,63 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 # <sys/inotify.h>
+IN_MODIFY = 0x2
 IN_CLOSE_WRITE = 0x8
 IN_MOVED_FROM = 0x40
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
 IN_DELETE = 0x200
+_IN_IGNORED = 0x8000
 _IN_ONLYDIR = 0x1000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Watch:
-    """Calls `on_change(name)` from the event loop for each of the `events` on an entry of a folder.
+    """Tells from the event loop of changes to the entries of folders; a context manager.
 
-    Used as a context manager. Raises OSError if the folder cannot be watched.
+    One for all folders of a purpose: closing it takes the kernel some 10 ms, as it waits for all
+    readers of its lists of watches.
     """
 
-    def __init__(self, folder: Path, events: int, on_change: Callable[[str], None]) -> None:
-        self._on_change = on_change
-        self._descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), folder)
-        try:
-            mask = events | _IN_ONLYDIR
-            _checked(_libc.inotify_add_watch(self._descriptor, os.fsencode(folder), mask), folder)
-        except OSError:
-            os.close(self._descriptor)
-            raise
+    def __init__(self) -> None:
+        self._on_change: dict[int, Callable[[str], None]] = {}
+        self._descriptor = -1
+
+    def add(self, folder: Path, events: int, on_change: Callable[[str], None]) -> None:
+        """Calls `on_change(name)` for each of the `events` on an entry of the folder.
+
+        Raises OSError if the folder cannot be watched. Once for every folder.
+        """
+        mask = events | _IN_ONLYDIR
+        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(folder), mask)
+        self._on_change[_checked(watch, folder)] = on_change
 
     def __enter__(self) -> Watch:
+        self._descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), None)
         asyncio.get_running_loop().add_reader(self._descriptor, self._read)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
 
     def _read(self) -> None:
         events = os.read(self._descriptor, 65536)
         while events:
-            _, _, _, length = struct.unpack_from("iIII", events)
+            watch, mask, _, length = struct.unpack_from("iIII", events)
             name = events[16 : 16 + length].rstrip(b"\0")
             events = events[16 + length :]
-            self._on_change(os.fsdecode(name))
+            if mask & _IN_IGNORED:  # the folder is gone
+                self._on_change.pop(watch, None)
+            elif watch in self._on_change:  # -1 tells that events were lost
+                self._on_change[watch](os.fsdecode(name))
 
 
-def _checked(result: int, folder: Path) -> int:
+def _checked(result: int, folder: Path | None) -> int:
     if result < 0:
         error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), str(folder))
+        raise OSError(error, os.strerror(error), folder and str(folder))
     return result

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
-from isolcpus_dp import inotify
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.deviceplugin import OPTIONS
 
 # The kubelet itself gives up dialling back after 10 s, and its words say more than our deadline.
 _REGISTER_SECONDS = 15.0
-
-# Between bind(), which inotify shows, and listen(), which it does not, a new socket refuses
-# connections. It is tried again at these distances, in seconds, and then left for dead.
-_BIND_TO_LISTEN = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512)
+_LIST_SECONDS = 5.0
 
 
 class Refused(Exception):
@@ -31,6 +25,24 @@ class Left(Exception):
     """The kubelet, or its folder, went away while it was needed; one sentence."""
 
 
+class Unseen(Exception):
+    """The kubelet cannot be asked who holds what; one sentence says why."""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The devices of one resource that a container holds."""
+
+    namespace: str
+    pod: str
+    container: str
+    resource: str
+    ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.pod}/{self.container}"
+
+
 def device_plugins(kubelet_dir: Path) -> Path:
     """Where the kubelet and its device plugins have their sockets."""
     return kubelet_dir / "device-plugins"
@@ -39,79 +51,6 @@ def device_plugins(kubelet_dir: Path) -> Path:
 def registration_socket(kubelet_dir: Path) -> Path:
     """Where the kubelet serves Registration."""
     return device_plugins(kubelet_dir) / "kubelet.sock"
-
-
-def creation(path: Path) -> int | None:
-    """When a socket was bound, in nanoseconds: tells a new one from the one before it.
-
-    A socket's modification time never changes afterwards, while its inode number is soon used
-    again. None if there is no such file.
-    """
-    try:
-        return path.lstat().st_mtime_ns
-    except FileNotFoundError:
-        return None
-
-
-async def live_socket(path: Path, other_than: int | None = None) -> int:
-    """Waits until somebody listens on the kubelet's socket; its creation() is returned.
-
-    A socket created at `other_than` is passed over. A kubelet that ended leaves its socket
-    behind, dead: that is waited out. Raises Left if the folder goes away.
-    """
-    changed = asyncio.Event()
-    gone = False
-
-    def on_entry(name: str) -> None:
-        if name == path.name:
-            changed.set()
-
-    def on_folder(name: str) -> None:
-        nonlocal gone
-        if name == path.parent.name:
-            gone = True
-            changed.set()
-
-    with contextlib.ExitStack() as watches:
-        try:
-            watches.enter_context(
-                inotify.Watch(path.parent, inotify.IN_CREATE | inotify.IN_MOVED_TO, on_entry)
-            )
-            # A folder's own watch is silent as long as a bound socket of ours lies in it.
-            watches.enter_context(
-                inotify.Watch(
-                    path.parent.parent, inotify.IN_DELETE | inotify.IN_MOVED_FROM, on_folder
-                )
-            )
-        except FileNotFoundError:
-            raise Left(f"{path.parent} was removed or moved") from None
-        delays = iter(_BIND_TO_LISTEN)
-        while True:
-            created = _listening_since(path)
-            if created is not None and created != other_than:
-                return created
-            try:
-                await asyncio.wait_for(changed.wait(), next(delays, None))
-            except asyncio.TimeoutError:
-                continue
-            if gone:
-                raise Left(f"{path.parent} was removed or moved")
-            changed.clear()
-            delays = iter(_BIND_TO_LISTEN)
-
-
-def _listening_since(path: Path) -> int | None:
-    """creation() of the socket if it takes connections."""
-    created = creation(path)
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.setblocking(False)
-        try:
-            connection.connect(str(path))
-        except BlockingIOError:
-            pass  # its queue of connections is full: somebody listens
-        except OSError:
-            return None
-    return created if created == creation(path) else None
 
 
 async def register(path: Path, resource_name: str, endpoint: str) -> None:
@@ -133,6 +72,39 @@ async def register(path: Path, resource_name: str, endpoint: str) -> None:
                     f"the kubelet did not answer the registration in {_REGISTER_SECONDS:.0f} s"
                 ) from error
             raise Refused(error.details() or error.code().name) from error
+
+
+def allocations(kubelet_dir: Path) -> list[Allocation]:
+    """Who holds which devices, as the kubelet's pod resources socket tells. Raises Unseen.
+
+    For a command that looks and ends; it blocks.
+    """
+    # The daemon never asks, and is smaller without these.
+    from isolcpus_dp.api import podresources_pb2 as resources
+    from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
+
+    path = kubelet_dir / "pod-resources" / "kubelet.sock"
+    # gRPC would say of a missing socket that it failed to connect, after a while.
+    try:
+        path.stat()
+    except PermissionError:
+        raise Unseen(f"{path} is not for every user: try it as root") from None
+    except OSError:
+        raise Unseen(f"there is no {path}: does the kubelet run?") from None
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        try:
+            listed = resources_rpc.PodResourcesListerStub(channel).List(
+                resources.ListPodResourcesRequest(), timeout=_LIST_SECONDS
+            )
+        except grpc.RpcError as error:
+            details = getattr(error, "details", str)
+            raise Unseen(f"{path} does not answer: {details()}") from error
+    return [
+        Allocation(pod.namespace, pod.name, container.name, held.resource_name, (*held.device_ids,))
+        for pod in listed.pod_resources
+        for container in pod.containers
+        for held in container.devices
+    ]
 
 
 def mark_registered(marker: Path, created: int) -> None:

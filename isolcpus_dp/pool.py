@@ -1,4 +1,4 @@
-"""A Machine and a configuration make a pool: the CPUs of one resource, as devices.
+"""A Machine and a configuration make pools: the CPUs of one resource each, as devices.
 
 Says also what the resource is called where it meets others: the endpoint's file name, the
 container's environment variable. Which of the devices a container gets is for `placement`.
@@ -7,19 +7,21 @@ container's environment variable. Which of the devices a container gets is for `
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from isolcpus_dp import cpulist
-from isolcpus_dp.config import PoolConfig
+from isolcpus_dp.config import Config, PoolConfig
 from isolcpus_dp.machine import Machine
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the kubelet hands out: one isolated CPU."""
+    """What the kubelet hands out: an isolated CPU, or a physical core of them."""
 
-    id: str  # the CPU number in decimal
-    cpus: frozenset[int]
+    id: str  # the lowest CPU number in decimal
+    cpus: frozenset[int]  # what the container gets
+    core: frozenset[int]  # what nobody else gets: more than `cpus` with Threads=one
     node: int | None
     healthy: bool
 
@@ -28,14 +30,13 @@ class Device:
 class Pool:
     """The devices of one resource at one moment, by id, in the order of their CPUs."""
 
-    resource_name: str
-    device_nodes: str  # one of config.DEVICE_NODES
-    devices: dict[str, Device]
+    config: PoolConfig
+    devices: Mapping[str, Device]
+    warnings: tuple[str, ...] = ()  # which CPUs of it are not offered, and why
 
     @property
-    def endpoint(self) -> str:
-        """The name of the plugin's socket in the kubelet's folder."""
-        return f"{self.resource_name.replace('/', '-')}.sock"
+    def resource_name(self) -> str:
+        return self.config.resource_name
 
     @property
     def environment_name(self) -> str:
@@ -43,43 +44,128 @@ class Pool:
         return re.sub("[^A-Z0-9]", "_", self.resource_name.partition("/")[2].upper())
 
     @property
+    def cpus(self) -> frozenset[int]:
+        """All CPUs that containers may get."""
+        return self.of(self.devices)
+
+    def of(self, ids: Iterable[str]) -> frozenset[int]:
+        """The CPUs that a container gets with the devices of these ids."""
+        return frozenset().union(*(self.devices[id].cpus for id in ids))
+
+    @property
     def unhealthy(self) -> list[str]:
-        """The ids of the devices whose CPUs are offline."""
+        """The ids of the devices of which a CPU is offline."""
         return [device.id for device in self.devices.values() if not device.healthy]
 
 
-def make(machine: Machine, config: PoolConfig) -> Pool:
-    """The pool that `config` describes: the CPUs it names that are isolated and present."""
-    wanted = machine.isolated if config.cpus is None else config.cpus
-    return Pool(
-        resource_name=config.resource_name,
-        device_nodes=config.device_nodes,
-        devices={
-            str(cpu): Device(
-                id=str(cpu),
-                cpus=frozenset({cpu}),
-                node=machine.cpus[cpu].node,
-                healthy=machine.cpus[cpu].online,
+def make(machine: Machine, config: Config) -> tuple[Pool, ...]:
+    """The pools that `config` describes, in its order."""
+    pools: list[Pool] = []
+    for pool in config.pools:
+        made = _make(machine, pool, wanted(machine, config, pool))
+        alike = [other for other in pools if other.environment_name == made.environment_name]
+        if alike:
+            made = replace(made, warnings=(*made.warnings, _same_variable(made, alike[0])))
+        pools.append(made)
+    return tuple(pools)
+
+
+def wanted(machine: Machine, config: Config, pool: PoolConfig) -> frozenset[int]:
+    """The CPUs that are meant for a pool; those that are not isolated it will not get."""
+    if pool.cpus is not None:
+        return pool.cpus
+    return machine.isolated.difference(*(other.cpus or () for other in config.pools))
+
+
+def _make(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> Pool:
+    """The pool of the `wanted` CPUs, as far as they are isolated and present."""
+    isolated = wanted & machine.isolated & machine.present
+    warnings = _warnings(machine, config, wanted)
+    if config.granularity == "cpu":
+        devices = [_cpu_device(machine, cpu) for cpu in sorted(isolated)]
+    else:
+        placed = frozenset(cpu for cpu in isolated if machine.cpus[cpu].placed)
+        cores = sorted({machine.cpus[cpu].siblings for cpu in placed}, key=min)
+        devices = [_core_device(machine, config, core) for core in cores if core <= isolated]
+        warnings += [_broken(machine, core, isolated) for core in cores if not core <= isolated]
+        if isolated - placed:
+            warnings.append(
+                f"CPU {cpulist.render(isolated - placed)} is offline and not offered: the kernel"
+                " tells its core when it is online"
             )
-            for cpu in sorted(wanted & machine.isolated & machine.present)
-        },
+    return Pool(
+        config=config,
+        devices={device.id: device for device in devices},
+        warnings=tuple(warnings),
     )
 
 
-def warnings(machine: Machine, config: PoolConfig) -> list[str]:
+def _cpu_device(machine: Machine, cpu: int) -> Device:
+    own = frozenset({cpu})
+    node, online = machine.cpus[cpu].node, machine.cpus[cpu].online
+    return Device(id=str(cpu), cpus=own, core=own, node=node, healthy=online)
+
+
+def _core_device(machine: Machine, config: PoolConfig, core: frozenset[int]) -> Device:
+    lowest = min(core)
+    cpus = core if config.threads == "all" else frozenset({lowest})
+    return Device(
+        id=str(lowest),
+        cpus=cpus,
+        core=core,
+        node=machine.cpus[lowest].node,
+        healthy=cpus <= machine.online and not _may_lack_a_thread(machine, core),
+    )
+
+
+def _may_lack_a_thread(machine: Machine, core: frozenset[int]) -> bool:
+    """Whether a core with fewer threads than others may own an offline CPU, which hides its core.
+
+    So it is when the daemon starts while a CPU is offline. Until that is back, nobody can tell.
+    """
+    widest = max(len(machine.cpus[cpu].siblings) for cpu in machine.online)
+    node = machine.cpus[min(core)].node
+    return len(core) < widest and any(
+        not cpu.placed and cpu.node == node for cpu in machine.cpus.values()
+    )
+
+
+def _warnings(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> list[str]:
     """What the administrator should know about CPUs that were asked for and are not offered."""
-    found = []
     if not machine.isolated:
-        found.append(
+        return [
             "no CPU of this host is isolated: boot it with isolcpus= on the kernel's command line"
-        )
-    elif config.cpus is not None and config.cpus - machine.isolated:
-        cpus = cpulist.render(config.cpus - machine.isolated)
+        ]
+    found = []
+    if not wanted:
         found.append(
-            f"CPU {cpus} of CPUs= is not isolated and is not offered:"
-            f" isolated is {cpulist.render(machine.isolated)}"
+            f"no CPU is left for {config.resource_name}: all that are isolated are in [Pool]"
+            " sections"
         )
-    if machine.isolated - machine.present:
-        cpus = cpulist.render(machine.isolated - machine.present)
-        found.append(f"CPU {cpus} is isolated but not present and is not offered")
+    if wanted - machine.isolated:
+        found.append(
+            f"CPU {cpulist.render(wanted - machine.isolated)} of CPUs= is not isolated and is not"
+            f" offered: isolated is {cpulist.render(machine.isolated)}"
+        )
+    absent = wanted & machine.isolated - machine.present
+    if absent:
+        found.append(f"CPU {cpulist.render(absent)} is isolated but not present and is not offered")
     return found
+
+
+def _same_variable(pool: Pool, other: Pool) -> str:
+    return (
+        f"containers get the CPUs of {pool.resource_name} in {pool.environment_name}, and those of"
+        f" {other.resource_name}, too: one that asks for both sees only one of them there"
+    )
+
+
+def _broken(machine: Machine, core: frozenset[int], offered: frozenset[int]) -> str:
+    """Why a core is not offered."""
+    housekeeping = core - offered - machine.isolated
+    reasons = []
+    if housekeeping:
+        reasons.append(f"CPU {cpulist.render(housekeeping)} is not isolated")
+    if core - offered - housekeeping:
+        reasons.append(f"CPU {cpulist.render(core - offered - housekeeping)} is not in this pool")
+    return f"core {cpulist.render(core)} is not offered as a whole: {' and '.join(reasons)}"

@@ -7,21 +7,23 @@ that kubelet leaves, so that systemd starts a fresh one, loaded and waiting for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import signal
+import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sdnotify
-
-from isolcpus_dp import config, cpulist, hotplug, kubelet, machine, pool
-from isolcpus_dp.deviceplugin import DevicePlugin, Endpoint, Stream
+from isolcpus_dp import config, cpulist, daemon, hotplug, kubelet, machine, pool, sockets
+from isolcpus_dp.deviceplugin import DevicePlugin, Endpoint
 from isolcpus_dp.journal import Event, fields
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -50,164 +52,199 @@ def serve(host: Host, config_file: Path | None) -> None:
     """
     os.umask(0o177)  # the socket is for the kubelet, which is root
     present = machine.read(host.sysfs)
-    settings = config.load(config_file, present.last).plugin
-    for warning in pool.warnings(present, settings):
-        log.warning(
-            warning, extra=fields(Event.POOL_WARNING, resource=settings.resource_name)
-        )  # fmt: skip
+    settings = config.load(config_file, present.last)
     asyncio.run(_live(host, settings, present))
 
 
-async def _live(host: Host, settings: config.PoolConfig, present: machine.Machine) -> None:
+async def _live(host: Host, settings: config.Config, present: machine.Machine) -> None:
     # Made within the loop: before Python 3.10 an asyncio.Event belongs to the loop it is made in.
     await _Daemon(host, settings, present).live()
+
+
+class _Resource:
+    """One pool on its way to the kubelet."""
+
+    def __init__(
+        self, host: Host, present: machine.Machine, offered: pool.Pool, metrics: Metrics | None
+    ) -> None:
+        self.name = offered.resource_name
+        self.plugin = DevicePlugin(
+            present,
+            offered,
+            partial(machine.cpuid_device_nodes, host.sysfs),
+            *([metrics.allocated] if metrics else []),
+        )
+        self.endpoint = Endpoint(
+            kubelet.device_plugins(host.kubelet_dir) / offered.config.endpoint, self.plugin
+        )
+        self.registered: int | None = None  # creation() of the kubelet's socket
+        self.refused: kubelet.Refused | None = None
+
+    @property
+    def summary(self) -> str:
+        offered = self.plugin.pool
+        return f"{self.name}: {len(offered.devices)} devices, {len(offered.unhealthy)} unhealthy"
+
+    def fields(self, event: Event) -> dict[str, object]:
+        return fields(event, resource=self.name, cpus=self.plugin.pool.cpus)
 
 
 class _Daemon:
     """The daemon while its event loop runs."""
 
-    def __init__(self, host: Host, settings: config.PoolConfig, present: machine.Machine) -> None:
+    def __init__(self, host: Host, settings: config.Config, present: machine.Machine) -> None:
         self._host = host
         self._settings = settings
-        self._systemd = sdnotify.SystemdNotifier()
-        self._registered = False
+        self._machine = present
+        self._socket = kubelet.registration_socket(host.kubelet_dir)
+        self._systemd = daemon.Systemd()
         self._hotplug_timer: asyncio.TimerHandle | None = None
-        self._plugin = DevicePlugin(
-            present,
-            pool.make(present, settings),
-            partial(machine.cpuid_device_nodes, host.sysfs),
-        )
+        self._metrics = self._make_metrics() if settings.metrics else None
+        self._resources = [
+            _Resource(host, present, offered, self._metrics)
+            for offered in pool.make(present, settings)
+        ]
+        for resource in self._resources:
+            _warn(resource.plugin.pool, ())
+
+    def _make_metrics(self) -> Metrics:
+        # Who has not asked for metrics does not pay. prometheus-client takes ssl, which the command
+        # line keeps out of a daemon.
+        if sys.modules.get("ssl", ...) is None:
+            del sys.modules["ssl"]
+        from isolcpus_dp.report.metrics import Metrics
+
+        return Metrics(lambda: [resource.plugin.pool for resource in self._resources])
 
     async def live(self) -> None:
-        endpoint = Endpoint(
-            kubelet.device_plugins(self._host.kubelet_dir) / self._plugin.pool.endpoint,
-            self._plugin,
-        )
-        self._feed_watchdog()
+        async with contextlib.AsyncExitStack() as stack:
+            if self._metrics and self._settings.metrics:
+                await stack.enter_async_context(self._metrics.served(self._settings.metrics))
+            await self._live()
+
+    async def _live(self) -> None:
+        self._systemd.feed_watchdog()
         with hotplug.watch(self._host.sysfs, self._hotplug_soon):
             self._hotplug()  # what changed before the watch stood
             try:
-                await endpoint.publish()
-                await endpoint.prove()
-                await _until_signal(self._serve_kubelet(endpoint))
+                for resource in self._resources:
+                    await resource.endpoint.publish()
+                await self._resources[0].endpoint.prove()
+                await daemon.until_signal(self._serve_kubelet())
             finally:
                 self._systemd.notify("STOPPING=1")
                 self._unmark()
-                await endpoint.close()
+                for resource in self._resources:
+                    await resource.endpoint.close()
 
-    async def _serve_kubelet(self, endpoint: Endpoint) -> None:
+    async def _serve_kubelet(self) -> None:
         """From waiting for the kubelet to its end."""
-        offered = self._plugin.pool
-        log.info(
-            "offering CPU %s as %s", _cpus(offered) or "(none)", offered.resource_name,
-            extra=self._fields(Event.STARTED),
-        )  # fmt: skip
+        for resource in self._resources:
+            log.info(
+                "offering CPU %s as %s",
+                cpulist.render(resource.plugin.pool.cpus) or "(none)", resource.name,
+                extra=resource.fields(Event.STARTED),
+            )  # fmt: skip
         self._tell_status()
         self._systemd.notify("READY=1")
         try:
-            stream, created = await self._register(endpoint)
-            await self._until_kubelet_leaves(stream, created)
-        except kubelet.Left as left:
-            log.info("%s; ending, to start afresh", left, extra=self._fields(Event.KUBELET_LEFT))
+            with sockets.SocketWatch(self._socket) as socket:
+                log.info("waiting for the kubelet at %s", self._socket, extra=fields(Event.WAITING))
+                created = await socket.live()
+                await _until_one_ends(
+                    self._serve_resource(resource, socket, created) for resource in self._resources
+                )
+        except (kubelet.Left, sockets.Gone) as left:
+            log.info("%s; ending, to start afresh", left, extra=fields(Event.KUBELET_LEFT))
 
-    async def _register(self, endpoint: Endpoint) -> tuple[Stream, int]:
-        """Registers with the first kubelet that takes us. Raises kubelet.Left."""
-        path = kubelet.registration_socket(self._host.kubelet_dir)
-        log.info("waiting for the kubelet at %s", path, extra=self._fields(Event.WAITING))
-        created = await kubelet.live_socket(path)
-        while True:
-            await endpoint.publish()
-            stream = self._plugin.expect_kubelet()
-            offered = self._plugin.pool
+    async def _serve_resource(
+        self, resource: _Resource, socket: sockets.SocketWatch, created: int
+    ) -> None:
+        """From the kubelet's socket to the end of the resource's stream: raises kubelet.Left."""
+        while resource.registered is None:
+            await resource.endpoint.publish()
+            stream = resource.plugin.expect_kubelet()
             try:
-                await kubelet.register(path, offered.resource_name, offered.endpoint)
+                await kubelet.register(self._socket, resource.name, resource.endpoint.name)
             except kubelet.Refused as refused:
-                self._refused(refused)
-                created = await _next_socket(path, created)
+                self._refused(resource, refused)
+                created = await _next_socket(socket, created)
             else:
-                return stream, created
-
-    async def _until_kubelet_leaves(self, stream: Stream, created: int) -> None:
-        """Raises kubelet.Left, when it does."""
-        self._mark(created)
-        self._registered = True
-        self._tell_status()
-        offered = self._plugin.pool
-        log.info(
-            "registered %s with the kubelet, %d ms after its socket was made",
-            self._summary(), (time.time_ns() - created) // 1_000_000,
-            extra=self._fields(Event.REGISTERED),
-        )  # fmt: skip
-        # A socket that came while we registered was not yet the path unit's to compare.
-        if kubelet.creation(kubelet.registration_socket(self._host.kubelet_dir)) != created:
-            raise kubelet.Left("the kubelet was replaced while it registered us")
+                self._registered(resource, created)
         try:
             await asyncio.wait_for(stream.opened.wait(), _STREAM_SECONDS)
         except asyncio.TimeoutError:
             raise kubelet.Left(
-                f"the kubelet took the registration of {offered.resource_name} but opened no"
+                f"the kubelet took the registration of {resource.name} but opened no"
                 f" ListAndWatch stream in {_STREAM_SECONDS:.0f} s"
             ) from None
         await stream.ended.wait()
-        raise kubelet.Left("the kubelet left: its ListAndWatch stream ended")
+        raise kubelet.Left(f"the kubelet left: its ListAndWatch stream ended ({resource.name})")
 
-    def _refused(self, refused: kubelet.Refused) -> None:
-        name = self._plugin.pool.resource_name
+    def _registered(self, resource: _Resource, created: int) -> None:
+        """Notes a registration. Raises kubelet.Left if the kubelet was replaced meanwhile."""
+        resource.registered = created
+        if self._metrics:
+            self._metrics.registered(resource.name, "ok")
+        if all(other.registered for other in self._resources):
+            self._mark(created)
+        self._tell_status()
+        log.info(
+            "registered %s with the kubelet, %d ms after its socket was made",
+            resource.summary, (time.time_ns() - created) // 1_000_000,
+            extra=resource.fields(Event.REGISTERED),
+        )  # fmt: skip
+        # A socket that came while we registered was not yet the path unit's to compare.
+        if sockets.creation(self._socket) != created:
+            raise kubelet.Left("the kubelet was replaced while it registered us")
+
+    def _refused(self, resource: _Resource, refused: kubelet.Refused) -> None:
+        resource.refused = refused
+        if self._metrics:
+            self._metrics.registered(resource.name, "refused")
         log.error(
             "the kubelet refused to register %s: %s; asking again in %.0f s, or as soon as"
-            " another kubelet comes", name, refused, _REFUSED_SECONDS,
-            extra=self._fields(Event.REFUSED),
+            " another kubelet comes", resource.name, refused, _REFUSED_SECONDS,
+            extra=resource.fields(Event.REFUSED),
         )  # fmt: skip
-        self._systemd.notify(f"STATUS=Refused by the kubelet: {refused}")
+        self._tell_status()
 
     def _hotplug_soon(self) -> None:
+        if self._metrics:
+            self._metrics.uevents.inc()
         if self._hotplug_timer is None:
             loop = asyncio.get_running_loop()
             self._hotplug_timer = loop.call_later(_HOTPLUG_SECONDS, self._hotplug)
 
     def _hotplug(self) -> None:
-        """Reads the machine anew and lets the kubelet know if its devices differ."""
+        """Reads the machine anew and lets the kubelet know of the devices that differ."""
         self._hotplug_timer = None
-        before = self._plugin.pool.devices
-        present = machine.read(self._host.sysfs)
-        now = pool.make(present, self._settings)
-        self._plugin.publish(present, now)
-        if now.devices == before:
+        try:
+            self._machine = machine.read(self._host.sysfs, self._machine)
+        except machine.MachineError as error:
+            log.error(
+                "%s; the devices stay as they were", error, extra=fields(Event.FAILED)
+            )  # fmt: skip
             return
-        for id in sorted({*before, *now.devices}, key=int):
-            self._log_change(id, before.get(id), now.devices.get(id))
-        self._tell_status()
-
-    def _log_change(self, id: str, before: pool.Device | None, now: pool.Device | None) -> None:
-        if before == now:
-            return
-        what = "is gone" if now is None else "is online" if now.healthy else "is offline"
-        log.warning(
-            "CPU %s %s; the kubelet is told", id, what,
-            extra=fields(
-                Event.DEVICES_CHANGED, resource=self._settings.resource_name, cpus=[int(id)]
-            ),
-        )  # fmt: skip
+        for resource, now in zip(self._resources, pool.make(self._machine, self._settings)):
+            before = resource.plugin.pool
+            resource.plugin.publish(self._machine, now)
+            _warn(now, before.warnings)
+            if now.devices != before.devices:
+                _log_changes(before, now)
+                self._tell_status()
 
     def _tell_status(self) -> None:
-        state = (
-            f"Registered {self._summary()}"
-            if self._registered
-            else f"Waiting for the kubelet to register {self._summary()}"
-        )
+        waiting = [one for one in self._resources if not (one.registered or one.refused)]
+        refused = [one for one in self._resources if one.refused and not one.registered]
+        registered = [one for one in self._resources if one.registered]
+        parts = [
+            ("Waiting for the kubelet to register", [one.summary for one in waiting]),
+            ("Refused by the kubelet:", [str(one.refused) for one in refused]),
+            ("Registered", [one.summary for one in registered]),
+        ]
+        state = ". ".join(f"{what} {'; '.join(which)}" for what, which in parts if which)
         self._systemd.notify(f"STATUS={state}")
-
-    def _summary(self) -> str:
-        offered = self._plugin.pool
-        return (
-            f"{offered.resource_name}: {len(offered.devices)} devices,"
-            f" {len(offered.unhealthy)} unhealthy"
-        )
-
-    def _fields(self, event: Event) -> dict[str, object]:
-        offered = self._plugin.pool
-        cpus = [cpu for device in offered.devices.values() for cpu in device.cpus]
-        return fields(event, resource=offered.resource_name, cpus=cpus)
 
     def _mark(self, created: int) -> None:
         if self._host.runtime_dir:
@@ -217,41 +254,50 @@ class _Daemon:
         if self._host.runtime_dir:
             (self._host.runtime_dir / "registered").unlink(missing_ok=True)
 
-    def _feed_watchdog(self) -> None:
-        """Proves to systemd that the event loop turns, at half the interval it asks for."""
-        microseconds = os.environ.get("WATCHDOG_USEC")
-        if microseconds:
-            self._systemd.notify("WATCHDOG=1")
-            loop = asyncio.get_running_loop()
-            loop.call_later(int(microseconds) / 2e6, self._feed_watchdog)
+
+def _warn(offered: pool.Pool, known: Sequence[str]) -> None:
+    """Warns of CPUs that are not offered, unless that is known."""
+    for warning in offered.warnings:
+        if warning not in known:
+            log.warning(
+                warning, extra=fields(Event.POOL_WARNING, resource=offered.resource_name)
+            )  # fmt: skip
 
 
-async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work` until it ends or until systemd or a terminal asks the process to stop."""
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
-    task, stop = asyncio.create_task(work), asyncio.create_task(asked.wait())
-    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if not task.done():
-        log.info("asked to stop", extra=fields(Event.STOPPED))
-    # Before Python 3.12, wait_for() may swallow a cancellation (bpo-37658).
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=0.1)
-    if not task.cancelled():
+def _log_changes(before: pool.Pool, now: pool.Pool) -> None:
+    """Tells which devices of a resource came, went, or changed their health."""
+    for id in sorted({*before.devices, *now.devices}, key=int):
+        device, change = now.devices.get(id), ""
+        if device == before.devices.get(id):
+            continue
+        if device is None:
+            device, change = before.devices[id], "is gone"
+        elif device.healthy:
+            change = "is online"
+        else:
+            change = "is offline" if len(device.core) == 1 else "is not online as a whole"
+        log.warning(
+            "%s %s %s; the kubelet is told",
+            "CPU" if len(device.core) == 1 else "core", cpulist.render(device.core), change,
+            extra=fields(Event.DEVICES_CHANGED, resource=now.resource_name, cpus=device.core),
+        )  # fmt: skip
+
+
+async def _until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Runs coroutines side by side until the first of them ends, and raises what it raised."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    for task in done:
         task.result()
 
 
-async def _next_socket(path: Path, created: int) -> int:
+async def _next_socket(socket: sockets.SocketWatch, created: int) -> int:
     """Waits for another kubelet, or a while for this one; creation() of its socket."""
     try:
-        return await asyncio.wait_for(kubelet.live_socket(path, created), _REFUSED_SECONDS)
+        return await asyncio.wait_for(socket.live(created), _REFUSED_SECONDS)
     except asyncio.TimeoutError:
-        return await kubelet.live_socket(path)
-
-
-def _cpus(offered: pool.Pool) -> str:
-    return cpulist.render(cpu for device in offered.devices.values() for cpu in device.cpus)
+        return await socket.live()

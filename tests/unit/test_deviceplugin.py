@@ -16,8 +16,10 @@ import pytest
 
 from isolcpus_dp import machine, pool
 from isolcpus_dp.api import deviceplugin_pb2 as api
-from isolcpus_dp.config import PoolConfig
-from isolcpus_dp.deviceplugin import DevicePlugin, Endpoint, EndpointError, peer
+from isolcpus_dp.config import Config, PoolConfig
+from isolcpus_dp.deviceplugin import DevicePlugin, Endpoint, EndpointError
+from isolcpus_dp.machine import Machine
+from isolcpus_dp.pool import Pool
 from isolcpus_dp.simulator.machine import MadeUpMachine
 
 from .conftest import MakeUp
@@ -50,11 +52,15 @@ class Host:
         self._config = config
         found = machine.read(tree.root)
         device_nodes = partial(machine.cpuid_device_nodes, tree.root)
-        self.plugin = DevicePlugin(found, pool.make(found, config), device_nodes)
+        self.plugin = DevicePlugin(found, self._pool(found), device_nodes)
 
     def look_again(self) -> None:
         found = machine.read(self.tree.root)
-        self.plugin.publish(found, pool.make(found, self._config))
+        self.plugin.publish(found, self._pool(found))
+
+    def _pool(self, found: Machine) -> Pool:
+        [made] = pool.make(found, Config(pools=(self._config,)))
+        return made
 
     async def allocate(self, *containers: list[str]) -> api.AllocateResponse:
         return await self.plugin.Allocate(
@@ -451,43 +457,6 @@ async def test_second_stream_is_not_taken_for_the_kubelets(host: Host) -> None:
 
 
 # The socket
-
-
-def test_peer_of_a_live_socket_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "live.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        own_name = Path("/proc/self/comm").read_text().strip()
-        assert peer(path) == f"process {os.getpid()} ({own_name})"
-
-
-def test_peer_that_is_busy_is_there_all_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "busy.sock"
-    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
-        listener.bind(str(path))
-        listener.listen(0)
-        waiting.connect(str(path))
-        assert peer(path) == "another process"
-
-
-def test_dead_socket_has_no_peer(tmp_path: Path) -> None:
-    path = tmp_path / "dead.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-    assert path.is_socket()
-    assert peer(path) is None
-
-
-def test_absent_socket_has_no_peer(tmp_path: Path) -> None:
-    assert peer(tmp_path / "absent.sock") is None
-
-
-def test_ordinary_file_has_no_peer(tmp_path: Path) -> None:
-    path = tmp_path / "file.sock"
-    path.touch()
-    assert peer(path) is None
 
 
 async def test_endpoint_that_somebody_serves_already(host: Host, tmp_path: Path) -> None:

@@ -115,3 +115,37 @@ def test_entries_are_plain_lines_if_stderr_is_no_file() -> None:
     with set_up(text, "8:1") as root:
         root.warning("here")
     assert text.getvalue() == "here\n"
+
+
+# The catalogue: what journalctl -x says
+
+CATALOGUE = Path(__file__).parents[2] / "packaging" / "isolcpus-dp.catalog"
+
+
+def catalogue() -> dict[str, tuple[str, str]]:
+    """By MESSAGE_ID: the subject and the text below the header."""
+    entries = {}
+    for entry in CATALOGUE.read_text().split("\n-- ")[1:]:
+        head, _, text = entry.partition("\n\n")
+        message_id, *lines = head.splitlines()
+        fields = dict(line.split(": ", 1) for line in lines)
+        assert message_id not in entries, f"{message_id} is explained twice"
+        entries[message_id] = (fields["Subject"], text.strip())
+    return entries
+
+
+@pytest.mark.parametrize("event", Event, ids=lambda event: str(event.name))
+def test_every_event_is_explained_and_says_what_to_do(event: Event) -> None:
+    subject, text = catalogue()[event.value]
+    assert subject
+    assert len(text.split("\n\n")) >= 2 or event is Event.FAILED, "what it means, what to do"
+
+
+def test_nothing_else_is_explained() -> None:
+    assert set(catalogue()) == {event.value for event in Event}
+
+
+def test_every_event_is_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for event in Event:
+        assert f"| `{event.name.lower()}` | `{event.value}` |" in readme

@@ -5,40 +5,52 @@ from __future__ import annotations
 import pytest
 
 from isolcpus_dp import machine, pool
-from isolcpus_dp.config import PoolConfig
+from isolcpus_dp.config import Config, PoolConfig
+from isolcpus_dp.machine import Machine
 from isolcpus_dp.pool import Device, Pool
 
 from .conftest import MakeUp
 
 
 def named(resource_name: str) -> Pool:
-    return Pool(resource_name=resource_name, device_nodes="auto", devices={})
+    return Pool(config=PoolConfig(resource_name=resource_name), devices={})
+
+
+def make(host: Machine, config: PoolConfig) -> Pool:
+    """The only pool of a host."""
+    [made] = pool.make(host, Config(pools=(config,)))
+    return made
+
+
+def lone(cpu: int, node: int | None, healthy: bool) -> Device:
+    """The device of a single CPU."""
+    own = frozenset({cpu})
+    return Device(id=str(cpu), cpus=own, core=own, node=node, healthy=healthy)
 
 
 def test_one_device_for_each_isolated_cpu(make_up: MakeUp) -> None:
-    made = pool.make(machine.read(make_up("2x2x2", {1, 2, 5, 6}).root), PoolConfig())
+    made = make(machine.read(make_up("2x2x2", {1, 2, 5, 6}).root), PoolConfig())
     assert made.resource_name == "windriver.com/isolcpus"
-    assert made.device_nodes == "auto"
     assert made.devices == {
-        "1": Device(id="1", cpus=frozenset({1}), node=0, healthy=True),
-        "2": Device(id="2", cpus=frozenset({2}), node=1, healthy=True),
-        "5": Device(id="5", cpus=frozenset({5}), node=0, healthy=True),
-        "6": Device(id="6", cpus=frozenset({6}), node=1, healthy=True),
+        "1": lone(1, 0, True),
+        "2": lone(2, 1, True),
+        "5": lone(5, 0, True),
+        "6": lone(6, 1, True),
     }
 
 
 def test_devices_are_in_the_order_of_their_cpus(make_up: MakeUp) -> None:
-    made = pool.make(machine.read(make_up("1x12x1", {10, 9, 2, 11}).root), PoolConfig())
+    made = make(machine.read(make_up("1x12x1", {10, 9, 2, 11}).root), PoolConfig())
     assert list(made.devices) == ["2", "9", "10", "11"]
 
 
 def test_cpu_taken_offline_becomes_unhealthy(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {2, 6})
     made_up.set_offline(6)
-    made = pool.make(machine.read(made_up.root), PoolConfig())
+    made = make(machine.read(made_up.root), PoolConfig())
     assert made.devices == {
-        "2": Device(id="2", cpus=frozenset({2}), node=1, healthy=True),
-        "6": Device(id="6", cpus=frozenset({6}), node=1, healthy=False),
+        "2": lone(2, 1, True),
+        "6": lone(6, 1, False),
     }
     assert made.unhealthy == ["6"]
 
@@ -47,76 +59,76 @@ def test_cpu_brought_back_is_healthy_again(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {2, 6})
     made_up.set_offline(6)
     made_up.set_online(6)
-    assert pool.make(machine.read(made_up.root), PoolConfig()).unhealthy == []
+    assert make(machine.read(made_up.root), PoolConfig()).unhealthy == []
 
 
 def test_host_without_numa_has_devices_without_node(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
     (made_up.folder / "cpu1/node0").rmdir()
-    made = pool.make(machine.read(made_up.root), PoolConfig())
-    assert made.devices == {"1": Device(id="1", cpus=frozenset({1}), node=None, healthy=True)}
+    made = make(machine.read(made_up.root), PoolConfig())
+    assert made.devices == {"1": lone(1, None, True)}
 
 
 def test_host_without_isolated_cpus_has_no_devices(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x2x1", set()).root)
-    assert pool.make(host, PoolConfig()).devices == {}
-    assert pool.warnings(host, PoolConfig()) == [
-        "no CPU of this host is isolated: boot it with isolcpus= on the kernel's command line"
-    ]
+    assert make(host, PoolConfig()).devices == {}
+    assert make(host, PoolConfig()).warnings == (
+        "no CPU of this host is isolated: boot it with isolcpus= on the kernel's command line",
+    )
 
 
 def test_isolated_cpu_that_is_not_present_is_left_out_with_a_warning(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", set())
     (made_up.folder / "isolated").write_text("2-3,12-13\n")
     host = machine.read(made_up.root)
-    assert list(pool.make(host, PoolConfig()).devices) == ["2", "3"]
-    assert pool.warnings(host, PoolConfig()) == [
-        "CPU 12-13 is isolated but not present and is not offered"
-    ]
+    assert list(make(host, PoolConfig()).devices) == ["2", "3"]
+    assert make(host, PoolConfig()).warnings == (
+        "CPU 12-13 is isolated but not present and is not offered",
+    )
 
 
 def test_configured_cpus_are_offered_only_if_isolated(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x8x1", {2, 3, 6, 7}).root)
     config = PoolConfig(cpus=frozenset({0, 1, 3, 5, 6}))
-    assert list(pool.make(host, config).devices) == ["3", "6"]
-    assert pool.warnings(host, config) == [
-        "CPU 0-1,5 of CPUs= is not isolated and is not offered: isolated is 2-3,6-7"
-    ]
+    assert list(make(host, config).devices) == ["3", "6"]
+    assert make(host, config).warnings == (
+        "CPU 0-1,5 of CPUs= is not isolated and is not offered: isolated is 2-3,6-7",
+    )
 
 
 def test_configured_cpus_that_are_all_isolated_are_no_cause_for_warnings(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x8x1", {2, 3, 6, 7}).root)
     config = PoolConfig(cpus=frozenset({3, 6}))
-    assert list(pool.make(host, config).devices) == ["3", "6"]
-    assert pool.warnings(host, config) == []
+    assert list(make(host, config).devices) == ["3", "6"]
+    assert make(host, config).warnings == ()
 
 
 def test_two_causes_make_two_warnings(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", set())
     (made_up.folder / "isolated").write_text("2-3,12\n")
-    config = PoolConfig(cpus=frozenset({0, 2}))
-    assert pool.warnings(machine.read(made_up.root), config) == [
+    config = PoolConfig(cpus=frozenset({0, 2, 12}))
+    assert make(machine.read(made_up.root), config).warnings == (
         "CPU 0 of CPUs= is not isolated and is not offered: isolated is 2-3,12",
         "CPU 12 is isolated but not present and is not offered",
-    ]
+    )
 
 
 def test_no_isolated_cpu_is_said_once_whatever_is_configured(make_up: MakeUp) -> None:
     config = PoolConfig(cpus=frozenset({0, 1}))
-    assert pool.warnings(machine.read(make_up("1x2x1", set()).root), config) == [
-        "no CPU of this host is isolated: boot it with isolcpus= on the kernel's command line"
-    ]
+    assert make(machine.read(make_up("1x2x1", set()).root), config).warnings == (
+        "no CPU of this host is isolated: boot it with isolcpus= on the kernel's command line",
+    )
 
 
 def test_ordinary_host_is_no_cause_for_warnings(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x4x1", {2, 3}).root)
-    assert pool.warnings(host, PoolConfig()) == []
+    assert make(host, PoolConfig()).warnings == ()
 
 
 def test_pool_takes_its_names_from_the_configuration(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x2x1", {1}).root)
-    made = pool.make(host, PoolConfig(resource_name="example.com/rt", device_nodes="no"))
-    assert (made.resource_name, made.device_nodes) == ("example.com/rt", "no")
+    made = make(host, PoolConfig(resource_name="example.com/rt", device_nodes="no"))
+    assert (made.resource_name, made.config.device_nodes) == ("example.com/rt", "no")
 
 
 @pytest.mark.parametrize(
@@ -132,4 +144,166 @@ def test_environment_is_named_after_the_resource(resource_name: str, environment
 
 
 def test_endpoint_is_named_after_the_resource() -> None:
-    assert named("windriver.com/isolcpus").endpoint == "windriver.com-isolcpus.sock"
+    assert named("windriver.com/isolcpus").config.endpoint == "windriver.com-isolcpus.sock"
+
+
+# Granularity=core; on 2x2x2 CPU 4 is the sibling of 0
+
+CORES = PoolConfig(granularity="core")
+ONE_THREAD = PoolConfig(granularity="core", threads="one")
+
+
+def core(*cpus: int, given: set[int], node: int, healthy: bool = True) -> Device:
+    return Device(
+        id=str(min(cpus)),
+        cpus=frozenset(given),
+        core=frozenset(cpus),
+        node=node,
+        healthy=healthy,
+    )
+
+
+def test_one_device_for_each_core(make_up: MakeUp) -> None:
+    host = machine.read(make_up("2x2x2", {1, 2, 5, 6}).root)
+    assert make(host, CORES).devices == {
+        "1": core(1, 5, given={1, 5}, node=0),
+        "2": core(2, 6, given={2, 6}, node=1),
+    }
+
+
+def test_one_thread_of_each_core(make_up: MakeUp) -> None:
+    made = make(machine.read(make_up("2x2x2", {1, 2, 5, 6}).root), ONE_THREAD)
+    assert made.devices == {
+        "1": core(1, 5, given={1}, node=0),
+        "2": core(2, 6, given={2}, node=1),
+    }
+    assert made.cpus == {1, 2}
+
+
+def test_core_with_a_thread_that_is_not_isolated_is_not_offered(make_up: MakeUp) -> None:
+    made = make(machine.read(make_up("2x2x2", {1, 2, 5}).root), CORES)
+    assert list(made.devices) == ["1"]
+    assert made.warnings == ("core 2,6 is not offered as a whole: CPU 6 is not isolated",)
+
+
+def test_core_with_a_thread_outside_the_pool_is_not_offered(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x4x4", set(range(4, 15))).root)
+    made = make(
+        host, PoolConfig(granularity="core", threads="one", cpus=frozenset({5, 9, 6, 10, 14}))
+    )
+    assert made.devices == {}
+    assert made.warnings == (
+        "core 1,5,9,13 is not offered as a whole:"
+        " CPU 1 is not isolated and CPU 13 is not in this pool",
+        "core 2,6,10,14 is not offered as a whole: CPU 2 is not isolated",
+    )
+
+
+def test_core_of_which_a_thread_goes_offline_becomes_unhealthy(make_up: MakeUp) -> None:
+    made_up = make_up("2x2x2", {1, 2, 5, 6})
+    before = machine.read(made_up.root)
+    made_up.set_offline(5)
+    now = machine.read(made_up.root, before)
+    assert make(now, CORES).devices == {
+        "1": core(1, 5, given={1, 5}, node=0, healthy=False),
+        "2": core(2, 6, given={2, 6}, node=1),
+    }
+    assert make(now, CORES).warnings == ()
+    # The only thread that containers get is still there.
+    assert make(now, ONE_THREAD).unhealthy == []
+
+
+def test_core_whose_lowest_thread_goes_offline_keeps_its_id(make_up: MakeUp) -> None:
+    made_up = make_up("2x2x2", {1, 2, 5, 6})
+    before = machine.read(made_up.root)
+    made_up.set_offline(1)
+    now = machine.read(made_up.root, before)
+    assert make(now, ONE_THREAD).devices == {
+        "1": core(1, 5, given={1}, node=0, healthy=False),
+        "2": core(2, 6, given={2}, node=1),
+    }
+
+
+def test_core_of_which_all_threads_go_offline_one_by_one_is_still_known(make_up: MakeUp) -> None:
+    made_up = make_up("2x2x2", {1, 2, 5, 6})
+    known = machine.read(made_up.root)
+    for cpu in (1, 5):
+        made_up.set_offline(cpu)
+        known = machine.read(made_up.root, known)
+    assert make(known, CORES).devices["1"] == core(1, 5, given={1, 5}, node=0, healthy=False)
+    for cpu in (5, 1):
+        made_up.set_online(cpu)
+        known = machine.read(made_up.root, known)
+    assert make(known, CORES).devices["1"] == core(1, 5, given={1, 5}, node=0)
+
+
+def test_core_that_may_lack_a_thread_from_the_start_is_unhealthy(make_up: MakeUp) -> None:
+    made_up = make_up("2x2x2", {1, 2, 5, 6})
+    made_up.set_offline(5)
+    first = machine.read(made_up.root)
+    assert make(first, CORES).devices == {
+        "1": core(1, given={1}, node=0, healthy=False),
+        "2": core(2, 6, given={2, 6}, node=1),
+    }
+    assert make(first, CORES).warnings == (
+        "CPU 5 is offline and not offered: the kernel tells its core when it is online",
+    )
+    # Reading it again makes nobody wiser, but the CPU's return does.
+    assert make(machine.read(made_up.root, first), CORES).unhealthy == ["1"]
+    made_up.set_online(5)
+    assert make(machine.read(made_up.root, first), CORES).devices == {
+        "1": core(1, 5, given={1, 5}, node=0),
+        "2": core(2, 6, given={2, 6}, node=1),
+    }
+
+
+def test_host_with_smt_switched_off_has_whole_cores_of_one_thread(make_up: MakeUp) -> None:
+    made_up = make_up("2x2x2", {1, 2, 5, 6})
+    made_up.set_offline(4, 5, 6, 7)
+    assert make(machine.read(made_up.root), CORES).devices == {
+        "1": core(1, given={1}, node=0),
+        "2": core(2, given={2}, node=1),
+    }
+
+
+# Several pools
+
+
+def pools(host: Machine, *configs: PoolConfig) -> tuple[Pool, ...]:
+    return pool.make(host, Config(pools=configs))
+
+
+def test_isolated_means_what_no_other_pool_names(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x8x1", {2, 3, 4, 5, 6, 7}).root)
+    plugin, dpdk, rt = pools(
+        host,
+        PoolConfig(),
+        PoolConfig(resource_name="example.com/dpdk", cpus=frozenset({4, 5})),
+        PoolConfig(resource_name="example.com/rt", cpus=frozenset({0, 7})),
+    )
+    assert [set(one.cpus) for one in (plugin, dpdk, rt)] == [{2, 3, 6}, {4, 5}, {7}]
+    assert plugin.warnings == ()
+    assert rt.warnings == ("CPU 0 of CPUs= is not isolated and is not offered: isolated is 2-7",)
+
+
+def test_pool_that_others_leave_nothing_to_says_so(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x8x1", {2, 3}).root)
+    plugin, _ = pools(
+        host, PoolConfig(), PoolConfig(resource_name="example.com/a", cpus=frozenset({2, 3}))
+    )
+    assert plugin.devices == {}
+    assert plugin.warnings == (
+        "no CPU is left for windriver.com/isolcpus: all that are isolated are in [Pool] sections",
+    )
+
+
+def test_two_pools_with_one_variable_are_warned_of(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x8x1", {2, 3}).root)
+    plugin, other = pools(
+        host, PoolConfig(), PoolConfig(resource_name="example.com/isolcpus", cpus=frozenset({3}))
+    )
+    assert plugin.warnings == ()
+    assert other.warnings == (
+        "containers get the CPUs of example.com/isolcpus in ISOLCPUS, and those of"
+        " windriver.com/isolcpus, too: one that asks for both sees only one of them there",
+    )

@@ -1,0 +1,154 @@
+"""Sockets of others: who listens, since when, and how long until somebody does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isolcpus_dp.sockets import Gone, SocketWatch, creation, folder, peer
+
+SECOND = 1_000_000_000
+PATIENCE = 10  # seconds until a test that waits has failed
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as unbound:
+        yield unbound
+
+
+def serve(listener: socket.socket, path: Path, created: int) -> None:
+    listener.bind(str(path))
+    listener.listen()
+    os.utime(path, ns=(created, created))
+
+
+def test_creation_of_a_socket_is_when_it_was_bound(tmp_path: Path, listener: socket.socket) -> None:
+    path = tmp_path / "kubelet.sock"
+    serve(listener, path, 1_700_000_000 * SECOND + 123)
+    assert creation(path) == 1_700_000_000 * SECOND + 123
+
+
+def test_creation_of_an_absent_socket_is_none(tmp_path: Path) -> None:
+    assert creation(tmp_path / "kubelet.sock") is None
+
+
+def test_creation_does_not_change_while_a_socket_is_used(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    path = tmp_path / "kubelet.sock"
+    serve(listener, path, 5 * SECOND)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        path.chmod(0o600)
+        assert creation(path) == 5 * SECOND
+
+
+async def test_live_socket_is_found_at_once(tmp_path: Path, listener: socket.socket) -> None:
+    path = tmp_path / "kubelet.sock"
+    serve(listener, path, 5 * SECOND)
+    with SocketWatch(path) as watch:
+        assert await asyncio.wait_for(watch.live(), PATIENCE) == 5 * SECOND
+
+
+async def test_dead_socket_is_waited_out(tmp_path: Path, listener: socket.socket) -> None:
+    path = tmp_path / "kubelet.sock"
+    with socket.socket(socket.AF_UNIX) as before:
+        serve(before, path, 5 * SECOND)
+    with SocketWatch(path) as watch:
+        waiting = asyncio.ensure_future(watch.live())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        path.unlink()
+        listener.bind(str(path))
+        listener.listen()
+        assert await asyncio.wait_for(waiting, PATIENCE) == path.stat().st_mtime_ns
+
+
+async def test_socket_we_are_done_with_is_passed_over(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    path = tmp_path / "kubelet.sock"
+    serve(listener, path, 5 * SECOND)
+    with SocketWatch(path) as watch, socket.socket(socket.AF_UNIX) as after:
+        waiting = asyncio.ensure_future(watch.live(other_than=5 * SECOND))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        path.unlink()
+        after.bind(str(path))
+        after.listen()
+        assert await asyncio.wait_for(waiting, PATIENCE) == path.stat().st_mtime_ns
+
+
+async def test_folder_that_goes_away_ends_the_wait(tmp_path: Path) -> None:
+    folder = tmp_path / "device-plugins"
+    folder.mkdir()
+    with SocketWatch(folder / "kubelet.sock") as watch:
+        waiting = asyncio.ensure_future(watch.live())
+        await asyncio.sleep(0.05)
+        folder.rmdir()
+        with pytest.raises(Gone) as caught:
+            await asyncio.wait_for(waiting, PATIENCE)
+    assert str(caught.value) == f"{folder} was removed or moved"
+
+
+async def test_folder_that_is_not_there_counts_as_gone(tmp_path: Path) -> None:
+    watch = SocketWatch(tmp_path / "absent" / "kubelet.sock")
+    with pytest.raises(Gone, match="absent was removed"), watch:
+        pass
+
+
+def test_peer_of_a_live_socket_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "live.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        own_name = Path("/proc/self/comm").read_text().strip()
+        assert peer(path) == f"process {os.getpid()} ({own_name})"
+
+
+def test_peer_that_is_busy_is_there_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "busy.sock"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
+        listener.bind(str(path))
+        listener.listen(0)
+        waiting.connect(str(path))
+        assert peer(path) == "another process"
+
+
+def test_dead_socket_has_no_peer(tmp_path: Path) -> None:
+    path = tmp_path / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+    assert path.is_socket()
+    assert peer(path) is None
+
+
+def test_absent_socket_has_no_peer(tmp_path: Path) -> None:
+    assert peer(tmp_path / "absent.sock") is None
+
+
+def test_ordinary_file_has_no_peer(tmp_path: Path) -> None:
+    path = tmp_path / "file.sock"
+    path.touch()
+    assert peer(path) is None
+
+
+async def test_folder_that_is_there_is_not_waited_for(tmp_path: Path) -> None:
+    await asyncio.wait_for(folder(tmp_path), PATIENCE)
+
+
+async def test_folder_is_waited_for_until_it_is_made(tmp_path: Path) -> None:
+    waiting = asyncio.ensure_future(folder(tmp_path / "nri"))
+    await asyncio.sleep(0.05)
+    (tmp_path / "other").mkdir()
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    (tmp_path / "nri").mkdir()
+    await asyncio.wait_for(waiting, PATIENCE)
