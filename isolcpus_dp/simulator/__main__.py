@@ -14,6 +14,7 @@ import signal
 from pathlib import Path
 
 from isolcpus_dp.simulator.kubelet import ADMIT_SECONDS, Kubelet, Pod
+from isolcpus_dp.simulator.topology import POLICIES
 
 
 async def _run(options: argparse.Namespace) -> None:
@@ -28,7 +29,12 @@ async def _run(options: argparse.Namespace) -> None:
         temporary.rename(options.kubelet_dir / "node-status.json")
 
     kubelet = Kubelet(
-        options.kubelet_dir, options.containers, pods, options.admit_after / 1000, write_status
+        options.kubelet_dir,
+        options.containers,
+        pods,
+        options.admit_after / 1000,
+        options.topology_manager_policy,
+        write_status,
     )
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
@@ -60,6 +66,7 @@ def main() -> None:
         default=ADMIT_SECONDS * 1000,
         help="from its socket to its static pods; default: as measured on a real kubelet",
     )
+    parser.add_argument("--topology-manager-policy", choices=POLICIES, default="none")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     asyncio.run(_run(parser.parse_args()))
 

@@ -14,18 +14,26 @@ from typing import Callable
 Preference = Callable[[frozenset[str], frozenset[str], int], Awaitable[Iterable[str]]]
 
 
-async def choose(free: frozenset[str], size: int, prefer: Preference | None) -> frozenset[str]:
-    """`size` of the `free` devices, as devicesToAllocate does without a topology manager.
+async def choose(
+    free: frozenset[str],
+    size: int,
+    prefer: Preference | None,
+    aligned: frozenset[str] = frozenset(),
+) -> frozenset[str]:
+    """`size` of the `free` devices, as the kubelet's devicesToAllocate does.
 
-    The plugin's answer counts as far as it lies within what it was offered; what it leaves open
-    is filled up in the order of a Go map, that is in none. Expects size <= len(free).
+    `aligned` are those of them on the topology manager's NUMA node. If there are more than enough,
+    the plugin is asked for some of these; else all of them are taken, and it is asked for the
+    rest. Its answer counts as far as it lies within what it was offered; what it leaves open is
+    filled up in the order of a Go map, that is in none. Expects size <= len(free).
     """
-    chosen: list[str] = []
-    if prefer:
-        answer = dict.fromkeys(await prefer(free, frozenset(), size))
-        chosen = [id for id in answer if id in free][:size]
-    rest = sorted(free.difference(chosen))
-    return frozenset(chosen + random.sample(rest, size - len(chosen)))
+    offered, chosen = (aligned, frozenset[str]()) if size < len(aligned) else (free, aligned)
+    if prefer and len(chosen) < size:
+        answer = dict.fromkeys(await prefer(offered, chosen, size))
+        fitting = [id for id in answer if id in offered - chosen]
+        chosen |= frozenset(fitting[: size - len(chosen)])
+    rest = sorted(offered - chosen)
+    return chosen | frozenset(random.sample(rest, size - len(chosen)))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.api import podresources_pb2 as resources
 from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
+from isolcpus_dp.simulator import topology
 from isolcpus_dp.simulator.devices import Checkpoint, Entry, choose
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class Plugin:
     def healthy(self) -> frozenset[str]:
         return frozenset(id for id, device in self.devices.items() if device.health == "Healthy")
 
+    def nodes(self, ids: Iterable[str]) -> dict[str, int | None]:
+        """The NUMA node of each of these devices, if it has one."""
+        return {id: next((n.ID for n in self.devices[id].topology.nodes), None) for id in ids}
+
     async def prefer(
         self, available: frozenset[str], must_include: frozenset[str], size: int
     ) -> Iterable[str]:
@@ -92,6 +97,7 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         containers: Path,
         static_pods: Iterable[Pod] = (),
         admit_seconds: float = ADMIT_SECONDS,
+        topology_policy: str = "none",
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.plugins: dict[str, Plugin] = {}
@@ -103,6 +109,7 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         self._containers = containers
         self._static_pods = tuple(static_pods)
         self._admit_seconds = admit_seconds
+        self._topology_policy = topology_policy
         self._on_change = on_change
         self._changed = asyncio.Event()
         self._servers: list[grpc.aio.Server] = []
@@ -171,8 +178,12 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         container = self._containers / pod.name
         try:
             if not container.exists():
+                node = topology.affinity(self._topology_policy, self._wishes(pod))
                 for resource, size in pod.requests.items():
-                    await self._allocate(pod.name, resource, size)
+                    await self._allocate(pod.name, resource, size, node)
+        except topology.TopologyAffinityError as error:
+            self.pods[pod.name] = f"Failed: TopologyAffinityError: {error}"
+            raise AdmissionError(str(error)) from error
         except AdmissionError as error:
             self.pods[pod.name] = f"Failed: UnexpectedAdmissionError: {error}"
             raise
@@ -307,7 +318,19 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
             with contextlib.suppress(AdmissionError):
                 await self.admit(pod)
 
-    async def _allocate(self, pod_name: str, resource: str, size: int) -> None:
+    def _wishes(self, pod: Pod) -> topology.Wishes:
+        """What is free of the resources that a pod still needs, and how much of it it needs."""
+        return {
+            resource: (self.plugins[resource].nodes(self._free(resource)), size)
+            for resource, size in pod.requests.items()
+            if resource in self.plugins and not self.held_by(pod.name, resource)
+        }
+
+    def _free(self, resource: str) -> frozenset[str]:
+        return self.plugins[resource].healthy - self._checkpoint.held(resource)
+
+    async def _allocate(self, pod_name: str, resource: str, size: int, node: int | None) -> None:
+        """Gives devices to a pod, aligned to the topology manager's NUMA node if it names one."""
         plugin = self.plugins.get(resource)
         if plugin is None or not plugin.reported:
             raise AdmissionError(f"cannot allocate unregistered device {resource}")
@@ -316,13 +339,14 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
             raise AdmissionError(f"devices of {resource} held from before are no longer healthy")
         if held:
             return  # the answer in the checkpoint is used again
-        free = plugin.healthy - self._checkpoint.held(resource)
+        free = self._free(resource)
         if len(free) < size:
             raise AdmissionError(
                 f"requested number of devices unavailable for {resource}."
                 f" Requested: {size}, Available: {len(free)}"
             )
-        ids = await choose(free, size, plugin.prefer if plugin.gives_preferences else None)
+        prefer = plugin.prefer if plugin.gives_preferences else None
+        ids = await choose(free, size, prefer, topology.aligned(plugin.nodes(free), node))
         answer = await self._ask_to_allocate(plugin, ids)
         self._checkpoint.allocate(pod_name, Entry(resource, ids, answer))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,14 @@ def parse_shape(text: str) -> tuple[Place, ...]:
 class MadeUpMachine:
     """The tree of a made-up machine under `root`, written when it is made."""
 
-    def __init__(self, root: Path, places: Iterable[Place], isolated: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        places: Iterable[Place],
+        isolated: Iterable[int] = (),
+        distances: Mapping[tuple[int, int], int] | None = None,
+    ) -> None:
+        """`distances` of NUMA nodes, either way, where they are not the usual 21."""
         self.root = root
         self.folder = root / "devices" / "system" / "cpu"
         self._places = {place.cpu: place for place in places}
@@ -68,6 +75,7 @@ class MadeUpMachine:
             (self.folder / f"cpu{cpu}" / f"node{place.node}").mkdir(parents=True)
             self._write_topology(cpu)
         self._write("online", self._online)
+        self._write_nodes(distances or {})
 
     def set_offline(self, *cpus: int) -> None:
         """Takes CPUs offline, with all that the kernel takes away with them."""
@@ -100,6 +108,16 @@ class MadeUpMachine:
         self._write_text(f"cpu{cpu}/cache/index3/level", "3")
         shared = self._sharing_cache(cpu) & self._online
         self._write(f"cpu{cpu}/cache/index3/shared_cpu_list", shared)
+
+    def _write_nodes(self, distances: Mapping[tuple[int, int], int]) -> None:
+        nodes = sorted({place.node for place in self._places.values()})
+        self._write("../node/online", nodes)
+        for node in nodes:
+            row = (
+                10 if node == other else distances.get((min(node, other), max(node, other)), 21)
+                for other in nodes
+            )
+            self._write_text(f"../node/node{node}/distance", " ".join(map(str, row)))
 
     def _sharing_cache(self, cpu: int) -> set[int]:
         return self._sharing(lambda other: (other.package, other.cache), cpu)

@@ -53,7 +53,7 @@ def run(sysfs: Path, config_file: Path | None, shape: str | None, isolated: str 
         made_up = _made_up(Path(folder) / "sys", shape, isolated)
         root = made_up.root if made_up else sysfs
         present = machine.read(root)
-        resource = config.load(config_file, present.last).plugin.resource_name
+        resource = config.load(config_file, present.last).pools[0].resource_name
         stage = Stage(Path(folder), root, made_up, config_file, resource)
         _tell_machine(shape or f"this host, as {sysfs} shows it", present)
         try:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# As the command line does, before gRPC is loaded: Python 3.9 runs its handlers before an exec.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 from isolcpus_dp import kubelet
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
@@ -51,8 +54,10 @@ class Host:
         serve: list[str | Path] = [sys.executable, "-m", "isolcpus_dp", "serve"]
         return [*serve, "--sysfs", self.machine.root, "--kubelet-dir", self.kubelet_dir, *more]
 
-    def daemon(self, *more: str | Path) -> Supervisor:
-        return Supervisor(self.command(*more), self.folder, self.environment)
+    def daemon(self, configuration: str = "") -> Supervisor:
+        file = self.folder / "isolcpus-dp.conf"
+        file.write_text(configuration)
+        return Supervisor(self.command("--config", file), self.folder, self.environment)
 
 
 @pytest.fixture
@@ -69,9 +74,12 @@ async def start_kubelet(host: Host) -> AsyncIterator[Callable[..., object]]:
     """Starts kubelets on the host, one after another; what still runs is stopped at the end."""
     running: list[Kubelet] = []
 
-    async def start(*static_pods: Pod, kind: type[Kubelet] = Kubelet) -> Kubelet:
+    async def start(
+        *static_pods: Pod, kind: type[Kubelet] = Kubelet, topology_policy: str = "none"
+    ) -> Kubelet:
         # Later than the 60 ms of a real kubelet, which a busy machine may miss: bench/ measures.
-        started = kind(host.kubelet_dir, host.folder / "containers", static_pods, 1.0)
+        containers = host.folder / "containers"
+        started = kind(host.kubelet_dir, containers, static_pods, 1.0, topology_policy)
         running.append(started)
         await started.start()
         return started

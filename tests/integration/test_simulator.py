@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 
 import grpc
@@ -75,3 +79,26 @@ async def test_pod_resources_tell_who_holds_which_cpu(
         "5": 1,
         "13": 1,
     }
+
+
+async def test_status_shows_who_owns_what_and_what_it_cannot_see(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    async with host.daemon().running():
+        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
+        await kubelet.admit(Pod("owner", {RESOURCE: 2}))
+        command = [sys.executable, "-m", "isolcpus_dp", "status", "--json"]
+        command += ["--sysfs", str(host.machine.root), "--kubelet-dir", str(host.kubelet_dir)]
+        shown = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=20
+        )
+    found = json.loads(shown.stdout)
+    assert found["pools"][0]["cpus"] == {
+        "isolated": "1,5,9,13",
+        "healthy": "1,5,9,13",
+        "allocated": "1,9",
+        "free": "5,13",
+    }
+    assert [one["pod"] for one in found["allocations"]] == ["owner"]
+    assert shown.returncode == (0 if found["well"] else 1)

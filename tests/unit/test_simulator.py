@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from isolcpus_dp.simulator import topology
 from isolcpus_dp.simulator.devices import Checkpoint, Entry, Preference, choose
 from isolcpus_dp.simulator.machine import MadeUpMachine, Place, parse_shape, regular
 
@@ -157,6 +158,74 @@ async def test_without_preference_any_devices_are_chosen() -> None:
     chosen = await choose(FREE, 2, None)
     assert len(chosen) == 2
     assert chosen <= FREE
+
+
+async def test_plugin_is_asked_among_the_aligned_devices_if_there_are_more_than_enough() -> None:
+    asked: list[tuple[frozenset[str], frozenset[str], int]] = []
+
+    async def prefer(free: frozenset[str], must: frozenset[str], size: int) -> Iterable[str]:
+        asked.append((free, must, size))
+        return ["2", "35"]  # 2 is not aligned
+
+    aligned = frozenset({"3", "34", "35"})
+    chosen = await choose(FREE, 2, prefer, aligned)
+    assert asked == [(aligned, frozenset(), 2)]
+    assert "35" in chosen
+    assert chosen <= aligned
+
+
+async def test_all_aligned_devices_are_taken_if_there_are_no_more_and_the_plugin_adds() -> None:
+    asked: list[tuple[frozenset[str], frozenset[str], int]] = []
+
+    async def prefer(free: frozenset[str], must: frozenset[str], size: int) -> Iterable[str]:
+        asked.append((free, must, size))
+        return ["3", "34", "35"]
+
+    aligned = frozenset({"3", "35"})
+    assert await choose(FREE, 3, prefer, aligned) == {"3", "34", "35"}
+    assert asked == [(FREE, aligned, 3)]
+
+
+async def test_plugin_is_not_asked_where_the_aligned_devices_are_just_enough() -> None:
+    async def prefer(free: frozenset[str], must: frozenset[str], size: int) -> Iterable[str]:
+        raise AssertionError("nothing is left to prefer")
+
+    aligned = frozenset({"3", "35"})
+    assert await choose(FREE, 2, prefer, aligned) == aligned
+
+
+# The kubelet's topology manager
+
+ON_TWO_NODES = {"2": 0, "3": 0, "4": 1, "5": 1, "6": 1}
+
+
+def test_without_a_policy_no_node_is_named() -> None:
+    assert topology.affinity("none", {"a/b": (ON_TWO_NODES, 1)}) is None
+
+
+@pytest.mark.parametrize(("size", "node"), [(1, 0), (2, 0), (3, 1)])
+def test_lowest_node_that_has_all_is_named(size: int, node: int) -> None:
+    assert topology.affinity("single-numa-node", {"a/b": (ON_TWO_NODES, size)}) == node
+
+
+def test_one_node_must_have_all_resources() -> None:
+    wishes = {"a/b": (ON_TWO_NODES, 2), "c/d": ({"7": 1}, 1)}
+    assert topology.affinity("single-numa-node", wishes) == 1
+    with pytest.raises(topology.TopologyAffinityError):
+        topology.affinity("single-numa-node", {**wishes, "e/f": ({"8": 0}, 1)})
+
+
+def test_device_without_a_node_is_anywhere() -> None:
+    free = {"2": 0, "3": None, "4": None}
+    assert topology.affinity("single-numa-node", {"a/b": (free, 3)}) == 0
+    assert topology.affinity("single-numa-node", {"a/b": ({"3": None}, 1)}) is None
+    assert topology.aligned(free, 0) == {"2"}
+    assert topology.aligned(free, None) == frozenset()
+
+
+def test_no_node_has_enough() -> None:
+    with pytest.raises(topology.TopologyAffinityError):
+        topology.affinity("single-numa-node", {"a/b": (ON_TWO_NODES, 4)})
 
 
 # The kubelet's checkpoint

@@ -1,0 +1,198 @@
+"""A container runtime as an NRI plugin meets it: it calls plugins and does what they answer.
+
+Its containers are only messages; what cpuset and quota they would have can be read off them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from isolcpus_dp.api import nri_pb2 as api
+from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
+from isolcpus_dp.nri.ttrpc import CallError, Code, Connection
+
+# As containerd's: a plugin that is slower is dropped.
+_REQUEST_SECONDS = 2.0
+
+_POST_START_CONTAINER = 7
+
+
+class Runtime:
+    """One run of a runtime, from `start` to `stop`.
+
+    `pods` and `containers` outlive it: hand them to the next run.
+    """
+
+    def __init__(
+        self,
+        socket: Path,
+        pods: dict[str, api.PodSandbox] | None = None,
+        containers: dict[str, api.Container] | None = None,
+        refuses: bool = False,
+        chunk: int = 1000,  # containers in one request of Synchronize
+    ) -> None:
+        self.pods = {} if pods is None else pods
+        self.containers = {} if containers is None else containers
+        self.registered: list[api.RegisterPluginRequest] = []
+        self.synchronize_seconds = 0.0  # what the plugin took for the last Synchronize
+        self._socket = socket
+        self._refuses = refuses
+        self._chunk = chunk
+        self._server: asyncio.AbstractServer | None = None
+        self._connections: list[Connection] = []
+        self._plugin: Connection | None = None  # the synchronized one
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        return self._plugin is not None and not self._plugin.lost.is_set()
+
+    async def start(self) -> None:
+        """Replaces what is at the path of its socket and takes plugins from now on."""
+        self._socket.parent.mkdir(mode=0o700, exist_ok=True)
+        self._socket.unlink(missing_ok=True)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._accept, str(self._socket))
+
+    async def stop(self) -> None:
+        """Ends as a killed process does: the socket stays behind, dead."""
+        for connection in self._connections:
+            connection.close()
+        if self._server and self._server.is_serving():
+            beside = self._socket.with_name(".nri.sock")
+            os.link(self._socket, beside)
+            self._server.close()
+            self._socket.unlink(missing_ok=True)  # asyncio does that from Python 3.13 on
+            beside.rename(self._socket)
+        for task in self._tasks:
+            task.cancel()
+
+    async def until_connected(self, seconds: float = 20.0) -> None:
+        """Waits until a plugin is synchronized. Raises asyncio.TimeoutError."""
+        while not self.connected:
+            self._changed.clear()
+            await asyncio.wait_for(self._changed.wait(), seconds)
+
+    def run_pod(self, name: str, cgroup_parent: str = "") -> api.PodSandbox:
+        """A sandbox in the default namespace."""
+        linux = api.LinuxPodSandbox(cgroup_parent=cgroup_parent)
+        pod = api.PodSandbox(id=f"pod-{name}", name=name, namespace="default", linux=linux)
+        self.pods[pod.id] = pod
+        return pod
+
+    async def create(
+        self,
+        pod: api.PodSandbox,
+        name: str = "main",
+        annotations: Mapping[str, str] | None = None,
+        env: tuple[str, ...] = (),
+        starts: bool = True,
+        **cpu: Any,
+    ) -> api.Container:
+        """Creates a container, after asking the plugin; `cpu` are fields of LinuxCPU.
+
+        Raises CallError or asyncio.TimeoutError if the plugin does not answer as it should.
+        """
+        container = api.Container(
+            id=f"{pod.id}-{name}",
+            pod_sandbox_id=pod.id,
+            name=name,
+            state=api.CONTAINER_CREATED,
+            annotations=annotations,
+            env=env,
+            linux=api.LinuxContainer(resources=api.LinuxResources(cpu=api.LinuxCPU(**cpu))),
+        )
+        if self._plugin and self.connected:
+            request = api.CreateContainerRequest(pod=pod, container=container)
+            answer = api.CreateContainerResponse.FromString(
+                await self._call(self._plugin, "CreateContainer", request)
+            )
+            container.linux.resources.MergeFrom(answer.adjust.linux.resources)
+        self.containers[container.id] = container
+        if starts:
+            await self.start_container(container)
+        return container
+
+    async def start_container(self, container: api.Container) -> None:
+        """Starts a created container, and tells the plugin."""
+        container.state = api.CONTAINER_RUNNING
+        if self._plugin and self.connected:
+            pod = self.pods[container.pod_sandbox_id]
+            event = api.StateChangeEvent(event=_POST_START_CONTAINER, pod=pod, container=container)
+            await self._call(self._plugin, "StateChange", event)
+
+    async def update(self, container: api.Container, **cpu: Any) -> None:
+        """Changes a container's resources as CRI's UpdateContainerResources does."""
+        resources = api.LinuxResources(cpu=api.LinuxCPU(**cpu))
+        if self._plugin and self.connected:
+            request = api.UpdateContainerRequest(
+                pod=self.pods[container.pod_sandbox_id],
+                container=container,
+                linux_resources=resources,
+            )
+            answer = api.UpdateContainerResponse.FromString(
+                await self._call(self._plugin, "UpdateContainer", request)
+            )
+            for update in answer.update:
+                resources.MergeFrom(update.linux.resources)
+        container.linux.resources.MergeFrom(resources)
+
+    def _accept(self) -> Connection:
+        connection = Connection(TO_RUNTIME, TO_PLUGIN, self._answer)
+        self._connections.append(connection)
+        return connection
+
+    def _answer(self, service: str, method: str, payload: bytes) -> bytes:
+        if method == "UpdateContainers":
+            for update in api.UpdateContainersRequest.FromString(payload).update:
+                self._apply(update)
+            return api.UpdateContainersResponse().SerializeToString()
+        if method != "RegisterPlugin":
+            raise CallError(Code.UNIMPLEMENTED, f"there is no {service}/{method}")
+        if self._refuses:
+            raise CallError(Code.UNKNOWN, "external plugins are not welcome")
+        self.registered.append(api.RegisterPluginRequest.FromString(payload))
+        self._tasks.append(asyncio.create_task(self._introduce(self._connections[-1])))
+        return b""
+
+    async def _introduce(self, plugin: Connection) -> None:
+        """Configures a plugin and tells it of everything there is."""
+        request = api.ConfigureRequest(runtime_name="simulated", runtime_version="1")
+        await self._call(plugin, "Configure", request)
+        containers = list(self.containers.values())
+        began = time.monotonic()
+        starts = range(0, max(1, len(containers)), self._chunk)
+        for start in starts:
+            more = start != starts[-1]
+            chunk = api.SynchronizeRequest(
+                pods=self.pods.values() if start == 0 else (),
+                containers=containers[start : start + self._chunk],
+                more=more,
+            )
+            answer = api.SynchronizeResponse.FromString(
+                await self._call(plugin, "Synchronize", chunk)
+            )
+            if more and (answer.update or not answer.more):
+                plugin.close()  # it does not understand requests in several parts
+                return
+        for update in answer.update:
+            # As containerd does with a container whose start is under way: it starts as it was.
+            if self.containers[update.container_id].state != api.CONTAINER_CREATED:
+                self._apply(update)
+        self.synchronize_seconds = time.monotonic() - began
+        self._plugin = plugin
+        self._changed.set()
+
+    def _apply(self, update: api.ContainerUpdate) -> None:
+        self.containers[update.container_id].linux.resources.MergeFrom(update.linux.resources)
+
+    async def _call(self, plugin: Connection, method: str, request: Any) -> bytes:
+        return await plugin.call(
+            PLUGIN_SERVICE, method, request.SerializeToString(), _REQUEST_SECONDS
+        )
