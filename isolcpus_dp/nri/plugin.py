@@ -1,0 +1,183 @@
+"""The plugin side of NRI: what a container runtime asks, and what it is answered.
+
+Where a container may run is decided in `pinning`; here that becomes messages.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from isolcpus_dp import cpulist
+from isolcpus_dp.api import nri_pb2 as api
+from isolcpus_dp.journal import Event, fields
+from isolcpus_dp.nri import pinning
+from isolcpus_dp.nri.pinning import Decision, Rules
+from isolcpus_dp.nri.ttrpc import CallError, Code
+
+log = logging.getLogger(__name__)
+
+PLUGIN_SERVICE = "nri.pkg.api.v1alpha1.Plugin"
+RUNTIME_SERVICE = "nri.pkg.api.v1alpha1.Runtime"
+# The two logical connections of NRI's multiplexer.
+TO_PLUGIN, TO_RUNTIME = 1, 2
+
+# Event k is bit k-1: CREATE_CONTAINER is 4, POST_START_CONTAINER 7, UPDATE_CONTAINER 8.
+_POST_START_CONTAINER = 7
+_EVENTS = 1 << 3 | 1 << _POST_START_CONTAINER - 1 | 1 << 7
+
+# A container that is in one of these states has a cgroup to update.
+_ALIVE = (api.CONTAINER_CREATED, api.CONTAINER_PAUSED, api.CONTAINER_RUNNING)
+
+
+class PodQuotas(Protocol):
+    """Lifts the CPU quota of a pod's own cgroup: `cgroup.Quotas`."""
+
+    def lift(self, parent: str, pod: str) -> None: ...
+
+
+class Plugin:
+    """Answers one runtime, from `Configure` to the end of its connection."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        quotas: PodQuotas,
+        on_synchronized: Callable[[str], None],
+        update: Callable[[api.ContainerUpdate], None],
+    ) -> None:
+        """`update` changes a container that the runtime has not asked about."""
+        self._rules = rules
+        self._quotas = quotas
+        self._on_synchronized = on_synchronized
+        self._update = update
+        self._runtime = ""
+        self._pods: dict[str, api.PodSandbox] = {}  # while Synchronize tells of them
+        self._containers: list[api.Container] = []
+        # Told what to change while they were made: one that was about to start had none of it.
+        self._starting: dict[str, api.ContainerUpdate] = {}
+        self._methods: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
+            "Configure": (api.ConfigureRequest, self._configure),
+            "Synchronize": (api.SynchronizeRequest, self._synchronize),
+            "CreateContainer": (api.CreateContainerRequest, self._create_container),
+            "UpdateContainer": (api.UpdateContainerRequest, self._update_container),
+            "StateChange": (api.StateChangeEvent, self._state_change),
+            "Shutdown": (api.Empty, self._shutdown),
+        }
+
+    def answer(self, service: str, method: str, payload: bytes) -> bytes:
+        """The response to a call. Raises CallError and DecodeError."""
+        if service != PLUGIN_SERVICE or method not in self._methods:
+            raise CallError(Code.UNIMPLEMENTED, f"there is no {service}/{method} here")
+        request_type, function = self._methods[method]
+        answer: bytes = function(request_type.FromString(payload)).SerializeToString()
+        return answer
+
+    def _configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
+        self._runtime = f"{request.runtime_name} {request.runtime_version}"
+        return api.ConfigureResponse(events=_EVENTS)
+
+    def _synchronize(self, request: api.SynchronizeRequest) -> api.SynchronizeResponse:
+        self._pods.update({pod.id: pod for pod in request.pods})
+        self._containers += request.containers
+        if request.more:
+            return api.SynchronizeResponse(more=True)
+        updates = []
+        for container in self._containers:
+            if container.state in _ALIVE:
+                pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
+                cpu = container.linux.resources.cpu
+                resources = self._changes(pod, container, cpu.cpus, cpu)
+                if resources:
+                    updates.append(_update(container, resources))
+                    if container.state == api.CONTAINER_CREATED:
+                        self._starting[container.id] = updates[-1]
+        log.info(
+            "%s has %d containers: %d are put right",
+            self._runtime, len(self._containers), len(updates),
+            extra=fields(Event.SYNCHRONIZED),
+        )  # fmt: skip
+        self._on_synchronized(self._runtime)
+        self._pods, self._containers = {}, []
+        return api.SynchronizeResponse(update=updates)
+
+    def _create_container(self, request: api.CreateContainerRequest) -> api.CreateContainerResponse:
+        cpu = request.container.linux.resources.cpu
+        resources = self._changes(request.pod, request.container, cpu.cpus, cpu)
+        if not resources:
+            return api.CreateContainerResponse()
+        return api.CreateContainerResponse(
+            adjust=api.ContainerAdjustment(linux=api.LinuxContainerAdjustment(resources=resources))
+        )
+
+    def _update_container(self, request: api.UpdateContainerRequest) -> api.UpdateContainerResponse:
+        wanted = request.linux_resources.cpu
+        cpuset = wanted.cpus or request.container.linux.resources.cpu.cpus
+        resources = self._changes(request.pod, request.container, cpuset, wanted)
+        if not resources:
+            return api.UpdateContainerResponse()
+        return api.UpdateContainerResponse(update=[_update(request.container, resources)])
+
+    def _state_change(self, request: api.StateChangeEvent) -> api.Empty:
+        """Says it again to a container that has started since Synchronize told of it."""
+        if request.event == _POST_START_CONTAINER and request.container.id in self._starting:
+            self._update(self._starting.pop(request.container.id))
+        return api.Empty()
+
+    def _shutdown(self, _request: api.Empty) -> api.Empty:
+        log.info("%s shuts down", self._runtime, extra=fields(Event.RUNTIME_LEFT))
+        return api.Empty()
+
+    def _changes(
+        self, pod: api.PodSandbox, container: api.Container, cpuset: str, cpu: api.LinuxCPU
+    ) -> api.LinuxResources | None:
+        """What must change of `cpu`, which a container has or is to get; None if nothing.
+
+        `cpuset` is what it would have without us. If it cannot be decided, that is a bug of ours,
+        and must not keep a container from starting: it is kept off the isolated CPUs.
+        """
+        of, name = f"{pod.namespace}/{pod.name}", container.name
+        try:
+            decision = pinning.decide(self._rules, container.annotations, cpuset)
+            changes = _difference(decision, cpu)
+            if decision.unlimited:
+                self._quotas.lift(pod.linux.cgroup_parent, of)
+        except Exception:
+            log.exception(
+                "no decision about container %s of pod %s: it is kept off the isolated CPUs",
+                name, of, extra=fields(Event.UNDECIDED, pod=of, container=name),
+            )  # fmt: skip
+            return _difference(pinning.off_the_isolated(self._rules), cpu)
+        for complaint in decision.complaints:
+            log.warning(
+                "container %s of pod %s: %s", name, of, complaint,
+                extra=fields(Event.NOT_PINNED, pod=of, container=name),
+            )  # fmt: skip
+        if decision.owned and changes:
+            log.info(
+                "container %s of pod %s owns CPU %s", name, of, cpulist.render(decision.owned),
+                extra=fields(Event.PINNED, cpus=decision.owned, pod=of, container=name),
+            )  # fmt: skip
+        return changes
+
+
+def _difference(decision: Decision, cpu: api.LinuxCPU) -> api.LinuxResources | None:
+    """What must change of what a container has or is to get; None if nothing."""
+    changes = api.LinuxCPU()
+    if decision.cpus is not None and cpulist.render(decision.cpus) != cpu.cpus:
+        changes.cpus = cpulist.render(decision.cpus)
+    if decision.mems is not None and cpulist.render(decision.mems) != cpu.mems:
+        changes.mems = cpulist.render(decision.mems)
+    if decision.unlimited and cpu.quota.value > 0:
+        changes.quota.value = -1
+    return api.LinuxResources(cpu=changes) if changes.ByteSize() else None
+
+
+def _update(container: api.Container, resources: api.LinuxResources) -> api.ContainerUpdate:
+    return api.ContainerUpdate(
+        container_id=container.id,
+        linux=api.LinuxContainerUpdate(resources=resources),
+        # It may have ended meanwhile, and then there is nothing to be put right.
+        ignore_failure=True,
+    )

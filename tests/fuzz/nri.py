@@ -1,0 +1,78 @@
+"""Any bytes from a runtime, guided by what they make the code do. `make fuzz` runs it.
+
+Nothing may escape: a connection answers, waits, or is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["isolcpus_dp"]):
+    from isolcpus_dp.api import ttrpc_pb2
+    from isolcpus_dp.config import PinningConfig
+    from isolcpus_dp.nri import frames
+    from isolcpus_dp.nri.pinning import Owned, Rules
+    from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME, Plugin
+    from isolcpus_dp.nri.ttrpc import Connection
+
+ALL = frozenset(range(8))
+ISOLATED = frozenset({2, 3, 6, 7})
+RULES = Rules(
+    pools={"windriver.com/isolcpus": Owned(ISOLATED, mixed=False)},
+    isolated=ISOLATED,
+    online=ALL,
+    nodes={cpu: cpu // 4 for cpu in ALL},
+    pinning=PinningConfig(),
+)
+METHODS = ("Configure", "Synchronize", "CreateContainer", "UpdateContainer", "StateChange", "Other")
+
+
+class NoQuotas:
+    def lift(self, parent: str, pod: str) -> None:
+        pass
+
+
+class Wire(asyncio.Transport):
+    """Counts answers."""
+
+    answers = 0
+
+    def write(self, data: object) -> None:
+        self.answers += 1
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        pass
+
+
+def take(data: bytes) -> None:
+    """Bytes as they are, in parts; or as the payload of a call that must be answered."""
+    source = atheris.FuzzedDataProvider(data)
+    connection = Connection(
+        TO_PLUGIN, TO_RUNTIME, Plugin(RULES, NoQuotas(), lambda _: None, lambda _: None).answer
+    )
+    wire = Wire()
+    connection.connection_made(wire)
+    if source.ConsumeBool():
+        while source.remaining_bytes():
+            connection.data_received(source.ConsumeBytes(source.ConsumeIntInRange(1, 64)))
+        return
+    method = source.PickValueInList(list(METHODS))
+    payload = source.ConsumeBytes(source.remaining_bytes())
+    request = ttrpc_pb2.Request(service=PLUGIN_SERVICE, method=method, payload=payload)
+    connection.data_received(frames.message(TO_PLUGIN, 1, 1, request.SerializeToString()))
+    if wire.answers != 1:
+        raise AssertionError("a call was left without an answer")
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    atheris.Setup(sys.argv, take)
+    atheris.Fuzz()

@@ -1,0 +1,390 @@
+"""The pinning daemon as a process, and a container runtime over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isolcpus_dp.api import nri_pb2 as api
+from isolcpus_dp.simulator.machine import MadeUpMachine, regular
+from isolcpus_dp.simulator.runtime import Runtime
+from isolcpus_dp.simulator.supervisor import Supervisor
+
+from .conftest import RESOURCE
+
+OWNER = {RESOURCE: "2-3"}
+
+
+class Host:
+    """A host in a folder: 2 NUMA nodes of 4 CPUs, of which 2-3 and 6-7 are isolated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.machine = MadeUpMachine(folder / "sys", regular(2, 4, 1), {2, 3, 6, 7})
+        self.socket = folder / "nri" / "nri.sock"
+
+    @property
+    def log(self) -> str:
+        log = self.folder / "log"
+        return log.read_text() if log.exists() else ""
+
+    def daemon(self, configuration: str = "") -> Supervisor:
+        file = self.folder / "isolcpus-dp.conf"
+        file.write_text(configuration)
+        command: list[str | Path] = [sys.executable, "-m", "isolcpus_dp", "pin"]
+        command += ["--sysfs", self.machine.root, "--nri-socket", self.socket, "--config", file]
+        environment = {name: text for name, text in os.environ.items() if name != "JOURNAL_STREAM"}
+        return Supervisor(command, self.folder, environment)
+
+    def pod_cgroup(self, parent: str, quota: str) -> Path:
+        """The file of a pod's CPU quota, as cgroup v2 and systemd's driver have it."""
+        file = self.machine.root / "fs/cgroup" / parent / "cpu.max"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{quota} 100000\n")
+        return file
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    # Not tmp_path, whose names are longer than the path of a socket may be.
+    with tempfile.TemporaryDirectory() as name:
+        yield Host(Path(name))
+
+
+StartRuntime = Callable[..., Awaitable[Runtime]]
+
+
+@pytest.fixture
+async def start_runtime(host: Host) -> AsyncIterator[StartRuntime]:
+    """Starts runtimes, one after another; all containers outlive a runtime."""
+    pods: dict[str, api.PodSandbox] = {}
+    containers: dict[str, api.Container] = {}
+    running = []
+
+    async def start(**more: Any) -> Runtime:
+        running.append(Runtime(host.socket, pods, containers, **more))
+        await running[-1].start()
+        return running[-1]
+
+    yield start
+    for runtime in running:
+        await runtime.stop()
+
+
+def cpus(container: api.Container) -> str:
+    return container.linux.resources.cpu.cpus
+
+
+def quota(container: api.Container) -> int:
+    return container.linux.resources.cpu.quota.value
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not true in 10 s")
+
+
+async def test_owner_is_pinned_and_everyone_else_kept_off(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    async with host.daemon().running() as daemon:
+        await runtime.until_connected()
+        pod = runtime.run_pod("a")
+        assert cpus(await runtime.create(pod, "owner", OWNER)) == "2-3"
+        assert cpus(await runtime.create(pod, "plain")) == "0-1,4-5"
+        assert cpus(await runtime.create(pod, "guaranteed", cpus="0-3")) == "0-1"
+        assert cpus(await runtime.create(pod, "elsewhere", cpus="4")) == "4"
+        await daemon.until(
+            lambda run: run.status == "Connected to simulated 1, isolated CPU 2-3,6-7"
+        )
+        assert "container owner of pod default/a owns CPU 2-3" in host.log
+        [registration] = runtime.registered
+        assert (registration.plugin_name, registration.plugin_idx) == ("isolcpus-dp", "10")
+
+
+async def test_environment_and_the_pods_annotations_are_never_trusted(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    async with host.daemon().running():
+        await runtime.until_connected()
+        pod = runtime.run_pod("forger")
+        pod.annotations[RESOURCE] = "2-3"
+        pod.labels[RESOURCE] = "2-3"
+        forged = await runtime.create(pod, env=("ISOLCPUS=2-3", f"{RESOURCE}=2-3"))
+        assert cpus(forged) == "0-1,4-5"
+
+
+async def test_annotation_outside_the_pool_is_told_with_pod_and_reason(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    async with host.daemon().running():
+        await runtime.until_connected()
+        pod = runtime.run_pod("odd")
+        assert cpus(await runtime.create(pod, annotations={RESOURCE: "0-3"})) == "0-1,4-5"
+        assert (
+            f"container main of pod default/odd: annotation {RESOURCE}: 0-3:"
+            " CPU 0-1 is not in the pool, which is 2-3,6-7"
+        ) in host.log
+
+
+async def test_containers_from_before_are_put_right_when_the_daemon_starts(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime(chunk=3)
+    pod = runtime.run_pod("before")
+    plain = [await runtime.create(pod, f"plain-{number}") for number in range(10)]
+    owner = await runtime.create(pod, "owner", OWNER)
+    wide = await runtime.create(pod, "wide", cpus="0-7")
+    ended = await runtime.create(pod, "ended")
+    ended.state = api.CONTAINER_STOPPED
+    async with host.daemon().running():
+        await runtime.until_connected()
+        assert [cpus(one) for one in plain] == ["0-1,4-5"] * 10
+        assert (cpus(owner), cpus(wide), cpus(ended)) == ("2-3", "0-1,4-5", "")
+        assert "simulated 1 has 13 containers: 12 are put right" in host.log
+
+
+async def test_container_that_starts_while_the_daemon_does_is_put_right(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    pod = runtime.run_pod("starting")
+    owner = await runtime.create(pod, "owner", OWNER, starts=False)
+    plain = await runtime.create(pod, "plain", starts=False)
+    async with host.daemon().running():
+        await runtime.until_connected()
+        assert (cpus(owner), cpus(plain)) == ("", "")
+        for container in (owner, plain):
+            await runtime.start_container(container)
+        await until(lambda: (cpus(owner), cpus(plain)) == ("2-3", "0-1,4-5"))
+
+
+async def test_update_that_widens_the_cpuset_is_answered(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    async with host.daemon().running():
+        await runtime.until_connected()
+        pod = runtime.run_pod("a")
+        owner = await runtime.create(pod, "owner", OWNER)
+        plain = await runtime.create(pod, "plain")
+        for container in (owner, plain):
+            await runtime.update(container, cpus="0-7")
+        assert (cpus(owner), cpus(plain)) == ("2-3", "0-1,4-5")
+        # The static CPU manager narrows it: that is its right.
+        await runtime.update(plain, cpus="4-5")
+        assert cpus(plain) == "4-5"
+        # A resize says nothing of the cpuset.
+        for container in (owner, plain):
+            await runtime.update(container, quota=api.OptionalInt64(value=50_000))
+        assert (cpus(owner), quota(owner)) == ("2-3", -1)
+        assert (cpus(plain), quota(plain)) == ("4-5", 50_000)
+
+
+async def test_owner_is_not_throttled_and_its_neighbours_are(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    limit = host.pod_cgroup("kubepods.slice/kubepods-pod1.slice", "10000")
+    async with host.daemon().running():
+        await runtime.until_connected()
+        pod = runtime.run_pod("limited", cgroup_parent="kubepods-pod1.slice")
+        limited = api.OptionalInt64(value=10_000)
+        plain = await runtime.create(pod, "plain", quota=limited)
+        assert limit.read_text() == "10000 100000\n"
+        owner = await runtime.create(pod, "owner", OWNER, quota=limited)
+        assert (quota(plain), quota(owner)) == (10_000, -1)
+        assert limit.read_text() == "max"
+        assert "lifted the CPU quota of pod default/limited" in host.log
+        # The kubelet writes it again when the pod is resized.
+        limit.write_text("20000 100000\n")
+        await until(lambda: limit.read_text() == "max")
+
+
+async def test_quota_is_kept_if_the_administrator_says_so(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    limit = host.pod_cgroup("kubepods/pod1", "10000")
+    async with host.daemon("[Pinning]\nCPUQuota=keep\n").running():
+        await runtime.until_connected()
+        pod = runtime.run_pod("limited", cgroup_parent="/kubepods/pod1")
+        owner = await runtime.create(pod, "owner", OWNER, quota=api.OptionalInt64(value=10_000))
+        assert quota(owner) == 10_000
+        assert limit.read_text() == "10000 100000\n"
+
+
+async def test_owner_is_pinned_though_its_pods_quota_is_not_to_be_found(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    limit = host.pod_cgroup("kubepods/pod1", "")
+    async with host.daemon().running():
+        await runtime.until_connected()
+        nowhere = runtime.run_pod("nowhere", cgroup_parent="/kubepods/pod2")
+        assert cpus(await runtime.create(nowhere, "owner", OWNER)) == "2-3"
+        limit.write_text("")
+        empty = runtime.run_pod("empty", cgroup_parent="/kubepods/pod1")
+        assert cpus(await runtime.create(empty, "owner", OWNER)) == "2-3"
+        assert limit.read_text() == "max"
+
+
+async def test_local_memory_and_mixed_cpus(host: Host, start_runtime: StartRuntime) -> None:
+    runtime = await start_runtime()
+    async with host.daemon("[Plugin]\nMixed=yes\n[Pinning]\nMemoryNodes=local\n").running():
+        await runtime.until_connected()
+        owner = await runtime.create(runtime.run_pod("a"), "owner", {RESOURCE: "6-7"})
+        assert cpus(owner) == "0-1,4-7"
+        assert owner.linux.resources.cpu.mems == "1"
+
+
+async def test_daemon_waits_for_a_runtime_and_says_so(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    async with host.daemon().running() as daemon:
+        run = await daemon.until(lambda run: run.ready > 0)
+        assert run.status == f"Waiting for a container runtime with NRI at {host.socket}"
+        runtime = await start_runtime()
+        await runtime.until_connected()
+        assert cpus(await runtime.create(runtime.run_pod("a"))) == "0-1,4-5"
+        assert len(daemon.runs) == 1
+
+
+async def test_runtimes_come_and_go_and_nothing_is_lost(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    async with host.daemon().running() as daemon:
+        for number in range(3):
+            runtime = await start_runtime()
+            await runtime.until_connected()
+            assert cpus(await runtime.create(runtime.run_pod(f"pod-{number}"))) == "0-1,4-5"
+            await runtime.stop()
+            await daemon.until(lambda run: run.status.startswith("Waiting"))
+            between = await runtime.create(runtime.run_pod(f"between-{number}"), "owner", OWNER)
+            assert cpus(between) == ""
+        runtime = await start_runtime()
+        await runtime.until_connected()
+        assert {cpus(one) for one in runtime.containers.values() if one.name == "owner"} == {"2-3"}
+        assert len(daemon.runs) == 1
+
+
+async def test_socket_without_a_listener_is_waited_out(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    await (await start_runtime()).stop()
+    assert host.socket.is_socket()
+    async with host.daemon().running() as daemon:
+        await daemon.until(lambda run: run.ready > 0)
+        await asyncio.sleep(1.5)
+        runtime = await start_runtime()
+        await runtime.until_connected()
+
+
+async def test_removed_folder_of_the_socket_is_waited_for_again(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    async with host.daemon().running() as daemon:
+        await runtime.until_connected()
+        await runtime.stop()
+        host.socket.unlink()
+        host.socket.parent.rmdir()
+        await daemon.until(lambda run: run.status.startswith("Waiting"))
+        runtime = await start_runtime()
+        await runtime.until_connected()
+        assert len(daemon.runs) == 1
+
+
+async def test_runtime_that_refuses_is_told_and_its_successor_asked(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    refusing = await start_runtime(refuses=True)
+    async with host.daemon().running() as daemon:
+        await until(lambda: "did not take us: external plugins are not welcome" in host.log)
+        await refusing.stop()
+        runtime = await start_runtime()
+        await runtime.until_connected()
+        assert len(daemon.runs) == 1
+
+
+async def test_killed_daemon_is_back_and_puts_right_what_it_missed(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    async with host.daemon().running() as daemon:
+        await runtime.until_connected()
+        os.kill(daemon.current.pid, 9)
+        await until(lambda: not runtime.connected)
+        missed = await runtime.create(runtime.run_pod("missed"))
+        assert cpus(missed) == ""
+        await runtime.until_connected()
+        await until(lambda: cpus(missed) == "0-1,4-5")
+
+
+async def test_cpus_that_come_and_go_are_followed(host: Host, start_runtime: StartRuntime) -> None:
+    runtime = await start_runtime()
+    async with host.daemon().running() as daemon:
+        await runtime.until_connected()
+        pod = runtime.run_pod("a")
+        owner = await runtime.create(pod, "owner", OWNER)
+        host.machine.set_offline(3, 4)
+        await until(lambda: cpus(owner) == "2")
+        await runtime.until_connected()
+        assert cpus(await runtime.create(pod, "plain")) == "0-1,5"
+        host.machine.set_online(3, 4)
+        await until(lambda: cpus(owner) == "2-3")
+        assert len(daemon.runs) == 1
+
+
+async def test_bug_in_deciding_keeps_the_container_off_and_names_its_pod(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    """A cpuset that is no CPU list stands for whatever nobody has thought of."""
+    runtime = await start_runtime()
+    async with host.daemon().running():
+        await runtime.until_connected()
+        odd = await runtime.create(runtime.run_pod("odd"), cpus="nonsense")
+        assert cpus(odd) == "0-1,4-5"
+        assert "no decision about container main of pod default/odd" in host.log
+
+
+async def test_others_are_left_alone_if_the_administrator_says_so(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    async with host.daemon("[Pinning]\nKeepOthersOff=no\n").running():
+        await runtime.until_connected()
+        pod = runtime.run_pod("a")
+        assert cpus(await runtime.create(pod, "plain")) == ""
+        assert cpus(await runtime.create(pod, "owner", OWNER)) == "2-3"
+
+
+def test_nowhere_to_wait_is_one_sentence(host: Host) -> None:
+    command = [sys.executable, "-m", "isolcpus_dp", "pin", "--sysfs", str(host.machine.root)]
+    command += ["--nri-socket", str(host.folder / "no" / "such" / "nri.sock")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        f"{host.folder}/no cannot be watched for such: No such file or directory:"
+        " --nri-socket must be in a folder whose parent exists"
+    )
+
+
+def test_pinning_loads_no_grpc() -> None:
+    loads = "import isolcpus_dp.nri.service, sys; print('grpc' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True)
+    assert ended.stdout == "False\n"

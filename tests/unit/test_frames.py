@@ -1,0 +1,79 @@
+"""Any bytes may come from a runtime; the cutting survives them."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isolcpus_dp.nri import frames
+
+PIECES = st.lists(st.tuples(st.integers(0, 2**32 - 1), st.binary(max_size=300)), max_size=8)
+
+
+def frame(connection: int, payload: bytes) -> bytes:
+    return struct.pack(">II", connection, len(payload)) + payload
+
+
+def cut_up(data: bytes, places: list[int]) -> list[bytes]:
+    """The data in parts, cut at these places."""
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[start:end] for start, end in zip(edges, edges[1:])]
+
+
+@given(PIECES, st.lists(st.integers(0, 5000), max_size=12))
+def test_frames_come_out_as_they_went_in_however_they_are_split_or_joined(
+    pieces: list[tuple[int, bytes]], places: list[int]
+) -> None:
+    stream = b"".join(frame(connection, payload) for connection, payload in pieces)
+    cutter = frames.frames()
+    found = [
+        (header[0], payload)
+        for part in cut_up(stream, places)
+        for header, payload in cutter.cut(part)
+    ]
+    assert found == pieces
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20))
+def test_any_bytes_end_in_pieces_in_waiting_or_in_an_error(parts: list[bytes]) -> None:
+    for cutter in (frames.frames(), frames.messages()):
+        with contextlib.suppress(frames.FrameError):
+            for part in parts:
+                for header, payload in cutter.cut(part):
+                    assert len(payload) in header
+
+
+def test_truncated_frame_is_waited_for() -> None:
+    cutter = frames.frames()
+    assert cutter.cut(frame(1, b"abc")[:-1]) == []
+    assert cutter.cut(b"c") == [((1, 3), b"abc")]
+
+
+def test_message_may_span_several_frames() -> None:
+    whole = frames.message(1, 3, 1, b"payload")[8:]  # without the frame around it
+    cutter = frames.messages()
+    assert cutter.cut(whole[:12]) == []
+    assert cutter.cut(whole[12:]) == [((7, 3, 1, 0), b"payload")]
+
+
+def test_longest_frame_that_is_allowed() -> None:
+    cutter = frames.frames()
+    payload = bytes(10 + (4 << 20))
+    [(header, found)] = cutter.cut(frame(2, payload))
+    assert (header, found) == ((2, len(payload)), payload)
+
+
+def test_frame_that_is_too_long_is_an_error_before_it_has_come() -> None:
+    cutter = frames.frames()
+    with pytest.raises(frames.FrameError, match="a piece of 4194315 bytes: allowed are 4194314"):
+        cutter.cut(struct.pack(">II", 1, 11 + (4 << 20)))
+
+
+def test_message_that_is_too_long_is_an_error() -> None:
+    cutter = frames.messages()
+    with pytest.raises(frames.FrameError, match="a piece of 4194305 bytes: allowed are 4194304"):
+        cutter.cut(struct.pack(">IIBB", 1 + (4 << 20), 1, 1, 0))

@@ -1,0 +1,164 @@
+"""On which CPUs a container may run: every sentence of the rule by an example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from isolcpus_dp import machine
+from isolcpus_dp.config import Config, PinningConfig, PoolConfig
+from isolcpus_dp.nri.pinning import Decision, Rules, decide, off_the_isolated, rules
+from isolcpus_dp.simulator.machine import MadeUpMachine, regular
+
+OWN = "windriver.com/isolcpus"
+DPDK = "example.com/dpdk"
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> MadeUpMachine:
+    """2 NUMA nodes of 4 CPUs: 0-3 and 4-7; 2-3 and 6-7 are isolated."""
+    return MadeUpMachine(tmp_path_factory.mktemp("sys"), regular(2, 4, 1), {2, 3, 6, 7})
+
+
+def made(host: MadeUpMachine, *pools: PoolConfig, **pinning: object) -> Rules:
+    return rules(
+        machine.read(host.root),
+        Config(pools=pools or (PoolConfig(),), pinning=PinningConfig(**pinning)),  # type: ignore[arg-type]
+    )
+
+
+def cpus(decision: Decision) -> Iterable[int] | None:
+    return None if decision.cpus is None else set(decision.cpus)
+
+
+def test_owner_runs_on_exactly_its_cpus(host: MadeUpMachine) -> None:
+    decision = decide(made(host), {OWN: "2-3"}, "")
+    assert decision == Decision(
+        cpus=frozenset({2, 3}), mems=None, unlimited=True, owned=frozenset({2, 3})
+    )
+
+
+def test_owner_runs_on_its_cpus_whatever_the_cpu_manager_chose(host: MadeUpMachine) -> None:
+    assert cpus(decide(made(host), {OWN: "6"}, "0-1")) == {6}
+
+
+def test_owner_of_two_resources_has_the_cpus_of_both(host: MadeUpMachine) -> None:
+    both = made(host, PoolConfig(), PoolConfig(resource_name=DPDK, cpus=frozenset({6, 7})))
+    assert cpus(decide(both, {OWN: "2", DPDK: "7"}, "")) == {2, 7}
+
+
+def test_others_run_on_the_housekeeping_cpus(host: MadeUpMachine) -> None:
+    assert decide(made(host), {}, "") == Decision(cpus=frozenset({0, 1, 4, 5}))
+    assert decide(made(host), {"io.kubernetes.pod": "x"}, "").owned == frozenset()
+
+
+def test_others_keep_the_cpuset_they_had_less_the_isolated_cpus(host: MadeUpMachine) -> None:
+    assert cpus(decide(made(host), {}, "0-3")) == {0, 1}
+    assert cpus(decide(made(host), {}, "1,4-5")) is None
+
+
+def test_isolated_cpus_of_no_pool_are_kept_free_too(host: MadeUpMachine) -> None:
+    few = made(host, PoolConfig(cpus=frozenset({2})))
+    assert cpus(decide(few, {}, "")) == {0, 1, 4, 5}
+    decision = decide(few, {OWN: "2-3"}, "")
+    assert cpus(decision) == {0, 1, 4, 5}
+    assert decision.complaints == (f"annotation {OWN}: 2-3: CPU 3 is not in the pool, which is 2",)
+
+
+def test_cpuset_that_is_isolated_as_a_whole_becomes_the_housekeeping_cpus(
+    host: MadeUpMachine,
+) -> None:
+    decision = decide(made(host), {}, "2-3")
+    assert cpus(decision) == {0, 1, 4, 5}
+    assert decision.complaints == (
+        "all of its CPUs 2-3 are isolated, it runs on the housekeeping ones instead:"
+        " they belong into the kubelet's reservedSystemCPUs",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("0-1", "CPU 0-1 is not in the pool, which is 2-3,6-7"),
+        ("2-3,99", "CPU 99 is not in the pool, which is 2-3,6-7"),
+        ("", "it names no CPU"),
+        ("two", "'two' is neither a CPU number nor a range such as 2-3"),
+    ],
+)
+def test_wrong_annotation_lets_nobody_onto_the_isolated_cpus(
+    host: MadeUpMachine, text: str, why: str
+) -> None:
+    for keep_off in (True, False):
+        decision = decide(made(host, keep_others_off=keep_off), {OWN: text}, "")
+        assert cpus(decision) == {0, 1, 4, 5}
+        assert decision.complaints == (f"annotation {OWN}: {text}: {why}",)
+        assert not decision.unlimited
+
+
+def test_annotation_of_another_pool_is_no_key_to_this_one(host: MadeUpMachine) -> None:
+    both = made(host, PoolConfig(), PoolConfig(resource_name=DPDK, cpus=frozenset({6, 7})))
+    assert cpus(decide(both, {DPDK: "2"}, "")) == {0, 1, 4, 5}
+    assert cpus(decide(both, {OWN: "6"}, "")) == {0, 1, 4, 5}
+
+
+def test_right_annotation_counts_beside_a_wrong_one(host: MadeUpMachine) -> None:
+    both = made(host, PoolConfig(), PoolConfig(resource_name=DPDK, cpus=frozenset({6, 7})))
+    decision = decide(both, {OWN: "2", DPDK: "5"}, "")
+    assert cpus(decision) == {2}
+    assert decision.complaints == (f"annotation {DPDK}: 5: CPU 5 is not in the pool, which is 6-7",)
+
+
+def test_mixed_owner_may_also_use_the_housekeeping_cpus(host: MadeUpMachine) -> None:
+    decision = decide(made(host, PoolConfig(mixed=True)), {OWN: "2-3"}, "")
+    assert cpus(decision) == {0, 1, 2, 3, 4, 5}
+    assert decision.owned == {2, 3}
+
+
+def test_local_memory_is_that_of_the_owned_cpus(host: MadeUpMachine) -> None:
+    local = made(host, PoolConfig(mixed=True), memory_nodes="local")
+    assert decide(local, {OWN: "2"}, "").mems == frozenset({0})
+    assert decide(local, {OWN: "3,7"}, "").mems == frozenset({0, 1})
+    assert decide(local, {}, "").mems is None
+
+
+def test_memory_of_cpus_without_a_node_is_left_alone(host: MadeUpMachine) -> None:
+    local = made(host, memory_nodes="local")
+    nowhere = Rules(
+        local.pools, local.isolated, local.online, dict.fromkeys(local.nodes), local.pinning
+    )
+    assert decide(nowhere, {OWN: "2"}, "").mems is None
+
+
+def test_quota_is_kept_if_the_administrator_says_so(host: MadeUpMachine) -> None:
+    assert not decide(made(host, cpu_quota="keep"), {OWN: "2"}, "").unlimited
+
+
+def test_others_are_left_alone_if_the_administrator_says_so(host: MadeUpMachine) -> None:
+    lenient = made(host, keep_others_off=False)
+    assert cpus(decide(lenient, {}, "")) is None
+    assert cpus(decide(lenient, {}, "0-7")) is None
+    assert cpus(decide(lenient, {OWN: "2"}, "")) == {2}
+
+
+def test_offline_cpu_is_no_part_of_a_cpuset(tmp_path_factory: pytest.TempPathFactory) -> None:
+    host = MadeUpMachine(tmp_path_factory.mktemp("sys"), regular(2, 4, 1), {2, 3, 6, 7})
+    host.set_offline(1, 3)
+    assert cpus(decide(made(host), {OWN: "2-3"}, "")) == {2}
+    assert cpus(decide(made(host), {}, "")) == {0, 4, 5}
+    decision = decide(made(host), {OWN: "3"}, "")
+    assert cpus(decision) == {0, 4, 5}
+    assert decision.complaints == (f"annotation {OWN}: 3: none of them is online",)
+
+
+def test_host_without_isolated_cpus_has_nothing_to_be_kept_off(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    plain = MadeUpMachine(tmp_path_factory.mktemp("sys"), regular(2, 4, 1))
+    assert cpus(decide(made(plain), {}, "")) is None
+    assert cpus(decide(made(plain), {OWN: "2"}, "0-3")) is None
+    assert len(decide(made(plain), {OWN: "2"}, "0-3").complaints) == 1
+
+
+def test_safe_choice_is_off_the_isolated_cpus(host: MadeUpMachine) -> None:
+    assert cpus(off_the_isolated(made(host))) == {0, 1, 4, 5}
