@@ -53,6 +53,7 @@ class Recipe:
     name: str
     suite: str
     packages: tuple[str, ...]
+    apt_options: tuple[str, ...] = ()  # in the words of apt.conf
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,23 @@ BOOKWORM = Recipe(
         "python3-systemd",
         "strace",
     ),
+)
+
+RUNTIME = ("containerd", "runc")
+
+TRIXIE = Recipe(name="trixie", suite="trixie", packages=(*BOOKWORM.packages, *RUNTIME))
+
+FORKY = Recipe(
+    name="forky",
+    suite="forky",
+    packages=(
+        *BOOKWORM.packages,
+        *RUNTIME,
+        # No longer what a kernel brings along; everything in root/ is made for it.
+        "initramfs-tools",
+    ),
+    # A testing release moves on: a mirror's copy of it that stands still is soon out of date.
+    apt_options=('Acquire::Check-Valid-Until "false"',),
 )
 
 
@@ -157,6 +175,7 @@ def install(recipe: Recipe, root: Path, scratch: Path) -> None:
             "--variant=minbase",
             f"--include={','.join(recipe.packages)}",
             f"--aptopt={options}",
+            *(f"--aptopt={option}" for option in recipe.apt_options),
             # Before the packages: the kernel's own installation makes the initrd.
             f"--setup-hook=sync-in {ROOT} /",
             '--customize-hook=rm "$1"/etc/resolv.conf',

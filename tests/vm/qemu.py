@@ -24,6 +24,9 @@ PANIC = b"end Kernel panic"  # the last line of one: what it has to say is on th
 TAIL = 4000
 
 
+PANICKED = "the kernel panicked"
+
+
 class Lost(Exception):
     """The machine ended, panicked or fell silent. Carries the end of its console."""
 
@@ -32,9 +35,10 @@ def command(image: Image, files: Path, append: str, agent: int) -> list[str]:
     """A machine with its console on stdout and its agent's port on the connected socket `agent`.
 
     The disk is a snapshot: what the guest writes survives its reboots and is gone with qemu.
-    Three settings are for the emulation: an AMD CPU would have no SMT siblings and no shared caches
-    there, a larger cache of translated code makes a reboot take twice as long, and mitigations
-    cost a third of the boot.
+    Four settings are for the emulation: an AMD CPU would have no SMT siblings and no shared caches
+    there, a larger cache of translated code makes a reboot take twice as long, mitigations cost a
+    third of the boot, and a kernel that finds its emulated clock wanting changes its own code as it
+    runs, which kills it.
     """
     return [
         *("setpriv", "--pdeathsig", "KILL"),  # not even a killed test run leaves a machine behind
@@ -51,7 +55,7 @@ def command(image: Image, files: Path, append: str, agent: int) -> list[str]:
         *("-device", "virtio-serial", "-chardev", f"socket,id=agent,fd={agent}"),
         *("-device", "virtserialport,chardev=agent,name=agent"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-        *("-append", f"root=/dev/vda rw console=ttyS0 mitigations=off {append}"),
+        *("-append", f"root=/dev/vda rw console=ttyS0 mitigations=off tsc=nowatchdog {append}"),
     ]
 
 
@@ -77,7 +81,7 @@ class Qemu:
         deadline = time.monotonic() + timeout
         while b"\n" not in self._pending:
             if PANIC in self._tail:
-                raise self._lost("the kernel panicked")
+                raise self._lost(PANICKED)
             ready = self._selector.select(deadline - time.monotonic())
             if not ready:
                 raise self._lost(f"nothing from the agent in {timeout:g} s")

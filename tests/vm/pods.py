@@ -1,0 +1,272 @@
+"""The kubelet's part in the guest: asks the device plugin for CPUs, the runtime for containers.
+
+Runs in the guest, beside what protoc made of cri.proto, on Debian's own grpcio and with the API of
+the installed package. A pod comes as JSON on the command line, what became of it goes to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+import cri_pb2 as cri
+import grpc
+from cri_pb2_grpc import RuntimeServiceStub
+
+from isolcpus_dp.api import deviceplugin_pb2 as deviceplugin
+from isolcpus_dp.api.deviceplugin_pb2_grpc import DevicePluginStub
+
+PLUGIN = "unix:/var/lib/kubelet/device-plugins/windriver.com-isolcpus.sock"
+RUNTIME = "unix:/run/containerd/containerd.sock"
+CGROUPS = Path("/sys/fs/cgroup")
+LOGS = "/var/log/pods"
+
+AT_ONCE = 8
+# To start one takes emulated CPUs longer than all the rest; no divisor of how many kinds there are.
+START_EVERY = 9
+PERIOD = 100_000  # µs: the kubelet's
+
+Json = dict[str, Any]
+
+
+class Node:
+    """A node's kubelet, as far as its containers' CPUs are concerned."""
+
+    def __init__(self, plugin: grpc.aio.Channel, runtime: grpc.aio.Channel, image: str) -> None:
+        self._plugin = DevicePluginStub(plugin)
+        self._runtime = RuntimeServiceStub(runtime)
+        self._image = image
+
+    async def run(self, pod: Json) -> list[Json]:
+        """All containers of the pod, running, in order."""
+        sandbox, config = await self._sandbox(pod)
+        return await asyncio.gather(
+            *(self._run(sandbox, config, container) for container in pod["containers"])
+        )
+
+    async def _run(self, sandbox: str, config: cri.PodSandboxConfig, container: Json) -> Json:
+        return await self._start(await self._create(sandbox, config, container), container)
+
+    async def run_while_it_dies(self, pod: Json, pid: int) -> list[Json]:
+        """The same, and kills a process that the runtime waits for while it creates them."""
+        sandbox, config = await self._sandbox(pod)
+        os.kill(pid, signal.SIGSTOP)
+        creations = [
+            asyncio.create_task(self._create(sandbox, config, container))
+            for container in pod["containers"]
+        ]
+        # The runtime waits 2 s for it; the time it takes to ask is nothing to wait for.
+        await asyncio.sleep(1)
+        if any(creation.done() for creation in creations):
+            raise SystemExit(f"process {pid} was not asked: a container is there already")
+        os.kill(pid, signal.SIGKILL)
+        return [
+            await self._start(await creation, container)
+            for creation, container in zip(creations, pod["containers"])
+        ]
+
+    async def churn(self, pod: Json, count: int) -> list[Json]:
+        """Creates and removes `count` containers, the pod's own again and again."""
+        sandbox, config = await self._sandbox(pod)
+        numbers = iter(range(count))
+        seen: list[Json] = []
+
+        async def work() -> None:
+            for number in numbers:
+                container = pod["containers"][number % len(pod["containers"])]
+                created = await self._create(sandbox, config, container, suffix=f"-{number}")
+                info = await self._info(created)
+                planned = info["runtimeSpec"]["linux"]["resources"]["cpu"]["cpus"]
+                found = {"name": container["name"], "planned": planned}
+                if number % START_EVERY == 0:
+                    # Where emulated CPUs are too slow for containerd's own deadlines, the start
+                    # fails, and a kubelet would make another container.
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        found = {**found, **await self._start(created, container)}
+                seen.append(found)
+                await self.remove(created)
+
+        await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+        return seen
+
+    async def update(self, container: str, cpus: str) -> None:
+        """What the kubelet's CPU manager does when the shared CPUs have changed."""
+        await self._runtime.UpdateContainerResources(
+            cri.UpdateContainerResourcesRequest(
+                container_id=container, linux=cri.LinuxContainerResources(cpuset_cpus=cpus)
+            )
+        )
+
+    async def remove(self, container: str) -> None:
+        """Even if it runs. As the kubelet does, it asks again if containerd cannot do it yet."""
+        for attempt in range(5):
+            try:
+                await self._runtime.RemoveContainer(
+                    cri.RemoveContainerRequest(container_id=container)
+                )
+            except grpc.aio.AioRpcError:
+                if attempt == 4:
+                    raise
+                await asyncio.sleep(1)
+            else:
+                return
+
+    async def _sandbox(self, pod: Json) -> tuple[str, cri.PodSandboxConfig]:
+        uid = str(uuid.uuid4())
+        cgroup = f"kubepods-burstable-pod{uid.replace('-', '_')}.slice"
+        make_slice(cgroup, pod["quota"])
+        config = cri.PodSandboxConfig(
+            metadata=cri.PodSandboxMetadata(name=pod["name"], uid=uid, namespace="default"),
+            log_directory=f"{LOGS}/{pod['name']}",
+            dns_config=cri.DNSConfig(servers=["127.0.0.1"]),
+            annotations=pod["annotations"],
+            linux=cri.LinuxPodSandboxConfig(
+                cgroup_parent=cgroup,
+                security_context=cri.LinuxSandboxSecurityContext(
+                    namespace_options=cri.NamespaceOption(network=cri.NODE)
+                ),
+            ),
+        )
+        Path(config.log_directory).mkdir(parents=True, exist_ok=True)
+        answer = await self._runtime.RunPodSandbox(cri.RunPodSandboxRequest(config=config))
+        return answer.pod_sandbox_id, config
+
+    async def _create(
+        self, sandbox: str, config: cri.PodSandboxConfig, container: Json, suffix: str = ""
+    ) -> str:
+        allocated = await self._allocate(container["devices"])
+        envs = {**container["environment"], **allocated.envs}
+        name = container["name"] + suffix
+        request = cri.CreateContainerRequest(
+            pod_sandbox_id=sandbox,
+            config=cri.ContainerConfig(
+                metadata=cri.ContainerMetadata(name=name),
+                image=cri.ImageSpec(image=self._image),
+                command=["/workload", str(container["threads"])],
+                envs=[cri.KeyValue(key=key, value=value) for key, value in envs.items()],
+                annotations=allocated.annotations,
+                log_path=f"{name}.log",
+                linux=cri.LinuxContainerConfig(
+                    resources=cri.LinuxContainerResources(
+                        cpu_period=PERIOD,
+                        cpu_quota=container["quota"],
+                        cpu_shares=102,
+                        cpuset_cpus=container["cpus"],
+                    )
+                ),
+            ),
+            sandbox_config=config,
+        )
+        created: str = (await self._runtime.CreateContainer(request)).container_id
+        return created
+
+    async def _allocate(self, devices: list[str]) -> deviceplugin.ContainerAllocateResponse:
+        if not devices:
+            return deviceplugin.ContainerAllocateResponse()
+        wanted = deviceplugin.ContainerAllocateRequest(devices_ids=devices)
+        answer = await self._plugin.Allocate(
+            deviceplugin.AllocateRequest(container_requests=[wanted])
+        )
+        return answer.container_responses[0]
+
+    async def _start(self, created: str, container: Json) -> Json:
+        """Where the started container is, and which CPUs its first instructions find."""
+        await self._runtime.StartContainer(cri.StartContainerRequest(container_id=created))
+        pid = (await self._info(created))["pid"]
+        cgroup = CGROUPS / Path(f"/proc/{pid}/cgroup").read_text().strip().partition("::/")[2]
+        return {
+            "name": container["name"],
+            "id": created,
+            "pid": pid,
+            "cgroup": str(cgroup),
+            "allowed": allowed(pid),
+            "cpuset": read_cpuset(cgroup),
+        }
+
+    async def _info(self, container: str) -> Json:
+        """What containerd tells of it beyond what it must."""
+        status = await self._runtime.ContainerStatus(
+            cri.ContainerStatusRequest(container_id=container, verbose=True)
+        )
+        info: Json = json.loads(status.info["info"])
+        return info
+
+
+def make_slice(name: str, quota: int) -> None:
+    """The pod's cgroup, as a kubelet on systemd has it made; without a limit if `quota` is 0."""
+    properties = ["DefaultDependencies", "b", "false"]
+    if quota:
+        properties += ["CPUQuotaPerSecUSec", "t", str(quota * 1_000_000 // PERIOD)]
+    bus = ["busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"]
+    start = ["org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))"]
+    subprocess.run(
+        [*bus, *start, name, "replace", str(len(properties) // 3), *properties, "0"],
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def allowed(pid: int) -> str:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(
+        line.split()[1] for line in status.splitlines() if line.startswith("Cpus_allowed_list:")
+    )
+
+
+def read_cpuset(cgroup: Path) -> str:
+    """Empty where nobody has said anything."""
+    cpuset = cgroup / "cpuset.cpus"
+    return cpuset.read_text().strip() if cpuset.exists() else ""
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("image")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run")
+    run.add_argument("pod", type=json.loads)
+    dying = verbs.add_parser("run-while-it-dies")
+    dying.add_argument("pod", type=json.loads)
+    dying.add_argument("pid", type=int)
+    churn = verbs.add_parser("churn")
+    churn.add_argument("pod", type=json.loads)
+    churn.add_argument("count", type=int)
+    update = verbs.add_parser("update")
+    update.add_argument("cpus")
+    update.add_argument("containers", nargs="+")
+    remove = verbs.add_parser("remove")
+    remove.add_argument("containers", nargs="+")
+    return parser.parse_args()
+
+
+async def main() -> None:
+    todo = arguments()
+    async with (
+        grpc.aio.insecure_channel(PLUGIN) as plugin,
+        grpc.aio.insecure_channel(RUNTIME) as runtime,
+    ):
+        node = Node(plugin, runtime, todo.image)
+        if todo.verb == "run":
+            print(json.dumps(await node.run(todo.pod)))
+        elif todo.verb == "run-while-it-dies":
+            print(json.dumps(await node.run_while_it_dies(todo.pod, todo.pid)))
+        elif todo.verb == "churn":
+            print(json.dumps(await node.churn(todo.pod, todo.count)))
+        elif todo.verb == "update":
+            for container in todo.containers:
+                await node.update(container, todo.cpus)
+        else:
+            for container in todo.containers:
+                await node.remove(container)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

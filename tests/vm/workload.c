@@ -1,0 +1,42 @@
+/* What runs in the tests' containers: alone in its image, so it is linked statically.
+ *
+ * workload 0 sleeps for ever. workload THREADS computes for ever in that many threads, each of
+ * which prints "THREAD CPU" when it starts and whenever it finds itself moved to another CPU: only
+ * the thread itself sees every move.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void *compute(void *thread)
+{
+    int last = -1;
+
+    for (;;) {
+        int cpu = sched_getcpu();
+
+        if (cpu != last)
+            printf("%d %d\n", (int)(intptr_t)thread, cpu);
+        last = cpu;
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    int threads = argc > 1 ? atoi(argv[1]) : 0;
+    pthread_t ignored;
+
+    if (!threads)
+        for (;;)
+            pause();
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (intptr_t thread = 1; thread < threads; thread++)
+        if (pthread_create(&ignored, NULL, compute, (void *)thread))
+            return EXIT_FAILURE;
+    compute(0);
+}
