@@ -22,6 +22,18 @@ RESOURCE = "windriver.com/isolcpus"
 SOCKET = "/var/lib/kubelet/device-plugins/kubelet.sock"
 STATUS = "/var/lib/kubelet/node-status.json"
 
+# Every kind of event that this module's session brings about.
+STORY = (
+    Event.STARTED,
+    Event.WAITING,
+    Event.REGISTERED,
+    Event.KUBELET_LEFT,
+    Event.DEVICES_CHANGED,
+    Event.ALLOCATED,
+    Event.STOPPED,
+    Event.FAILED,
+)
+
 KUBELET = """\
 [Unit]
 StartLimitIntervalSec=0
@@ -83,7 +95,10 @@ def messages(guest: Guest, event: Event) -> list[dict[str, str]]:
 
 def test_apt_installs_and_starts_it_where_no_kubelet_has_been(guest: Guest) -> None:
     guest.run("test ! -e /var/lib/kubelet")
-    guest.run("apt-get install --yes /mnt/files/isolcpus-dp_*_all.deb", timeout=180)
+    guest.run(
+        "apt-get install --yes --no-install-recommends /mnt/files/isolcpus-dp_*_all.deb",
+        timeout=180,
+    )
     assert show(guest, "isolcpus-dp", "ActiveState") == "active"
     assert show(guest, "isolcpus-dp", "StatusText") == (
         f"Waiting for the kubelet to register {RESOURCE}: 4 devices, 0 unhealthy"
@@ -207,18 +222,44 @@ def test_wrong_configuration_stops_the_start_until_it_is_mended(guest: Guest) ->
     wait_for_devices(guest)
 
 
+def test_core_as_a_device_is_unhealthy_while_the_kernel_hides_one_of_its_threads(
+    guest: Guest,
+) -> None:
+    drop_in = "/etc/isolcpus-dp/isolcpus-dp.conf.d/core.conf"
+    online = "/sys/devices/system/cpu/cpu3/online"
+    guest.run(f"mkdir -p $(dirname {drop_in}); printf '[Plugin]\\nGranularity=core\\n' > {drop_in}")
+    guest.run("systemctl restart isolcpus-dp")
+    wait_for_devices(guest, healthy=2)
+    assert node(guest)["devices"][RESOURCE] == {"2": ["Healthy", 0], "6": ["Healthy", 1]}
+    guest.run(f"echo 0 > {online}")
+    wait_for_devices(guest, healthy=1)
+    assert node(guest)["devices"][RESOURCE] == {"2": ["Unhealthy", 0], "6": ["Healthy", 1]}
+    # A daemon that starts now never saw where CPU 3 belongs.
+    guest.run("systemctl restart isolcpus-dp")
+    guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
+    wait_for_devices(guest, healthy=1)
+    assert node(guest)["devices"][RESOURCE] == {"2": ["Unhealthy", 0], "6": ["Healthy", 1]}
+    guest.run(f"echo 1 > {online}")
+    wait_for_devices(guest, healthy=2)
+    guest.run(f"rm -r $(dirname {drop_in}); systemctl restart isolcpus-dp")
+    wait_for_devices(guest)
+
+
 def test_reinstalled_package_restarts_the_daemon(guest: Guest) -> None:
     before = show(guest, "isolcpus-dp", "MainPID")
-    guest.run("apt-get install --yes --reinstall /mnt/files/isolcpus-dp_*_all.deb", timeout=180)
+    guest.run(
+        "apt-get install --yes --no-install-recommends --reinstall"
+        " /mnt/files/isolcpus-dp_*_all.deb",
+        timeout=180,
+    )
     assert show(guest, "isolcpus-dp", "MainPID") not in (before, "0")
     wait_for_devices(guest)
     assert_path_unit_watches(guest)
 
 
 def test_journal_tells_the_story(guest: Guest) -> None:
-    for event in Event:
-        if event not in (Event.REFUSED, Event.ALLOCATION_REFUSED, Event.POOL_WARNING):
-            assert messages(guest, event), f"no entry of {event}"
+    for event in STORY:
+        assert messages(guest, event), f"no entry of {event}"
     registered = messages(guest, Event.REGISTERED)[0]
     assert registered["EVENT"] == "registered"
     assert registered["RESOURCE"] == RESOURCE
