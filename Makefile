@@ -12,7 +12,7 @@ DEB := build/isolcpus-dp_$(VERSION)_all.deb
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
 SCRIPTS := tools/extra tools/need tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm
 
-.PHONY: run test test-unit test-vm lint deb bench clean
+.PHONY: run test test-unit test-placement test-vm fuzz lint deb bench clean
 
 # The main job, on an embedded kubelet and a made-up machine.
 run: $(VENV)/installed
@@ -24,10 +24,21 @@ test: $(VENV)/installed
 test-unit: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q tests/unit
 
+# All of the proof that placement keeps its rule, against a search of every choice.
+test-placement: $(VENV)/installed
+	PLACEMENT_CASES=20000 $(VENV)/bin/python -m pytest -q tests/unit/test_placement_proof.py
+
 # Boots virtual machines and installs the package in them; needs root, for mmdebstrap.
 test-vm: $(VENV)/installed $(DEB)
 	tools/need e2fsprogs mmdebstrap qemu-system-x86
 	$(VENV)/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm
+
+# Searches for bytes that the transport of NRI does not survive.
+FUZZ_SECONDS := 60
+fuzz: $(VENV)/installed
+	$(VENV)/bin/pip install -q --disable-pip-version-check atheris
+	mkdir -p build/fuzz/corpus
+	cd build/fuzz && PYTHONPATH=../.. ../venv/bin/python ../../tests/fuzz/nri.py -max_total_time=$(FUZZ_SECONDS) corpus
 
 lint: $(LINT)/installed
 	tools/need man-db shellcheck systemd
@@ -35,6 +46,7 @@ lint: $(LINT)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	man --warnings -l docs/isolcpus-dp.8 docs/isolcpus-dp.conf.5 2>&1 >/dev/null | (! grep .)
+	shellcheck --shell=bash packaging/isolcpus-dp.bash
 	shellcheck $(SCRIPTS)
 	tools/verify-units
 
@@ -43,6 +55,10 @@ deb: $(DEB)
 # The numbers that README.md and docs/ name, with Debian's own python3 and grpcio: what ships.
 bench: $(SHIPPED)/built
 	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/service
+	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/placement
+	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/pinning
+	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/report
+	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/check
 
 clean:
 	rm -rf build
@@ -67,14 +83,14 @@ $(LINT)/installed: setup.cfg $(wildcard proto/*) $(VENV)/installed
 
 # The package as Debian's tools build it, byte-compiled as its installation does.
 $(SHIPPED)/built: $(SOURCES)
-	tools/need protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-protobuf python3-pyudev python3-sdnotify python3-setuptools python3-systemd
+	tools/need protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-protobuf python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd
 	rm -rf $(SHIPPED)
 	$(DEBIAN_PYTHON) setup.py -q build --build-lib $(SHIPPED)
 	$(DEBIAN_PYTHON) -m compileall -q $(SHIPPED)
 	touch $@
 
 $(DEB): $(SOURCES) $(shell find packaging systemd -type f) README.md
-	tools/need build-essential debhelper dh-python dpkg-dev fakeroot protobuf-compiler protobuf-compiler-grpc python3-setuptools
+	tools/need bash-completion build-essential debhelper dh-python dpkg-dev fakeroot protobuf-compiler protobuf-compiler-grpc python3-setuptools
 	rm -rf build/deb
 	mkdir -p build/deb
 	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t build/deb

@@ -1,0 +1,114 @@
+"""The host as checks see it: where things are, and what more than one check looks at."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from isolcpus_dp.machine import Machine
+from isolcpus_dp.report import status
+from isolcpus_dp.report.check import containers, files, tasks
+from isolcpus_dp.report.check.containers import Container
+from isolcpus_dp.report.check.tasks import Thread
+from isolcpus_dp.report.snapshot import Snapshot
+
+PLUGIN_UNIT, PIN_UNIT = "isolcpus-dp.service", "isolcpus-dp-pin.service"
+
+
+@functools.lru_cache(maxsize=8)
+def systemd_shows(unit: str) -> Mapping[str, str]:
+    """What systemd says of a unit. Raises Unseen if it cannot be asked."""
+    try:
+        return status.show_unit(unit)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise files.Unseen(f"systemd cannot be asked about {unit}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Roots:
+    """Where a host has its things; all of it can be made up."""
+
+    sysfs: Path = Path("/sys")
+    proc: Path = Path("/proc")
+    kubelet_dir: Path = Path("/var/lib/kubelet")
+    container_logs: Path = Path("/var/log/containers")
+    nri_socket: Path = Path("/var/run/nri/nri.sock")
+    package: Path = Path(__file__).parents[2]  # what is installed of us
+    unit: Callable[[str], Mapping[str, str]] = systemd_shows  # by name; raises Unseen
+
+    @property
+    def cgroups(self) -> Path:
+        return self.sysfs / "fs" / "cgroup"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host at one moment."""
+
+    roots: Roots
+    snapshot: Snapshot
+    interval: float = 1.0  # seconds in which interrupts are counted
+
+    @property
+    def machine(self) -> Machine:
+        return self.snapshot.machine
+
+    @functools.cached_property
+    def isolated(self) -> frozenset[int]:
+        """The isolated CPUs that are online: on the others nothing can run."""
+        return self.machine.isolated & self.machine.online
+
+    @functools.cached_property
+    def housekeeping(self) -> frozenset[int]:
+        return self.machine.online - self.machine.isolated
+
+    @functools.cached_property
+    def threads(self) -> tuple[Thread, ...]:
+        """Raises Unseen."""
+        return tasks.read(self.roots.proc)
+
+    @functools.cached_property
+    def owned(self) -> Mapping[str, frozenset[int]]:
+        """The CPUs that containers own, by namespace/pod/container. Raises Unseen."""
+        if self.snapshot.unseen:
+            raise files.Unseen("; ".join(self.snapshot.unseen))
+        owned: dict[str, frozenset[int]] = {}
+        for owner in self.snapshot.owners:
+            name = str(owner.allocation)
+            owned[name] = owned.get(name, frozenset()) | owner.cpus
+        return owned
+
+    @functools.cached_property
+    def owners_unseen(self) -> str:
+        """Why nobody can tell which processes are an owner's; nothing if it can be told."""
+        if self.snapshot.owners and not self._container_names:
+            return f"{self.roots.container_logs} names no container"
+        return "; ".join(self.snapshot.unseen)
+
+    @functools.cached_property
+    def container(self) -> Callable[[int], Container | None]:
+        """By PID, the container that a process belongs to; None if to none."""
+        return functools.lru_cache(maxsize=None)(
+            lambda pid: containers.of(self.roots.proc, pid, self._container_names)
+        )
+
+    @functools.cached_property
+    def _container_names(self) -> dict[str, str]:
+        try:
+            return containers.names(self.roots.container_logs)
+        except files.Unseen:
+            return {}
+
+    @functools.cached_property
+    def arguments(self) -> Mapping[str, tuple[str, ...]]:
+        """The kernel's arguments with their values, in order: a name may come more than once."""
+        arguments: dict[str, tuple[str, ...]] = {}
+        for word in files.text(self.roots.proc / "cmdline").split():
+            if word == "--":  # what follows is for init
+                break
+            name, _, value = word.partition("=")
+            arguments[name] = (*arguments.get(name, ()), value)
+        return arguments

@@ -1,0 +1,154 @@
+"""Metrics for Prometheus, over HTTP on a TCP address or a unix socket.
+
+Off unless configured, and not loaded then. prometheus-client keeps and renders the numbers; its own
+server needs threads that wake up, so the few lines of HTTP are here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from isolcpus_dp.config import Listen
+from isolcpus_dp.deviceplugin import EndpointError
+from isolcpus_dp.pool import Pool
+
+# A scraper's request is a line and a few headers.
+_MOST_REQUEST = 8192
+_REQUEST_SECONDS = 5.0
+
+# Seconds: an answer takes less than a millisecond, unless the host is overloaded.
+_BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+class ListenError(EndpointError):
+    """The address for metrics cannot be had; one sentence."""
+
+
+class Metrics:
+    """The numbers of one daemon; `pools` tells its pools at the moment of a scrape."""
+
+    def __init__(self, pools: Callable[[], Sequence[Pool]]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Cpus(pools))
+        self.registrations = Counter(
+            "isolcpus_dp_registrations",
+            "Registrations with the kubelet.",
+            ["resource", "result"],
+            registry=self._registry,
+        )
+        self.allocations = Counter(
+            "isolcpus_dp_allocations",
+            "Allocate calls of the kubelet.",
+            ["resource", "result"],
+            registry=self._registry,
+        )
+        self.allocation_seconds = Histogram(
+            "isolcpus_dp_allocation_seconds",
+            "How long an Allocate call took to answer.",
+            ["resource"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self.uevents = Counter(
+            "isolcpus_dp_uevents",
+            "Times that CPUs went offline or came online.",
+            registry=self._registry,
+        )
+        Gauge(
+            "isolcpus_dp_start_time_seconds",
+            "When this daemon started; changes() of it counts restarts.",
+            registry=self._registry,
+        ).set(time.time())
+        Gauge(
+            "isolcpus_dp_build_info",
+            "Always 1; the label is the version.",
+            ["version"],
+            registry=self._registry,
+        ).labels(_version()).set(1)
+
+    def allocated(self, resource: str, result: str, seconds: float) -> None:
+        """Notes an answer to Allocate: `result` is ok or refused."""
+        self.allocations.labels(resource, result).inc()
+        self.allocation_seconds.labels(resource).observe(seconds)
+
+    def registered(self, resource: str, result: str) -> None:
+        """Notes a registration: `result` is ok or refused."""
+        self.registrations.labels(resource, result).inc()
+
+    @contextlib.asynccontextmanager
+    async def served(self, listen: Listen) -> AsyncIterator[None]:
+        """Serves them within the block. Raises ListenError."""
+        try:
+            if isinstance(listen, Path):
+                listen.unlink(missing_ok=True)
+                server = await asyncio.start_unix_server(
+                    self._serve, str(listen), limit=_MOST_REQUEST
+                )
+            else:
+                host, port = listen
+                server = await asyncio.start_server(self._serve, host, port, limit=_MOST_REQUEST)
+        except OSError as error:
+            raise ListenError(
+                f"[Metrics] Listen=: cannot listen there: {os.strerror(error.errno or 0)}:"
+                " is the address free, and does the unit's sandbox allow it?"
+            ) from error
+        try:
+            yield
+        finally:
+            server.close()
+            if isinstance(listen, Path):
+                listen.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers one request, and closes the connection."""
+        with contextlib.suppress(
+            OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+        ):
+            request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_SECONDS)
+            writer.write(self._response(request.split(b"\r\n", 1)[0].split()))
+            await writer.drain()
+        writer.close()
+
+    def _response(self, request_line: list[bytes]) -> bytes:
+        if request_line[:1] != [b"GET"] or request_line[1:2] not in ([b"/metrics"], [b"/"]):
+            return b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+        body = generate_latest(self._registry)
+        head = f"HTTP/1.0 200 OK\r\nContent-Type: {CONTENT_TYPE_LATEST}\r\n"
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class _Cpus:
+    """The CPUs of each pool, counted when they are asked for."""
+
+    def __init__(self, pools: Callable[[], Sequence[Pool]]) -> None:
+        self._pools = pools
+
+    def collect(self) -> Iterable[Metric]:
+        cpus = GaugeMetricFamily(
+            "isolcpus_dp_cpus",
+            "CPUs that are offered, by the health of their devices.",
+            labels=["resource", "state"],
+        )
+        for pool in self._pools():
+            healthy = pool.of(id for id, device in pool.devices.items() if device.healthy)
+            cpus.add_metric([pool.resource_name, "healthy"], len(healthy))
+            cpus.add_metric([pool.resource_name, "unhealthy"], len(pool.cpus - healthy))
+        yield cpus
+
+
+def _version() -> str:
+    """The installed package's; unknown if the code is run from somewhere else."""
+    try:
+        return metadata.version("isolcpus-dp")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,41 @@
+# bash completion for isolcpus-dp(8)
+
+_isolcpus_dp() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
+    local common="--config --sysfs --kubelet-dir --verbose --help"
+    local -A options=(
+        [serve]=""
+        [pin]="--nri-socket"
+        [status]="--json"
+        [map]="--svg --watch"
+        [check]="--only --json --interval --nri-socket"
+        [simulate]="--machine --isolated"
+    )
+    case $before in
+        --config | --nri-socket | --svg)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --sysfs | --kubelet-dir)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --machine)
+            mapfile -t COMPREPLY < <(compgen -W "1x4x2 2x8x2 2x32x2" -- "$word")
+            return
+            ;;
+        --only)
+            mapfile -t COMPREPLY < <(compgen -W "kernel-arguments nohz-full rcu-nocbs smt-siblings irq-affinity irq-counts irqbalance workqueues kernel-threads foreign-processes watchdog timers
+                cpu-frequency idle-states huge-pages numa-balancing reserved-cpus cpu-manager topology-manager cpu-quota nri pin-daemon versions" -- "$word")
+            return
+            ;;
+        --isolated | --interval)
+            return
+            ;;
+    esac
+    if ((COMP_CWORD == 1)); then
+        mapfile -t COMPREPLY < <(compgen -W "${!options[*]} --help" -- "$word")
+    elif [[ -v options[${COMP_WORDS[1]}] ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "${options[${COMP_WORDS[1]}]} $common" -- "$word")
+    fi
+} && complete -o filenames -F _isolcpus_dp isolcpus-dp

@@ -1,0 +1,127 @@
+"""A host from a few words: its /sys and /proc, its kubelet, its containers and their owners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from isolcpus_dp import cpulist, machine, pool
+from isolcpus_dp.config import Config
+from isolcpus_dp.kubelet import Allocation
+from isolcpus_dp.report.check import files
+from isolcpus_dp.report.check.host import Host, Roots
+from isolcpus_dp.report.snapshot import Owner, Snapshot
+from isolcpus_dp.simulator.machine import MadeUpMachine
+from tests.unit.conftest import MakeUp
+
+# The kernel has bound the thread.
+BOUND = 0x04000000
+
+
+class MadeUpHost:
+    """Nothing is there but the machine and PID 1; a test writes what it needs."""
+
+    def __init__(self, tree: MadeUpMachine, folder: Path) -> None:
+        self.tree = tree
+        self.folder = folder
+        self.config = Config()
+        self.owners: list[Owner] = []
+        self.unseen: tuple[str, ...] = ()
+        self.units: dict[str, Mapping[str, str]] = {}
+        self.process(1, "systemd", "0-1,4-5", parent=0)
+
+    def sys(self, name: str, text: str) -> None:
+        self._write(self.tree.root / name, text)
+
+    def proc(self, name: str, text: str) -> None:
+        self._write(self.folder / "proc" / name, text)
+
+    def kubelet(self, name: str, text: str) -> None:
+        self._write(self.folder / "kubelet" / name, text)
+
+    def process(
+        self, pid: int, name: str, allowed: str, *, parent: int = 1, ran_on: int = 0, flags: int = 0
+    ) -> None:
+        """A process with one thread."""
+        self._task(str(pid), name, allowed, parent, 1)
+        self.ran(str(pid), ran_on, flags)
+
+    def kernel_thread(
+        self, pid: int, name: str, allowed: str, *, ran_on: int = 0, flags: int = 0
+    ) -> None:
+        self.process(pid, name, allowed, parent=2, ran_on=ran_on, flags=flags)
+
+    def second_thread(self, pid: int, name: str, allowed: str, *, ran_on: int = 0) -> None:
+        """A process whose first thread may run on the housekeeping CPUs only."""
+        self._task(str(pid), name, "0-1,4-5", 1, 2)
+        self.ran(str(pid), 0, 0)
+        for tid, cpus, cpu in ((pid, "0-1,4-5", 0), (pid + 1, allowed, ran_on)):
+            self._task(f"{pid}/task/{tid}", name, cpus, 1, 2)
+            self.ran(f"{pid}/task/{tid}", cpu, 0)
+
+    def ran(self, task: str, cpu: int, flags: int) -> None:
+        numbers = ["1", "1", "1", "0", "-1", str(flags), *["0"] * 29, str(cpu), "0", "0"]
+        self.proc(f"{task}/stat", f"{Path(task).name} (a ) name) S {' '.join(numbers)}")
+
+    def contains(self, pid: int, id: str, name: str | None) -> None:
+        """Puts a process in a container; without a name, the kubelet does not know it."""
+        path = f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id * 64}.scope"
+        self.proc(f"{pid}/cgroup", f"0::{path}")
+        if name:
+            namespace, pod, container = name.split("/")
+            link = f"{pod}_{namespace}_{container}-{id * 64}.log"
+            self._write(self.folder / "containers" / link, "")
+
+    def owns(self, name: str, *cpus: int) -> None:
+        namespace, of, container = name.split("/")
+        ids = tuple(map(str, cpus))
+        allocation = Allocation(namespace, of, container, "windriver.com/isolcpus", ids)
+        self.owners.append(Owner(allocation, frozenset(cpus)))
+
+    def irq(self, number: int, device: str, effective: str, allowed: str = "0-7") -> None:
+        self.proc(f"irq/{number}/effective_affinity_list", effective)
+        self.proc(f"irq/{number}/smp_affinity_list", allowed)
+        if device:
+            (self.folder / "proc/irq" / str(number) / device).mkdir()
+
+    def host(self, interval: float = 0.0) -> Host:
+        present = machine.read(self.tree.root)
+        pools = pool.make(present, self.config)
+        seen = Snapshot(present, self.config, pools, tuple(self.owners), self.unseen)
+        return Host(self.roots(), seen, interval)
+
+    def roots(self) -> Roots:
+        return Roots(
+            sysfs=self.tree.root,
+            proc=self.folder / "proc",
+            kubelet_dir=self.folder / "kubelet",
+            container_logs=self.folder / "containers",
+            nri_socket=Path("/var/run/nri/nri.sock"),
+            package=self.folder / "package",
+            unit=self._unit,
+        )
+
+    def _unit(self, name: str) -> Mapping[str, str]:
+        if name not in self.units:
+            raise files.Unseen("systemd cannot be asked")
+        return self.units[name]
+
+    def _task(self, task: str, name: str, allowed: str, parent: int, threads: int) -> None:
+        cpulist.parse(allowed)
+        self.proc(
+            f"{task}/status",
+            f"Name:\t{name}\nState:\tS (sleeping)\nPPid:\t{parent}\nThreads:\t{threads}\n"
+            f"Cpus_allowed:\tff\nCpus_allowed_list:\t{allowed}\nMems_allowed_list:\t0",
+        )
+
+    def _write(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+
+
+@pytest.fixture
+def made_up(make_up: MakeUp, tmp_path: Path) -> MadeUpHost:
+    """Four cores with two threads; cores 2,6 and 3,7 are isolated."""
+    return MadeUpHost(make_up("1x4x2", {2, 3, 6, 7}), tmp_path)

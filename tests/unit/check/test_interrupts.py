@@ -1,0 +1,125 @@
+"""Interrupts that may fire on isolated CPUs, and those that did."""
+
+from __future__ import annotations
+
+import pytest
+
+from isolcpus_dp.report.check import interrupts
+from isolcpus_dp.report.check.finding import Verdict
+
+from .conftest import MadeUpHost
+
+HEADLINE = "           CPU0       CPU1       CPU2       CPU3       CPU4       CPU5       CPU6  CPU7"
+
+
+def counted(device_on_3: int, timer_on_2: int) -> str:
+    return (
+        f"{HEADLINE}\n"
+        f"  24:  9  0  0  {device_on_3}  0  0  0  0  PCI-MSI 524288-edge  eth0-rx-0\n"
+        f" LOC:  9  9  {timer_on_2}  0  9  9  0  0  Local timer interrupts\n"
+        f" ERR:  0\n"
+    )
+
+
+def test_interrupts_on_housekeeping_cpus_are_ok(made_up: MadeUpHost) -> None:
+    made_up.irq(24, "eth0-rx-0", "1")
+    made_up.irq(25, "", "3")  # nobody has asked for it
+    made_up.proc("irq/default_smp_affinity", "33")
+    found = interrupts.affinity(made_up.host())
+    assert (found.verdict, found.evidence) == (Verdict.OK, "2 interrupts, none on isolated CPUs")
+
+
+def test_interrupt_moved_to_an_isolated_cpu_is_a_warning(made_up: MadeUpHost) -> None:
+    made_up.irq(24, "eth0-rx-0", "3")
+    made_up.irq(9, "acpi", "0")
+    found = interrupts.affinity(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert found.evidence == "interrupts that may fire on isolated CPUs: 24 (eth0-rx-0) on CPU 3"
+    assert "echo 0-1,4-5 > /proc/irq/NUMBER/smp_affinity_list" in found.advice
+
+
+def test_interrupt_of_a_kernel_without_effective_affinity_counts_as_allowed(
+    made_up: MadeUpHost,
+) -> None:
+    made_up.irq(24, "eth0-rx-0", "", allowed="1-2")
+    assert interrupts.affinity(made_up.host()).verdict is Verdict.WARNING
+
+
+def test_isolated_cpus_in_the_default_affinity_are_a_warning(made_up: MadeUpHost) -> None:
+    made_up.irq(24, "eth0-rx-0", "1")
+    made_up.proc("irq/default_smp_affinity", "ff")
+    found = interrupts.affinity(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert found.evidence == ("interrupts of devices that are still to come may go to CPU 2-3,6-7")
+    assert found.advice == "Boot with irqaffinity=0-1,4-5"
+
+
+def test_affinity_without_interrupts_is_unknown(made_up: MadeUpHost) -> None:
+    assert interrupts.affinity(made_up.host()).verdict is Verdict.UNKNOWN
+
+
+def judged(made_up: MadeUpHost, before: str, after: str) -> tuple[Verdict, str]:
+    """What two readings of /proc/interrupts come to, one second apart."""
+    host = made_up.host(interval=1.0)
+    made_up.proc("interrupts", before)
+    first = interrupts.read(host)
+    made_up.proc("interrupts", after)
+    found = interrupts.judge(host, first, interrupts.read(host))
+    return found.verdict, found.evidence
+
+
+def test_interrupts_from_before_the_interval_are_ok(made_up: MadeUpHost) -> None:
+    assert judged(made_up, counted(7, 1000), counted(7, 1002)) == (
+        Verdict.OK,
+        "no interrupt of a device, at most 2 of the kernel on a CPU, in 1 s",
+    )
+
+
+def test_many_timer_interrupts_are_a_warning(made_up: MadeUpHost) -> None:
+    assert judged(made_up, counted(7, 1000), counted(7, 1250)) == (
+        Verdict.WARNING,
+        "the kernel interrupted CPU 2 250 times in 1 s: LOC 250",
+    )
+
+
+def test_interrupt_of_a_device_is_a_problem(made_up: MadeUpHost) -> None:
+    made_up.irq(24, "eth0-rx-0", "3")
+    assert judged(made_up, counted(7, 1000), counted(10, 1250)) == (
+        Verdict.PROBLEM,
+        "interrupts of devices fired on isolated CPUs in 1 s: 24 (eth0-rx-0) 3 times on CPU 3",
+    )
+
+
+def test_counts_of_nothing_are_unknown(made_up: MadeUpHost) -> None:
+    assert interrupts.counts(made_up.host(interval=0.01)).verdict is Verdict.UNKNOWN
+
+
+def test_counts_compare_two_moments(made_up: MadeUpHost) -> None:
+    made_up.proc("interrupts", counted(7, 1000))
+    found = interrupts.counts(made_up.host(interval=0.01))
+    assert (found.verdict, found.evidence) == (
+        Verdict.OK,
+        "no interrupt of a device, at most 0 of the kernel on a CPU, in 0.01 s",
+    )
+
+
+def test_host_without_irqbalance_is_ok(made_up: MadeUpHost) -> None:
+    assert interrupts.irqbalance(made_up.host()).evidence == "irqbalance does not run"
+
+
+@pytest.mark.parametrize(
+    ("environment", "verdict"),
+    [
+        ("PATH=/usr/bin", Verdict.OK),
+        ("IRQBALANCE_BANNED_CPULIST=2-3,6-7\0PATH=/usr/bin", Verdict.OK),
+        ("IRQBALANCE_BANNED_CPUS=000000cc", Verdict.OK),
+        ("PATH=/usr/bin\0IRQBALANCE_BANNED_CPULIST=2-3", Verdict.PROBLEM),
+        ("IRQBALANCE_BANNED_CPUS=4c", Verdict.PROBLEM),
+    ],
+)
+def test_irqbalance_is_judged_by_what_it_was_told(
+    made_up: MadeUpHost, environment: str, verdict: Verdict
+) -> None:
+    made_up.process(50, "irqbalance", "0-1,4-5")
+    made_up.proc("50/environ", environment)
+    assert interrupts.irqbalance(made_up.host()).verdict is verdict

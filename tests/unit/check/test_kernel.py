@@ -1,0 +1,158 @@
+"""Whether the kernel isolates what it was told to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isolcpus_dp.report.check import files, kernel
+from isolcpus_dp.report.check.finding import Verdict
+from tests.unit.conftest import MakeUp
+
+from .conftest import MadeUpHost
+
+
+def test_isolcpus_that_sysfs_confirms_is_ok(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "quiet isolcpus=nohz,domain,managed_irq,2-3,6-7 -- isolcpus=1")
+    found = kernel.arguments(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.OK,
+        "isolcpus=nohz,domain,managed_irq,2-3,6-7",
+    )
+
+
+def test_isolcpus_may_name_cpus_that_the_host_does_not_have(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "isolcpus=managed_irq,domain,2-3,6-63")
+    assert kernel.arguments(made_up.host()).verdict is Verdict.OK
+
+
+def test_isolcpus_without_managed_irq_is_a_warning(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "isolcpus=2-3,6-N")
+    found = kernel.arguments(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert "lacks the flag managed_irq" in found.evidence
+    assert found.advice == "Boot with isolcpus=nohz,domain,managed_irq,2-3,6-N"
+
+
+def test_isolation_that_nobody_asked_for_is_a_warning(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "quiet")
+    found = kernel.arguments(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert "isolcpus= is not on the command line" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("said", "evidence"),
+    [
+        ("domain,managed_irq,1-3,6-7", "but sysfs has CPU 2-3,6-7 isolated"),
+        ("managd_irq,2-3,6-7", "'managd_irq' is none of"),
+    ],
+)
+def test_isolcpus_that_did_not_happen_is_a_problem(
+    made_up: MadeUpHost, said: str, evidence: str
+) -> None:
+    made_up.proc("cmdline", f"isolcpus={said}")
+    found = kernel.arguments(made_up.host())
+    assert found.verdict is Verdict.PROBLEM
+    assert evidence in found.evidence
+
+
+def test_host_without_isolated_cpus_is_a_problem(make_up: MakeUp, tmp_path: Path) -> None:
+    found = kernel.arguments(MadeUpHost(make_up("1x2x1", set()), tmp_path).host())
+    assert found.verdict is Verdict.PROBLEM
+    assert "no CPU is isolated" in found.evidence
+
+
+def test_nohz_full_of_all_isolated_cpus_is_ok(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "nohz_full=2-3,6-7")
+    made_up.sys("devices/system/cpu/nohz_full", "2-3,6-7")
+    found = kernel.nohz_full(made_up.host())
+    assert (found.verdict, found.evidence) == (Verdict.OK, "nohz_full is CPU 2-3,6-7")
+
+
+def test_isolated_cpu_that_ticks_is_a_warning(made_up: MadeUpHost) -> None:
+    made_up.sys("devices/system/cpu/nohz_full", "  (null)")
+    found = kernel.nohz_full(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert found.evidence == "the tick interrupts CPU 2-3,6-7 while somebody runs there"
+
+
+@pytest.mark.parametrize(
+    ("said", "evidence"),
+    [("2-3,6-7", "but the kernel ticks on CPU 2-3,6-7"), ("x", "'x' is none of")],
+)
+def test_nohz_full_that_did_not_happen_is_a_problem(
+    made_up: MadeUpHost, said: str, evidence: str
+) -> None:
+    made_up.proc("cmdline", f"nohz_full={said}")
+    found = kernel.nohz_full(made_up.host())
+    assert found.verdict is Verdict.PROBLEM
+    assert evidence in found.evidence
+
+
+def test_callbacks_taken_off_all_isolated_cpus_are_ok(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "rcu_nocbs=2-3")
+    made_up.sys("devices/system/cpu/nohz_full", "6-7")
+    for cpu in (2, 3, 6, 7):
+        made_up.kernel_thread(20 + cpu, f"rcuop/{cpu}", "0-1,4-5")
+    found = kernel.rcu_nocbs(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.OK,
+        "RCU's callbacks are taken off CPU 2-3,6-7",
+    )
+
+
+def test_isolated_cpu_that_runs_callbacks_is_a_warning(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "rcu_nocbs=2-3")
+    found = kernel.rcu_nocbs(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert found.evidence == "RCU runs its callbacks on CPU 6-7 itself"
+
+
+def test_callbacks_that_no_thread_takes_are_a_problem(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "rcu_nocbs=all")
+    for cpu in (2, 3, 6):
+        made_up.kernel_thread(20 + cpu, f"rcuos/{cpu}", "0-1,4-5")
+    found = kernel.rcu_nocbs(made_up.host())
+    assert found.verdict is Verdict.PROBLEM
+    assert found.evidence == "no thread takes RCU's callbacks off CPU 7"
+
+
+def test_list_of_callbacks_that_makes_no_sense_is_a_problem(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "rcu_nocbs=7-6")
+    assert kernel.rcu_nocbs(made_up.host()).verdict is Verdict.PROBLEM
+
+
+def test_callbacks_are_unseen_where_threads_of_the_kernel_are_hidden(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "rcu_nocbs=2-3,6-7")
+    with pytest.raises(files.Unseen, match="are hidden"):
+        kernel.rcu_nocbs(made_up.host())
+
+
+def test_whole_isolated_cores_are_ok(made_up: MadeUpHost) -> None:
+    made_up.owns("default/a/main", 2, 6)
+    made_up.owns("default/b/main", 3, 7)
+    assert kernel.smt_siblings(made_up.host()).verdict is Verdict.OK
+
+
+def test_core_with_two_owners_is_a_warning(made_up: MadeUpHost) -> None:
+    made_up.owns("default/a/main", 2)
+    made_up.owns("default/b/main", 6)
+    found = kernel.smt_siblings(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert found.evidence == "core 2,6 has more than one owner: default/a/main; default/b/main"
+
+
+def test_sibling_left_out_of_isolcpus_is_a_problem(make_up: MakeUp, tmp_path: Path) -> None:
+    made_up = MadeUpHost(make_up("1x4x2", {2, 3, 7}), tmp_path)
+    found = kernel.smt_siblings(made_up.host())
+    assert found.verdict is Verdict.PROBLEM
+    assert found.evidence == "core 2,6 is isolated in part"
+    assert found.advice == "Boot with CPU 6 in isolcpus=, too, or take it offline."
+
+
+def test_sibling_that_is_offline_does_no_harm(make_up: MakeUp, tmp_path: Path) -> None:
+    tree = make_up("1x4x2", {2, 3, 7})
+    tree.set_offline(6)
+    assert kernel.smt_siblings(MadeUpHost(tree, tmp_path).host()).verdict is Verdict.OK

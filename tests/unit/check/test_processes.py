@@ -1,0 +1,104 @@
+"""User processes where they should not be."""
+
+from __future__ import annotations
+
+from isolcpus_dp.report.check import processes
+from isolcpus_dp.report.check.finding import Verdict
+
+from .conftest import MadeUpHost
+
+
+def test_owner_on_its_cpus_is_ok(made_up: MadeUpHost) -> None:
+    made_up.owns("default/forwarder/main", 2, 6)
+    made_up.process(100, "forwarder", "2,6", ran_on=2)
+    made_up.contains(100, "a", "default/forwarder/main")
+    found = processes.foreign(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.OK,
+        "nobody but owners may run on isolated CPUs",
+    )
+
+
+def test_owner_on_cpus_of_others_is_foreign_there(made_up: MadeUpHost) -> None:
+    made_up.owns("default/forwarder/main", 2, 6)
+    made_up.process(100, "forwarder", "2-3,6", ran_on=2)
+    made_up.contains(100, "a", "default/forwarder/main")
+    found = processes.foreign(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.WARNING,
+        "may run on isolated CPUs: forwarder (process 100) of default/forwarder/main on CPU 3",
+    )
+
+
+def test_other_container_of_an_owners_pod_is_foreign(made_up: MadeUpHost) -> None:
+    made_up.owns("default/forwarder/main", 2, 6)
+    made_up.process(100, "sidecar", "0-7", ran_on=2)
+    made_up.contains(100, "b", "default/forwarder/helper")
+    found = processes.foreign(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.PROBLEM,
+        "ran on isolated CPUs: sidecar (process 100) of default/forwarder/helper on CPU 2-3,6-7",
+    )
+
+
+def test_process_of_the_host_is_found_by_any_of_its_threads(made_up: MadeUpHost) -> None:
+    made_up.second_thread(100, "busy", "3", ran_on=3)
+    found = processes.foreign(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.PROBLEM,
+        "ran on isolated CPUs: busy (process 100) on CPU 3",
+    )
+
+
+def test_few_of_many_processes_are_named(made_up: MadeUpHost) -> None:
+    for pid in range(100, 110):
+        made_up.process(pid, "worker", "0-7")
+    found = processes.foreign(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert found.evidence.count("worker") == 4
+    assert found.evidence.endswith("; and 6 more")
+
+
+def test_container_that_the_kubelet_does_not_know_is_named_by_its_id(made_up: MadeUpHost) -> None:
+    made_up.process(100, "strange", "0-7")
+    made_up.contains(100, "c", None)
+    assert "of container cccccccccccc on CPU" in processes.foreign(made_up.host()).evidence
+
+
+def test_sandbox_of_a_pod_is_passed_over(made_up: MadeUpHost) -> None:
+    made_up.process(100, "pause", "0-7", ran_on=2)
+    made_up.contains(100, "c", None)
+    assert processes.foreign(made_up.host()).verdict is Verdict.OK
+
+
+def test_containers_on_isolated_cpus_are_unknown_without_the_kubelets_word(
+    made_up: MadeUpHost,
+) -> None:
+    made_up.unseen = ("who owns which CPU: the kubelet does not answer",)
+    made_up.process(100, "forwarder", "2,6", ran_on=2)
+    made_up.contains(100, "a", "default/forwarder/main")
+    found = processes.foreign(made_up.host())
+    assert found.verdict is Verdict.UNKNOWN
+    assert "the kubelet does not answer" in found.evidence
+
+
+def test_containers_on_isolated_cpus_are_unknown_without_their_names(
+    made_up: MadeUpHost,
+) -> None:
+    made_up.owns("default/forwarder/main", 2, 6)
+    made_up.process(100, "forwarder", "2,6", ran_on=2)
+    made_up.contains(100, "a", None)
+    found = processes.foreign(made_up.host())
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.evidence.endswith("/containers names no container")
+
+
+def test_process_of_the_host_is_foreign_whatever_the_kubelet_says(made_up: MadeUpHost) -> None:
+    made_up.unseen = ("who owns which CPU: the kubelet does not answer",)
+    made_up.process(100, "busy", "3", ran_on=3)
+    assert processes.foreign(made_up.host()).verdict is Verdict.PROBLEM
+
+
+def test_name_of_a_process_cannot_draw_on_the_terminal(made_up: MadeUpHost) -> None:
+    made_up.process(100, "bad\x1b[2J", "0-7")
+    assert "bad?[2J (process 100)" in processes.foreign(made_up.host()).evidence

@@ -1,0 +1,177 @@
+"""The container runtime, our daemons, and what throttles owners."""
+
+from __future__ import annotations
+
+import pytest
+
+from isolcpus_dp.config import Config, PinningConfig
+from isolcpus_dp.report.check import files, runtime
+from isolcpus_dp.report.check.finding import Verdict
+
+from .conftest import MadeUpHost
+
+POD = "fs/cgroup/kubepods.slice/kubepods-pod1.slice"
+PIN, PLUGIN = "isolcpus-dp-pin.service", "isolcpus-dp.service"
+CONNECTED = {
+    "LoadState": "loaded",
+    "ActiveState": "active",
+    "StatusText": "Connected to containerd 2.1.9, isolated CPU 2-3,6-7",
+}
+ABSENT = {"LoadState": "not-found", "ActiveState": "inactive"}
+SOCKETS = (
+    "Num       RefCount Protocol Flags    Type St Inode Path\n"
+    "0000000000000000: 00000002 00000000 {flags} 0001 01 1234 /run/nri/nri.sock\n"
+    "0000000000000000: 00000003 00000000 00000000 0001 03 1235\n"
+)
+
+
+@pytest.fixture
+def owning(made_up: MadeUpHost) -> MadeUpHost:
+    """default/forwarder/main owns CPUs 2 and 6; its process is 100."""
+    made_up.owns("default/forwarder/main", 2, 6)
+    made_up.process(100, "forwarder", "2,6")
+    made_up.contains(100, "a", "default/forwarder/main")
+    return made_up
+
+
+def test_quota_does_not_matter_where_nobody_owns_cpus(made_up: MadeUpHost) -> None:
+    assert runtime.cpu_quota(made_up.host()).evidence == "no container owns CPUs"
+
+
+def test_owner_without_quota_is_ok(owning: MadeUpHost) -> None:
+    owning.sys(f"{POD}/cpu.max", "max 100000")
+    assert runtime.cpu_quota(owning.host()).evidence == "no owner has a CPU quota"
+
+
+def test_quota_of_an_owners_pod_is_a_problem(owning: MadeUpHost) -> None:
+    owning.sys(f"{POD}/cpu.max", "10000 100000")
+    found = runtime.cpu_quota(owning.host())
+    assert found.verdict is Verdict.PROBLEM
+    assert found.evidence == (
+        "owners are throttled: kubepods.slice/kubepods-pod1.slice/cpu.max is 10000"
+    )
+
+
+def test_quota_of_cgroups_version_1_is_a_problem(owning: MadeUpHost) -> None:
+    owning.proc("100/cgroup", f"4:cpuset:/x\n3:cpu,cpuacct:/kubepods/pod1/{'a' * 64}\n0::/")
+    owning.sys("fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1")
+    owning.sys("fs/cgroup/cpu,cpuacct/kubepods/pod1/cpu.cfs_quota_us", "20000")
+    found = runtime.cpu_quota(owning.host())
+    assert found.verdict is Verdict.PROBLEM
+    assert found.evidence == "owners are throttled: kubepods/pod1/cpu.cfs_quota_us is 20000"
+
+
+def test_quota_that_is_kept_on_purpose_is_a_warning(owning: MadeUpHost) -> None:
+    owning.config = Config(pinning=PinningConfig(cpu_quota="keep"))
+    owning.sys(f"{POD}/cpu.max", "10000 100000")
+    assert runtime.cpu_quota(owning.host()).verdict is Verdict.WARNING
+
+
+def test_quota_is_unseen_when_owners_are(owning: MadeUpHost) -> None:
+    owning.unseen = ("who owns which CPU: nobody answers",)
+    with pytest.raises(files.Unseen, match="nobody answers"):
+        runtime.cpu_quota(owning.host())
+
+
+def test_quota_is_unknown_without_the_names_of_containers(made_up: MadeUpHost) -> None:
+    made_up.owns("default/forwarder/main", 2, 6)
+    assert runtime.cpu_quota(made_up.host()).verdict is Verdict.UNKNOWN
+
+
+def test_runtime_that_listens_for_plugins_is_ok(made_up: MadeUpHost) -> None:
+    made_up.proc("net/unix", SOCKETS.format(flags="00010000"))
+    found = runtime.nri(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.OK,
+        "the runtime listens on /var/run/nri/nri.sock",
+    )
+
+
+@pytest.mark.parametrize(("unit", "verdict"), [(CONNECTED, "problem"), (ABSENT, "warning")])
+def test_runtime_that_does_not_listen_matters_if_we_are_to_pin(
+    made_up: MadeUpHost, unit: dict[str, str], verdict: str
+) -> None:
+    made_up.proc("net/unix", SOCKETS.format(flags="00000000"))
+    made_up.units = {PIN: unit}
+    assert runtime.nri(made_up.host()).verdict.value == verdict
+
+
+def test_runtime_that_does_not_listen_is_a_warning_without_systemd(made_up: MadeUpHost) -> None:
+    made_up.proc("net/unix", SOCKETS.format(flags="00000000"))
+    assert runtime.nri(made_up.host()).verdict is Verdict.WARNING
+
+
+def test_runtime_is_unknown_where_no_socket_is_seen(made_up: MadeUpHost) -> None:
+    assert runtime.nri(made_up.host()).verdict is Verdict.UNKNOWN
+
+
+def test_connected_pin_daemon_is_ok(made_up: MadeUpHost) -> None:
+    made_up.units = {PIN: CONNECTED}
+    found = runtime.pin_daemon(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.OK,
+        "Connected to containerd 2.1.9, isolated CPU 2-3,6-7",
+    )
+
+
+def test_absent_pin_daemon_is_a_warning(made_up: MadeUpHost) -> None:
+    made_up.units = {PIN: ABSENT}
+    assert runtime.pin_daemon(made_up.host()).verdict is Verdict.WARNING
+
+
+@pytest.mark.parametrize(
+    ("changed", "evidence"),
+    [
+        ({"ActiveState": "failed"}, f"{PIN} is failed"),
+        (
+            {"StatusText": "Waiting for a container runtime"},
+            f"{PIN} runs, but is not connected: Waiting for a container runtime",
+        ),
+    ],
+)
+def test_pin_daemon_that_does_not_pin_is_a_problem(
+    made_up: MadeUpHost, changed: dict[str, str], evidence: str
+) -> None:
+    made_up.units = {PIN: {**CONNECTED, **changed}}
+    found = runtime.pin_daemon(made_up.host())
+    assert (found.verdict, found.evidence) == (Verdict.PROBLEM, evidence)
+
+
+def test_pin_daemon_is_unseen_without_systemd(made_up: MadeUpHost) -> None:
+    with pytest.raises(files.Unseen):
+        runtime.pin_daemon(made_up.host())
+
+
+def install(made_up: MadeUpHost, seconds_ago: float) -> None:
+    """Both daemons were started so long before the package came; boot was at 1000 s."""
+    module = made_up.folder / "package" / "cli.py"
+    module.parent.mkdir(exist_ok=True)
+    module.write_text("")
+    since_boot = int((module.stat().st_ctime - seconds_ago - 1000) * 1e6)
+    made_up.proc("stat", "cpu 1 2 3\nbtime 1000\nprocesses 7")
+    unit = {**CONNECTED, "ExecMainStartTimestampMonotonic": str(since_boot)}
+    made_up.units = {PLUGIN: unit, PIN: unit}
+
+
+def test_daemons_that_run_what_is_installed_are_ok(made_up: MadeUpHost) -> None:
+    install(made_up, -60)
+    assert runtime.versions(made_up.host()).verdict is Verdict.OK
+
+
+def test_daemons_from_before_an_upgrade_are_a_warning(made_up: MadeUpHost) -> None:
+    install(made_up, 60)
+    found = runtime.versions(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert found.advice == f"systemctl restart {PLUGIN} {PIN}"
+
+
+def test_host_without_daemons_has_no_version_to_compare(made_up: MadeUpHost) -> None:
+    made_up.units = {PLUGIN: ABSENT, PIN: ABSENT}
+    assert runtime.versions(made_up.host()).evidence == "no daemon of ours runs"
+
+
+def test_version_is_unseen_without_the_time_of_boot(made_up: MadeUpHost) -> None:
+    install(made_up, 60)
+    (made_up.folder / "proc/stat").unlink()
+    with pytest.raises(files.Unseen, match="does not tell when"):
+        runtime.versions(made_up.host())

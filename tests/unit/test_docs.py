@@ -1,0 +1,130 @@
+"""The pages, the sample configuration and the completion say what the program itself says."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from isolcpus_dp import cli, config
+
+ROOT = Path(__file__).parents[2]
+COMPLETION = ROOT / "packaging/isolcpus-dp.bash"
+
+
+def page(name: str) -> str:
+    """A manual page's source with its escapes undone."""
+    return (ROOT / "docs" / name).read_text().replace("\\-", "-")
+
+
+def subcommands() -> dict[str, argparse.ArgumentParser]:
+    parser = cli.parser()
+    [actions] = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    return dict(actions.choices)
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    """The long options of a subcommand."""
+    return {
+        option
+        for action in parser._actions
+        for option in action.option_strings
+        if option.startswith("--")
+    }
+
+
+def keys_with_defaults() -> dict[str, dict[str, str]]:
+    """By section: every key and its default, as a file would say it."""
+
+    def text(value: object) -> str:
+        if value is None:
+            return "isolated"
+        return (
+            {True: "yes", False: "no"}.get(value, str(value))
+            if isinstance(value, bool)
+            else str(value)
+        )
+
+    plugin, pinning = config.PoolConfig(), config.PinningConfig()
+    return {
+        "Plugin": {name: text(getattr(plugin, key.field)) for name, key in config.KEYS.items()},
+        "Pinning": {
+            name: text(getattr(pinning, key.field)) for name, key in config.PINNING_KEYS.items()
+        },
+        "Metrics": dict.fromkeys(config.METRICS_KEYS, ""),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(subcommands()))
+def test_subcommand_is_in_the_manual_with_its_options(name: str) -> None:
+    manual = page("isolcpus-dp.8")
+    assert f".B isolcpus-dp {name}\n" in manual, "the synopsis"
+    assert f".TP\n.B {name}\n" in manual, "what it does"
+    for option in options(subcommands()[name]):
+        assert re.search(rf'^\.B[IR]? (-\w ", " )?"?{option}\b', manual, re.MULTILINE), option
+
+
+def test_manual_names_no_option_that_is_not_there() -> None:
+    known = set().union(*(options(parser) for parser in subcommands().values()))
+    described = re.findall(
+        r'^\.TP\n\.B[IR]? (?:-\w ", " )?"?(--[\w-]+)', page("isolcpus-dp.8"), re.M
+    )
+    assert set(described) == known
+
+
+def test_every_key_is_in_the_manual_and_no_other() -> None:
+    described = re.findall(r"^\.TP\n\.B (\w+)=$", page("isolcpus-dp.conf.5"), re.MULTILINE)
+    assert described == [name for section in keys_with_defaults().values() for name in section]
+
+
+def test_sample_configuration_shows_every_key_with_its_default() -> None:
+    shown: dict[str, dict[str, str]] = {}
+    for line in (ROOT / "packaging/isolcpus-dp.conf").read_text().splitlines():
+        section, key = re.fullmatch(r"#?\[(.+)\]", line), re.fullmatch(r"#(\w+)=(.*)", line)
+        if section:
+            shown[section[1]] = {}
+        elif key:
+            list(shown.values())[-1][key[1]] = key[2]
+    shown.pop("Pool dpdk")
+    assert shown == keys_with_defaults()
+
+
+def test_manual_shows_what_applies_without_a_file() -> None:
+    example = page("isolcpus-dp.conf.5").split("What applies without any file:", 1)[1]
+    example = example.split(".EX\n", 1)[1].split("\n.EE", 1)[0]
+    expected = [
+        line
+        for section, keys in keys_with_defaults().items()
+        for line in ("", f"[{section}]", *(f"{name}={text}" for name, text in keys.items()))
+    ]
+    assert example.splitlines() == expected[1:]
+
+
+def test_every_key_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for keys in keys_with_defaults().values():
+        for name, text in keys.items():
+            assert f"| `{name}=` | {f'`{text}`' if text else 'none'} |" in readme
+
+
+def complete(*words: str) -> set[str]:
+    """What bash offers for the last of the words."""
+    script = (
+        f"source {COMPLETION}; COMP_WORDS=({' '.join(repr(word) for word in words)});"
+        f" COMP_CWORD={len(words) - 1}; _isolcpus_dp; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    return set(ended.stdout.split())
+
+
+def test_completion_offers_the_subcommands() -> None:
+    assert complete("isolcpus-dp", "") == {*subcommands(), "--help"}
+    assert complete("isolcpus-dp", "si") == {"simulate"}
+
+
+@pytest.mark.parametrize("name", sorted(subcommands()))
+def test_completion_offers_the_options_of_a_subcommand(name: str) -> None:
+    assert complete("isolcpus-dp", name, "--") == options(subcommands()[name])

@@ -1,0 +1,336 @@
+"""The picture of a host, as it stands in a terminal without colours, and as an SVG document."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from isolcpus_dp import machine, pool
+from isolcpus_dp.config import Config, PoolConfig
+from isolcpus_dp.kubelet import Allocation
+from isolcpus_dp.machine import Machine
+from isolcpus_dp.report import map as report
+from isolcpus_dp.report.snapshot import Owner, Snapshot
+from isolcpus_dp.simulator.machine import MadeUpMachine, regular
+
+from .conftest import MakeUp
+
+RESOURCE = "windriver.com/isolcpus"
+
+
+def owner(pod: str, *cpus: int, resource: str = RESOURCE) -> Owner:
+    return Owner(Allocation("default", pod, "main", resource, ()), frozenset(cpus))
+
+
+def look(
+    host: Machine, *owners: Owner, unseen: tuple[str, ...] = (), config: PoolConfig | None = None
+) -> Snapshot:
+    settings = Config(pools=(config or PoolConfig(),))
+    return Snapshot(host, settings, pool.make(host, settings), owners, unseen)
+
+
+def drawn(seen: Snapshot, width: int = 80, encoding: str = "utf-8") -> str:
+    """What a terminal without colours shows; spaces at the ends of lines do not show."""
+    written = io.BytesIO()
+    file = io.TextIOWrapper(written, encoding)
+    Console(file=file, width=width, color_system=None).print(report.picture(seen, width))
+    file.flush()
+    lines = written.getvalue().decode(encoding).splitlines()
+    assert max(map(len, lines)) <= width
+    return "\n" + "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def test_every_cpu_stands_in_its_package_node_cache_and_core(make_up: MakeUp) -> None:
+    host = machine.read(make_up("2x2x2", {1, 3, 5, 7}).root)
+    assert (
+        drawn(look(host, owner("forwarder", 3, 7)))
+        == """
+╭─ package 0 ──────────╮
+│ ╭─ NUMA node 0 ────╮ │
+│ │ last-level cache │ │
+│ │ . 0  o 1         │ │
+│ │ . 4  o 5         │ │
+│ ╰──────────────────╯ │
+╰──────────────────────╯
+╭─ package 1 ──────────╮
+│ ╭─ NUMA node 1 ────╮ │
+│ │ last-level cache │ │
+│ │ . 2  A 3         │ │
+│ │ . 6  A 7         │ │
+│ ╰──────────────────╯ │
+╰──────────────────────╯
+.  housekeeping            0,2,4,6
+o  isolated, free          1,5
+A  default/forwarder/main  3,7      windriver.com/isolcpus
+"""
+    )
+
+
+def test_offline_cpu_stands_apart_while_nobody_knows_its_core(make_up: MakeUp) -> None:
+    made_up = make_up("1x2x2", {1, 3})
+    made_up.set_offline(3)
+    assert (
+        drawn(look(machine.read(made_up.root), owner("forwarder", 1, 3)))
+        == """
+╭─ package 0 ──────────────────────╮
+│ ╭─ NUMA node 0 ────────────────╮ │
+│ │ last-level cache             │ │
+│ │ . 0  A 1                     │ │
+│ │ . 2                          │ │
+│ │ core not known while offline │ │
+│ │ x 3                          │ │
+│ ╰──────────────────────────────╯ │
+╰──────────────────────────────────╯
+.  housekeeping            0,2
+x  offline                 3
+A  default/forwarder/main  1,3  windriver.com/isolcpus
+"""
+    )
+
+
+@pytest.mark.parametrize("offline", [{0}, {3}, {0, 1}, {1, 3}, {0, 1, 2}])
+def test_offline_cpu_keeps_its_place_when_it_was_seen_online(
+    make_up: MakeUp, offline: set[int]
+) -> None:
+    made_up = make_up("1x2x2", {1, 3})
+    before = machine.read(made_up.root)
+    made_up.set_offline(*offline)
+    states = {0: ".", 1: "o", 2: ".", 3: "o"} | dict.fromkeys(offline, "x")
+    text = drawn(look(machine.read(made_up.root, before)))
+    assert text.count("last-level cache") == 1
+    assert f"│ │ {states[0]} 0  {states[1]} 1         │ │" in text
+    assert f"│ │ {states[2]} 2  {states[3]} 3         │ │" in text
+
+
+def test_several_caches_of_a_node_stand_below_each_other(tmp_path: Path) -> None:
+    places = [replace(place, cache=place.core // 2) for place in regular(1, 4, 1)]
+    host = machine.read(MadeUpMachine(tmp_path, places, {2, 3}).root)
+    assert (
+        drawn(look(host))
+        == """
+╭─ package 0 ──────────╮
+│ ╭─ NUMA node 0 ────╮ │
+│ │ last-level cache │ │
+│ │ . 0  . 1         │ │
+│ │ last-level cache │ │
+│ │ o 2  o 3         │ │
+│ ╰──────────────────╯ │
+╰──────────────────────╯
+.  housekeeping    0-1
+o  isolated, free  2-3
+"""
+    )
+
+
+def test_several_nodes_of_a_package_stand_in_it(tmp_path: Path) -> None:
+    places = [replace(place, cache=place.core, node=place.core) for place in regular(1, 2, 2)]
+    host = machine.read(MadeUpMachine(tmp_path, places).root)
+    assert (
+        drawn(look(host))
+        == """
+╭─ package 0 ───────╮
+│ ╭─ NUMA node 0 ─╮ │
+│ │ . 0           │ │
+│ │ . 2           │ │
+│ ╰───────────────╯ │
+│ ╭─ NUMA node 1 ─╮ │
+│ │ . 1           │ │
+│ │ . 3           │ │
+│ ╰───────────────╯ │
+╰───────────────────╯
+.  housekeeping  0-3
+"""
+    )
+
+
+def test_host_without_numa_caches_and_packages_is_drawn_as_far_as_it_is_known(
+    make_up: MakeUp,
+) -> None:
+    host = machine.read(make_up("1x2x1", {1}).root)
+    bare = {
+        cpu: replace(one, package=None, node=None, cache=frozenset({cpu}))
+        for cpu, one in host.cpus.items()
+    }
+    assert (
+        drawn(look(replace(host, cpus=bare)))
+        == """
+╭─ package not known ─╮
+│ . 0  o 1            │
+╰─────────────────────╯
+.  housekeeping    0
+o  isolated, free  1
+"""
+    )
+
+
+def test_isolated_cpus_that_nobody_can_have_are_told_from_free_ones(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x3x2", {1, 2, 4, 5}).root)
+    config = PoolConfig(cpus=frozenset({2, 5}), granularity="core", threads="one")
+    text = drawn(look(host, config=config))
+    assert "│ . 0  - 1  o 2    │" in text
+    assert "│ . 3  - 4  - 5    │" in text
+    assert "-  isolated, not offered  1,4-5\n" in text
+
+
+def test_cpu_of_two_containers_belongs_to_neither(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x4x1", {1, 2, 3}).root)
+    text = drawn(look(host, owner("ended", 1, 2), owner("new", 2, 3)))
+    assert "│ . 0  A 1  ! 2  B 3 │" in text
+    assert "!  owned by several    2\n" in text
+
+
+def test_container_has_one_letter_for_all_of_its_resources(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x4x1", {1, 2, 3}).root)
+    both = owner("both", 1), owner("both", 3, resource="example.com/isolcpus-dpdk")
+    text = drawn(look(host, *both, owner("one", 2)))
+    assert "│ . 0  A 1  B 2  A 3 │" in text
+    assert "A  default/both/main  1  windriver.com/isolcpus\n" in text
+    assert "A  default/both/main  3  example.com/isolcpus-dpdk\n" in text
+
+
+def test_no_two_owners_have_the_same_label_and_none_that_of_a_state() -> None:
+    first = list(itertools.islice(report.labels(), 2000))
+    assert first[:2] == ["A", "B"]
+    assert first[25:28] == ["Z", "a", "b"]
+    assert first[49:52] == ["z", "AA", "AB"]
+    assert len(set(first)) == 2000
+    assert set(".o-x!").isdisjoint(first)
+
+
+def test_more_owners_than_letters_line_up(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x64x1", set(range(64))).root)
+    lines = drawn(look(host, *(owner(f"pod{cpu}", cpu) for cpu in range(60)))).splitlines()
+    assert lines[4] == "│ │  A  0   B  1   C  2   D  3   E  4   F  5   G  6   H  7 │ │"
+    assert lines[10] == "│ │  y 48   z 49  AA 50  AB 51  AC 52  AD 53  AE 54  AF 55 │ │"
+    assert lines[11] == "│ │ AG 56  AH 57  AI 58  AJ 59   o 60   o 61   o 62   o 63 │ │"
+    assert "AJ  default/pod59/main  59     windriver.com/isolcpus" in lines
+
+
+def test_what_was_not_seen_is_said_and_nothing_is_called_free(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x2x1", {1}).root)
+    text = drawn(look(host, unseen=("who owns which CPU: there is no socket",)))
+    assert "o  isolated, free as far as seen  1\n" in text
+    assert text.endswith("\nnot seen: who owns which CPU: there is no socket\n")
+
+
+def test_names_that_look_like_markup_are_drawn_as_they_are(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x2x1", {1}).root)
+    text = drawn(look(host, unseen=("[bold]:smiley: [/]",)))
+    assert "not seen: [bold]:smiley: [/]\n" in text
+
+
+def big(tmp_path: Path, shape: tuple[int, int, int]) -> Machine:
+    """Eight cores to a cache; the first core of each package is the host's."""
+    places = [replace(place, cache=place.core // 8) for place in regular(*shape)]
+    isolated = {place.cpu for place in places if place.core}
+    return machine.read(MadeUpMachine(tmp_path, places, isolated).root)
+
+
+def test_128_cpus_fit_80_columns(tmp_path: Path) -> None:
+    host = big(tmp_path, (2, 32, 2))
+    long = Allocation("n" * 63, "p" * 253, "c" * 63, RESOURCE, ())
+    scattered = frozenset(range(1, 32, 2)) | frozenset(range(65, 96, 2))
+    text = drawn(look(host, Owner(long, scattered), owner("forwarder", 2, 66)))
+    assert "│ │ .   0  A   1  B   2  A   3  o   4  A   5  o   6  A   7 │ │\n" in text
+    assert "│ │ .  64  A  65  B  66  A  67  o  68  A  69  o  70  A  71 │ │\n" in text
+    assert "│ │ o 120  o 121  o 122  o 123  o 124  o 125  o 126  o 127 │ │\n" in text
+    framed = [re.findall(r"[^ │] +(\d+)", line) for line in text.splitlines() if "│ │" in line]
+    assert sorted(int(cpu) for line in framed for cpu in line) == list(range(128))
+    assert re.search(r"^   p+  27,29,31,65,67,69,$", text, re.MULTILINE), text
+
+
+@pytest.mark.parametrize("width", [1, 12, 30, 79, 200])
+def test_no_line_is_wider_than_the_terminal(tmp_path: Path, width: int) -> None:
+    drawn(look(big(tmp_path, (2, 32, 2)), owner("forwarder", 1, 65)), width)
+
+
+def test_wide_terminal_has_more_cores_in_a_line(tmp_path: Path) -> None:
+    host = machine.read(MadeUpMachine(tmp_path, regular(1, 32, 1)).root)
+    assert "│ │ .  0  .  1  .  2" in drawn(look(host), 80)
+    assert ".  7  .  8" not in drawn(look(host), 60)
+    assert ".  7  .  8" in drawn(look(host), 130)
+
+
+def test_terminal_without_unicode_gets_the_same_in_ascii(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x2x1", {1}).root)
+    assert (
+        drawn(look(host), encoding="ascii")
+        == """
++- package 0 ----------+
+| +- NUMA node 0 ----+ |
+| | last-level cache | |
+| | . 0  o 1         | |
+| +------------------+ |
++----------------------+
+.  housekeeping    0
+o  isolated, free  1
+"""
+    )
+
+
+def styles(seen: Snapshot) -> Mapping[str, str]:
+    return {mark.label: mark.style for mark in report.marks(seen)}
+
+
+def test_neighbouring_owners_differ_in_colour_too(make_up: MakeUp) -> None:
+    host = machine.read(make_up("1x12x1", set(range(12))).root)
+    seen = look(host, *(owner(f"pod{cpu:02}", cpu) for cpu in range(10)))
+    assert len(set(styles(seen).values())) == 11  # and what is free
+    assert all("black on" in style for label, style in styles(seen).items() if label != "o")
+
+
+def test_svg_is_well_formed_and_shows_the_same(make_up: MakeUp) -> None:
+    host = machine.read(make_up("2x2x2", {1, 3, 5, 7}).root)
+    document = report.as_svg(look(host, owner("forwarder", 3, 7), unseen=("<all> & more",)))
+    root = ET.fromstring(document)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    text = "".join(root.itertext()).replace("\xa0", " ")
+    for part in ("NUMA node 1", "A 7", "default/forwarder/main", "not seen: <all> & more"):
+        assert part in text
+
+
+def test_svg_is_coloured_whatever_the_terminal_can_do(
+    make_up: MakeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    host = machine.read(make_up("1x2x1", {1}).root)
+    assert "#5fafff" in report.as_svg(look(host, owner("forwarder", 1)))
+
+
+def write(make_up: MakeUp, tmp_path: Path, file: Path) -> None:
+    made_up = make_up("1x2x1", {1})
+    report.write(made_up.root, None, tmp_path / "kubelet", file)
+
+
+def test_svg_file_is_replaced_as_a_whole_and_nothing_else_is_left(
+    make_up: MakeUp, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "old.svg").write_text("old")
+    (folder / "link.svg").symlink_to("old.svg")
+    write(make_up, tmp_path, folder / "link.svg")
+    assert (folder / "old.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert (folder / "link.svg").is_symlink()
+    assert sorted(os.listdir(folder)) == ["link.svg", "old.svg"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize("name", ["nowhere/map.svg", "n" * 300])
+def test_file_that_cannot_be_written_is_named(make_up: MakeUp, tmp_path: Path, name: str) -> None:
+    with pytest.raises(report.PictureError, match=f"{name} cannot be written"):
+        write(make_up, tmp_path, tmp_path / name)
+
+
+def test_device_is_not_replaced_by_a_file(make_up: MakeUp, tmp_path: Path) -> None:
+    with pytest.raises(report.PictureError, match="is no ordinary file"):
+        write(make_up, tmp_path, Path("/dev/null"))

@@ -1,0 +1,133 @@
+"""What an operator is told of a host, and what a program is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from isolcpus_dp.kubelet import Allocation
+from isolcpus_dp.report import snapshot, status
+from isolcpus_dp.report.snapshot import Owner, Snapshot
+
+from .conftest import MakeUp
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/status.schema.json").read_text())
+
+RUNNING = {
+    "isolcpus-dp.service": {
+        "LoadState": "loaded",
+        "ActiveState": "active",
+        "StatusText": "Registered windriver.com/isolcpus: 4 devices, 0 unhealthy",
+    },
+    "isolcpus-dp-pin.service": {"LoadState": "not-found", "ActiveState": "inactive"},
+}
+
+
+def running(unit: str) -> Mapping[str, str]:
+    return RUNNING[unit]
+
+
+def no_systemd(unit: str) -> Mapping[str, str]:
+    raise OSError("System has not been booted with systemd")
+
+
+@pytest.fixture
+def seen(make_up: MakeUp, tmp_path: Path) -> Snapshot:
+    """CPUs 2-3 and 6-7 are isolated; a pod owns 2 and 6, a core."""
+    tree = make_up("1x4x2", {2, 3, 6, 7})
+    bare = snapshot.take(tree.root, None, tmp_path)
+    owner = Allocation("default", "forwarder", "main", "windriver.com/isolcpus", ("2", "6"))
+    return Snapshot(bare.machine, bare.config, bare.pools, (Owner(owner, frozenset({2, 6})),), ())
+
+
+def test_counts_owners_and_daemons(seen: Snapshot) -> None:
+    found = status.look(seen, running)
+    assert found.well
+    assert status.as_text(found) == (
+        "windriver.com/isolcpus: CPUs isolated 4  healthy 4  allocated 2  free 2\n"
+        "  2,6              default/forwarder/main\n"
+        "\n"
+        "isolcpus-dp.service      active   Registered windriver.com/isolcpus: 4 devices,"
+        " 0 unhealthy\n"
+        "isolcpus-dp-pin.service  not installed\n"
+        "registered: with the kubelet"
+    )
+
+
+def test_json_has_the_documented_form(seen: Snapshot) -> None:
+    found = json.loads(status.as_json(status.look(seen, running)))
+    jsonschema.validate(found, SCHEMA)
+    assert found["pools"] == [
+        {
+            "resource": "windriver.com/isolcpus",
+            "cpus": {
+                "isolated": "2-3,6-7",
+                "healthy": "2-3,6-7",
+                "allocated": "2,6",
+                "free": "3,7",
+            },
+            "devices": 4,
+            "unhealthy": [],
+            "warnings": [],
+        }
+    ]
+    assert found["allocations"] == [
+        {
+            "resource": "windriver.com/isolcpus",
+            "namespace": "default",
+            "pod": "forwarder",
+            "container": "main",
+            "cpus": "2,6",
+        }
+    ]
+    assert (found["well"], found["registered"], found["unseen"]) == (True, True, [])
+
+
+def test_without_systemd_and_kubelet_the_rest_is_shown(make_up: MakeUp, tmp_path: Path) -> None:
+    tree = make_up("1x4x2", {2, 3, 6, 7})
+    found = status.look(snapshot.take(tree.root, None, tmp_path), no_systemd)
+    assert not found.well
+    text = status.as_text(found)
+    assert "windriver.com/isolcpus: CPUs isolated 4  healthy 4  allocated 0  free 4" in text
+    assert text.endswith(
+        "registered: unknown\n"
+        f"not seen: who owns which CPU: there is no {tmp_path}/pod-resources/kubelet.sock:"
+        " does the kubelet run?\n"
+        "not seen: the daemons' units: System has not been booted with systemd"
+    )
+    jsonschema.validate(json.loads(status.as_json(found)), SCHEMA)
+
+
+def test_offline_cpu_is_not_well(make_up: MakeUp, tmp_path: Path) -> None:
+    tree = make_up("1x4x2", {2, 3, 6, 7})
+    tree.set_offline(7)
+    found = status.look(snapshot.take(tree.root, None, tmp_path), running)
+    assert (found.registered, found.well) == (True, False)
+    assert "  unhealthy: device 7\n" in status.as_text(found)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ActiveState": "failed", "StatusText": ""},
+        {"StatusText": "Waiting for the kubelet to register windriver.com/isolcpus: 4 devices"},
+        {"StatusText": "Refused by the kubelet: no. Registered example.com/a: 2 devices"},
+    ],
+)
+def test_daemon_that_is_not_registered_is_not_well(seen: Snapshot, changed: dict[str, str]) -> None:
+    def show(unit: str) -> Mapping[str, str]:
+        return {**RUNNING[unit], **changed} if unit == "isolcpus-dp.service" else RUNNING[unit]
+
+    found = status.look(seen, show)
+    assert (found.registered, found.well) == (False, False)
+
+
+def test_device_that_is_no_longer_offered_still_has_its_owner(make_up: MakeUp) -> None:
+    tree = make_up("1x4x2", {2, 3})
+    bare = snapshot.take(tree.root, None, tree.root)
+    gone = Allocation("default", "old", "main", "windriver.com/isolcpus", ("3", "9"))
+    assert snapshot.owned(bare.pools[0], gone) == {3, 9}
