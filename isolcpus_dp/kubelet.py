@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.deviceplugin import OPTIONS
+
+if TYPE_CHECKING:
+    from isolcpus_dp.api import podresources_pb2 as resources
 
 # The kubelet itself gives up dialling back after 10 s, and its words say more than our deadline.
 _REGISTER_SECONDS = 15.0
@@ -79,10 +85,36 @@ def allocations(kubelet_dir: Path) -> list[Allocation]:
 
     For a command that looks and ends; it blocks.
     """
-    # The daemon never asks, and is smaller without these.
     from isolcpus_dp.api import podresources_pb2 as resources
     from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
 
+    path = _pod_resources(kubelet_dir)
+    with grpc.insecure_channel(f"unix:{path}") as channel, _answering(path):
+        return _held(
+            resources_rpc.PodResourcesListerStub(channel).List(
+                resources.ListPodResourcesRequest(), timeout=_LIST_SECONDS
+            )
+        )
+
+
+async def ask_allocations(kubelet_dir: Path) -> list[Allocation]:
+    """The same, for a daemon that has metrics to tell. Raises Unseen."""
+    # Any other daemon never asks, and is smaller without these.
+    from isolcpus_dp.api import podresources_pb2 as resources
+    from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
+
+    path = _pod_resources(kubelet_dir)
+    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+        with _answering(path):
+            return _held(
+                await resources_rpc.PodResourcesListerStub(channel).List(
+                    resources.ListPodResourcesRequest(), timeout=_LIST_SECONDS
+                )
+            )
+
+
+def _pod_resources(kubelet_dir: Path) -> Path:
+    """The socket on which the kubelet tells who holds what. Raises Unseen if there is none."""
     path = kubelet_dir / "pod-resources" / "kubelet.sock"
     # gRPC would say of a missing socket that it failed to connect, after a while.
     try:
@@ -91,14 +123,20 @@ def allocations(kubelet_dir: Path) -> list[Allocation]:
         raise Unseen(f"{path} is not for every user: try it as root") from None
     except OSError:
         raise Unseen(f"there is no {path}: does the kubelet run?") from None
-    with grpc.insecure_channel(f"unix:{path}") as channel:
-        try:
-            listed = resources_rpc.PodResourcesListerStub(channel).List(
-                resources.ListPodResourcesRequest(), timeout=_LIST_SECONDS
-            )
-        except grpc.RpcError as error:
-            details = getattr(error, "details", str)
-            raise Unseen(f"{path} does not answer: {details()}") from error
+    return path
+
+
+@contextlib.contextmanager
+def _answering(path: Path) -> Iterator[None]:
+    """Within the block, an answer that does not come is Unseen."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        details = getattr(error, "details", str)
+        raise Unseen(f"{path} does not answer: {details()}") from error
+
+
+def _held(listed: resources.ListPodResourcesResponse) -> list[Allocation]:
     return [
         Allocation(pod.namespace, pod.name, container.name, held.resource_name, (*held.device_ids,))
         for pod in listed.pod_resources

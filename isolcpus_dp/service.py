@@ -114,7 +114,9 @@ class _Daemon:
             del sys.modules["ssl"]
         from isolcpus_dp.report.metrics import Metrics
 
-        return Metrics(lambda: [resource.plugin.pool for resource in self._resources])
+        return Metrics(
+            lambda: [resource.plugin.pool for resource in self._resources], self._host.kubelet_dir
+        )
 
     async def live(self) -> None:
         async with contextlib.AsyncExitStack() as stack:

@@ -18,9 +18,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from isolcpus_dp import kubelet
 from isolcpus_dp.config import Listen
 from isolcpus_dp.deviceplugin import EndpointError
+from isolcpus_dp.kubelet import Allocation
 from isolcpus_dp.pool import Pool
+from isolcpus_dp.report.snapshot import owned
 
 # A scraper's request is a line and a few headers.
 _MOST_REQUEST = 8192
@@ -35,11 +38,17 @@ class ListenError(EndpointError):
 
 
 class Metrics:
-    """The numbers of one daemon; `pools` tells its pools at the moment of a scrape."""
+    """The numbers of one daemon.
 
-    def __init__(self, pools: Callable[[], Sequence[Pool]]) -> None:
+    At the moment of a scrape, `pools` tells its pools, and the kubelet in `kubelet_dir` who holds
+    what: nobody tells a device plugin that a container has ended.
+    """
+
+    def __init__(self, pools: Callable[[], Sequence[Pool]], kubelet_dir: Path) -> None:
+        self._kubelet_dir = kubelet_dir
         self._registry = CollectorRegistry()
-        self._registry.register(_Cpus(pools))
+        self._cpus = _Cpus(pools)
+        self._registry.register(self._cpus)
         self.registrations = Counter(
             "isolcpus_dp_registrations",
             "Registrations with the kubelet.",
@@ -115,9 +124,16 @@ class Metrics:
             OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
         ):
             request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_SECONDS)
+            self._cpus.allocations = await self._allocations()
             writer.write(self._response(request.split(b"\r\n", 1)[0].split()))
             await writer.drain()
         writer.close()
+
+    async def _allocations(self) -> Sequence[Allocation] | None:
+        try:
+            return await kubelet.ask_allocations(self._kubelet_dir)
+        except kubelet.Unseen:
+            return None
 
     def _response(self, request_line: list[bytes]) -> bytes:
         if request_line[:1] != [b"GET"] or request_line[1:2] not in ([b"/metrics"], [b"/"]):
@@ -129,6 +145,8 @@ class Metrics:
 
 class _Cpus:
     """The CPUs of each pool, counted when they are asked for."""
+
+    allocations: Sequence[Allocation] | None = None  # unknown where no kubelet answers
 
     def __init__(self, pools: Callable[[], Sequence[Pool]]) -> None:
         self._pools = pools
@@ -144,6 +162,20 @@ class _Cpus:
             cpus.add_metric([pool.resource_name, "healthy"], len(healthy))
             cpus.add_metric([pool.resource_name, "unhealthy"], len(pool.cpus - healthy))
         yield cpus
+        if self.allocations is not None:
+            yield self._allocated(self.allocations)
+
+    def _allocated(self, allocations: Sequence[Allocation]) -> Metric:
+        # Not a third state: these are healthy or not, too, and the states add up to the pool.
+        cpus = GaugeMetricFamily(
+            "isolcpus_dp_allocated_cpus",
+            "CPUs that containers hold, as the kubelet tells; missing while it does not answer.",
+            labels=["resource"],
+        )
+        for pool in self._pools():
+            held = [owned(pool, one) for one in allocations if one.resource == pool.resource_name]
+            cpus.add_metric([pool.resource_name], len(frozenset().union(*held)))
+        return cpus
 
 
 def _version() -> str:

@@ -33,8 +33,10 @@ class Snapshot:
     owners: tuple[Owner, ...]
     unseen: tuple[str, ...]  # sentences: what could not be seen, and why
 
-    def allocated(self, of: Pool) -> frozenset[int]:
-        """The CPUs of a pool that containers own."""
+    def allocated(self, of: Pool) -> frozenset[int] | None:
+        """The CPUs of a pool that containers own; None if the kubelet could not be asked."""
+        if self.unseen:
+            return None
         return frozenset().union(
             *(owner.cpus for owner in self.owners if owner.allocation.resource == of.resource_name)
         )

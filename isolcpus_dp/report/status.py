@@ -89,7 +89,10 @@ def as_text(status: Status) -> str:
     """For an operator's eyes."""
     lines = []
     for pool in status.snapshot.pools:
-        counts = "  ".join(f"{name} {len(cpus)}" for name, cpus in _counts(status, pool).items())
+        counts = "  ".join(
+            f"{name} {'?' if cpus is None else len(cpus)}"
+            for name, cpus in _counts(status, pool).items()
+        )
         lines.append(f"{pool.resource_name}: CPUs {counts}")
         if pool.unhealthy:
             lines.append(f"  unhealthy: device {', '.join(pool.unhealthy)}")
@@ -115,7 +118,8 @@ def as_json(status: Status) -> str:
             {
                 "resource": pool.resource_name,
                 "cpus": {
-                    name: cpulist.render(cpus) for name, cpus in _counts(status, pool).items()
+                    name: None if cpus is None else cpulist.render(cpus)
+                    for name, cpus in _counts(status, pool).items()
                 },
                 "devices": len(pool.devices),
                 "unhealthy": pool.unhealthy,
@@ -142,8 +146,8 @@ def as_json(status: Status) -> str:
     return json.dumps(found, indent=2)
 
 
-def _counts(status: Status, pool: Pool) -> dict[str, frozenset[int]]:
-    """The CPUs of a pool by what is the matter with them."""
+def _counts(status: Status, pool: Pool) -> dict[str, frozenset[int] | None]:
+    """The CPUs of a pool by what is the matter with them; None is what could not be seen."""
     isolated = frozenset().union(*(device.core for device in pool.devices.values()))
     healthy = pool.of(id for id, device in pool.devices.items() if device.healthy)
     allocated = status.snapshot.allocated(pool)
@@ -151,5 +155,5 @@ def _counts(status: Status, pool: Pool) -> dict[str, frozenset[int]]:
         "isolated": isolated,
         "healthy": healthy,
         "allocated": allocated,
-        "free": healthy - allocated,
+        "free": None if allocated is None else healthy - allocated,
     }

@@ -54,12 +54,15 @@ async def test_metrics_tell_of_cpus_registrations_and_allocations(
         seen = await scrape(path)
         assert seen["isolcpus_dp_cpus", RESOURCE, "healthy"] == 3
         assert seen["isolcpus_dp_cpus", RESOURCE, "unhealthy"] == 1
+        assert seen["isolcpus_dp_allocated_cpus", RESOURCE] == 2
         assert seen["isolcpus_dp_registrations_total", RESOURCE, "ok"] == 1
         assert seen["isolcpus_dp_allocations_total", RESOURCE, "ok"] == 1
         assert seen["isolcpus_dp_allocation_seconds_count", RESOURCE] == 1
         assert seen["isolcpus_dp_uevents_total",] >= 1
         with pytest.raises(AdmissionError):
             await kubelet.admit(Pod("greedy", {RESOURCE: 9}))
+        kubelet.delete("owner")
+        assert (await scrape(path))["isolcpus_dp_allocated_cpus", RESOURCE] == 0
         await start_kubelet()  # dashboards and alerts use no name that is not there
         used = set(re.findall(r"isolcpus_dp_\w+", (DOCS / "alerts.yaml").read_text()))
         used |= set(re.findall(r"isolcpus_dp_\w+", (DOCS / "dashboard.json").read_text()))
@@ -76,7 +79,9 @@ async def test_wrong_requests_get_an_answer_or_are_dropped(host: Host) -> None:
             head, _ = await exchange(path, request)
             assert head.startswith("HTTP/1.0 404 ")
         assert (await exchange(path, b"x" * 100_000))[0] == ""
-        assert "isolcpus_dp_build_info" in {name for name, *_ in await scrape(path)}
+        seen = {name for name, *_ in await scrape(path)}
+        assert {"isolcpus_dp_build_info", "isolcpus_dp_cpus"} <= seen
+        assert "isolcpus_dp_allocated_cpus" not in seen  # there is no kubelet that could tell
         assert len(daemon.runs) == 1
 
 

@@ -26,6 +26,13 @@ MESSAGE_IDS = {
     "ALLOCATED": "7e3395a9965549b6bfbc6c829c9665aa",
     "ALLOCATION_REFUSED": "40e52390263b4b63b9e05e256eeae9e0",
     "POOL_WARNING": "6707830f5a624b5d8d7cc21d7717da39",
+    "PINNED": "1f694912da4f4985af7823fa836ed77b",
+    "NOT_PINNED": "c60873dd14d64af4848e73806fa088d1",
+    "UNDECIDED": "be0dec8a80dd4bc5a9ce209999d73f8e",
+    "SYNCHRONIZED": "3886d48b6936486981514026f65f78b4",
+    "RUNTIME_LEFT": "cb66b2a80c084373bfc2cbd6ffc00dd1",
+    "QUOTA_LIFTED": "1f7afe309be54b07b7f3c209ae294184",
+    "QUOTA_KEPT": "7fdfc730d7e24f3ba7fd102f6752ebcc",
     "STOPPED": "37a596d3733642edb5c6779f4a1e6b86",
     "FAILED": "f36bef50772e4b098008e1917bc60e45",
 }
@@ -57,6 +64,10 @@ def identity(file: TextIO) -> str:
 @pytest.mark.parametrize(("name", "message_id"), MESSAGE_IDS.items())
 def test_message_id_never_changes(name: str, message_id: str) -> None:
     assert Event[name].value == message_id
+
+
+def test_every_event_has_its_message_id_held() -> None:
+    assert list(MESSAGE_IDS) == [event.name for event in Event]
 
 
 def test_every_event_has_a_message_id_of_its_own() -> None:

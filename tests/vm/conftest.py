@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .guest import Guest, boot
+from .guest import ISOLATED, Guest, boot
 from .image import BOOKWORM, Image, Recipe, cached
 from .qemu import PANICKED, Lost
 
@@ -29,6 +29,12 @@ def image(recipe: Recipe) -> Image:
 
 
 @pytest.fixture(scope="module")
+def arguments() -> str:
+    """What the guest's kernel is told to isolate; a module with needs has its own fixture."""
+    return ISOLATED
+
+
+@pytest.fixture(scope="module")
 def guest_files() -> Sequence[Path]:
     """What the guest finds in /mnt/files; a module with needs has its own fixture of this name."""
     return ()
@@ -36,11 +42,15 @@ def guest_files() -> Sequence[Path]:
 
 @pytest.fixture(scope="module")
 def guest(
-    request: pytest.FixtureRequest, recipe: Recipe, image: Image, guest_files: Sequence[Path]
+    request: pytest.FixtureRequest,
+    recipe: Recipe,
+    image: Image,
+    arguments: str,
+    guest_files: Sequence[Path],
 ) -> Iterator[Guest]:
     """The module's guest: a test finds it as the tests before it in the file have left it."""
     log = REPORTS / f"{request.path.stem}-{recipe.name}.console"
-    with boot(image, files=guest_files, log=log) as guest:
+    with boot(image, append=arguments, files=guest_files, log=log) as guest:
         yield guest
 
 

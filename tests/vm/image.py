@@ -77,10 +77,13 @@ BOOKWORM = Recipe(
         "procps",
         "python3",
         "python3-grpcio",
+        "python3-prometheus-client",
         "python3-protobuf",
         "python3-pyudev",
+        "python3-rich",
         "python3-sdnotify",
         "python3-systemd",
+        "python3-yaml",
         "strace",
     ),
 )

@@ -26,7 +26,12 @@ def affinity(host: Host) -> Finding:
     if not irqs:
         return unknown(f"{folder} shows no interrupt", "Look where /proc is the host's.")
     on = {irq: _goes_to(host, irq) & host.isolated for irq in sorted(irqs, key=int)}
-    found = [f"{irq}{_device(host, irq)} on CPU {render(cpus)}" for irq, cpus in on.items() if cpus]
+    asleep = _asleep(host)
+    found = [
+        f"{irq}{_device(host, irq)} on CPU {render(cpus)}"
+        for irq, cpus in on.items()
+        if cpus and irq not in asleep
+    ]
     if found:
         return warning(
             f"interrupts that may fire on isolated CPUs: {some(found)}",
@@ -39,7 +44,9 @@ def affinity(host: Host) -> Finding:
             f"interrupts of devices that are still to come may go to CPU {render(new)}",
             f"Boot with irqaffinity={render(host.housekeeping)}",
         )
-    return ok(f"{len(irqs)} interrupts, none on isolated CPUs")
+    own = sum(1 for irq, cpus in on.items() if cpus)
+    but = f" but {own} of their own queues, which have never fired" if own else ""
+    return ok(f"{len(irqs)} interrupts, none on isolated CPUs{but}")
 
 
 def counts(host: Host) -> Finding:
@@ -117,6 +124,30 @@ def _goes_to(host: Host, irq: str) -> frozenset[int]:
     # A kernel without effective affinities tells only where it may fire.
     effective = files.text(folder / "effective_affinity_list")
     return cpulist.parse(effective or files.text(folder / "smp_affinity_list"))
+
+
+def _asleep(host: Host) -> frozenset[str]:
+    """Interrupts that nothing but an isolated CPU's own use of a device will make fire.
+
+    A driver that spreads its queues gives each CPU one, whose interrupt nobody can move. With
+    managed_irq the kernel leaves such a queue alone, until that CPU itself submits to it.
+    """
+    flags = host.arguments.get("isolcpus", ())
+    if not any("managed_irq" in value.split(",") for value in flags):
+        return frozenset()
+    lines = map(str.split, files.text(host.roots.proc / "interrupts").splitlines()[1:])
+    counted = len(host.machine.online)
+    never = {
+        words[0].rstrip(":")
+        for words in lines
+        if len(words) > counted and not any(word != "0" for word in words[1 : counted + 1])
+    }
+    return frozenset(irq for irq in never if irq.isdecimal() and _only_isolated(host, irq))
+
+
+def _only_isolated(host: Host, irq: str) -> bool:
+    allowed = files.text(host.roots.proc / "irq" / irq / "smp_affinity_list")
+    return cpulist.parse(allowed) <= host.machine.isolated
 
 
 def _device(host: Host, irq: str) -> str:

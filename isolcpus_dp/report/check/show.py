@@ -30,7 +30,7 @@ def as_text(results: Sequence[Result], width: int, paint: Paint) -> str:
 
 
 def as_json(results: Sequence[Result]) -> str:
-    """The schema is in docs/check.md."""
+    """For programs: docs/check.schema.json says what is in it."""
     return json.dumps(
         {
             "worst": worst(results).value,

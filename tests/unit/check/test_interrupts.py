@@ -38,6 +38,50 @@ def test_interrupt_moved_to_an_isolated_cpu_is_a_warning(made_up: MadeUpHost) ->
     assert "echo 0-1,4-5 > /proc/irq/NUMBER/smp_affinity_list" in found.advice
 
 
+def spread_over(made_up: MadeUpHost, count_on_3: int) -> None:
+    """A driver's queue for each of CPUs 2 and 3, as the kernel spreads them."""
+    made_up.proc("cmdline", "isolcpus=domain,managed_irq,2-3,6-7")
+    for irq, cpu in ((30, 2), (31, 3)):
+        made_up.irq(irq, f"nvme0q{cpu}", str(cpu), allowed=str(cpu))
+    made_up.proc(
+        "interrupts",
+        f"{HEADLINE}\n"
+        "  30:  0  0  0  0  0  0  0  0  PCI-MSI 1-edge  nvme0q2\n"
+        f"  31:  0  0  0  {count_on_3}  0  0  0  0  PCI-MSI 2-edge  nvme0q3\n"
+        " ERR:  0\n",
+    )
+
+
+def test_queues_of_isolated_cpus_that_never_fired_are_ok(made_up: MadeUpHost) -> None:
+    spread_over(made_up, 0)
+    found = interrupts.affinity(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.OK,
+        "2 interrupts, none on isolated CPUs but 2 of their own queues, which have never fired",
+    )
+
+
+def test_queue_of_an_isolated_cpu_that_fires_is_a_warning(made_up: MadeUpHost) -> None:
+    spread_over(made_up, 1)
+    found = interrupts.affinity(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert found.evidence.endswith("isolated CPUs: 31 (nvme0q3) on CPU 3")
+
+
+def test_queues_of_isolated_cpus_are_a_warning_without_managed_irq(made_up: MadeUpHost) -> None:
+    spread_over(made_up, 0)
+    made_up.proc("cmdline", "isolcpus=domain,2-3,6-7")
+    assert interrupts.affinity(made_up.host()).verdict is Verdict.WARNING
+
+
+def test_interrupt_that_may_also_fire_elsewhere_is_a_warning_before_it_fires(
+    made_up: MadeUpHost,
+) -> None:
+    spread_over(made_up, 0)
+    made_up.irq(32, "eth0-config", "2", allowed="0-3")
+    assert "eth0-config" in interrupts.affinity(made_up.host()).evidence
+
+
 def test_interrupt_of_a_kernel_without_effective_affinity_counts_as_allowed(
     made_up: MadeUpHost,
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from isolcpus_dp import cli
@@ -18,6 +19,7 @@ from tests.unit.conftest import MakeUp
 from .conftest import MadeUpHost
 
 ROOT = Path(__file__).parents[3]
+SCHEMA = json.loads((ROOT / "docs/check.schema.json").read_text())
 
 RESULTS = [
     Result(Check("nri", "the interface", lambda _: finding.ok("")), finding.ok("it listens")),
@@ -106,6 +108,7 @@ def test_terminal_shows_verdicts_in_colour() -> None:
 
 
 def test_json_says_the_same() -> None:
+    jsonschema.validate(json.loads(show.as_json(RESULTS)), SCHEMA)
     assert json.loads(show.as_json(RESULTS)) == {
         "worst": "warning",
         "checks": [
@@ -146,7 +149,9 @@ def test_command_ends_by_the_worst(
     assert said in printed
     assert "\033" not in printed
     cli.main([*arguments, "--only", "smt-siblings", "--json"])
-    [check] = json.loads(capsys.readouterr().out)["checks"]
+    told = json.loads(capsys.readouterr().out)
+    jsonschema.validate(told, SCHEMA)
+    [check] = told["checks"]
     assert check["id"] == "smt-siblings"
     assert said in check["evidence"]
 

@@ -1,0 +1,241 @@
+"""An operator looks at a host that has faults: status, map, check, metrics and the journal.
+
+The host is set up badly on purpose. CPU 7 was left out of isolcpus=, though its sibling is in it;
+more faults are made, found and mended on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isolcpus_dp.journal import Event
+
+from .guest import Guest
+from .test_service import KUBELET, RESOURCE, wait_for_devices
+
+HOUSEKEEPING = "0-1,4-5,7"
+SERIAL = 4  # the interrupt of the first serial port, which is the guest's console
+
+METRICS = """\
+[Metrics]
+Listen=/run/isolcpus-dp/metrics.sock
+"""
+
+SCRAPE = """\
+import socket
+connection = socket.socket(socket.AF_UNIX)
+connection.connect("/run/isolcpus-dp/metrics.sock")
+connection.send(b"GET /metrics HTTP/1.1\\r\\n\\r\\n")
+print(connection.makefile().read())
+"""
+
+
+@pytest.fixture(scope="module")
+def arguments() -> str:
+    return "isolcpus=nohz,domain,managed_irq,2-3,6 nohz_full=2-3,6"
+
+
+@pytest.fixture(scope="module")
+def guest_files() -> Sequence[Path]:
+    packages = [
+        *sorted(Path("build").glob("isolcpus-dp_*_all.deb"))[-1:],
+        *sorted(Path("build").glob("isolcpus-dp-pin_*_all.deb"))[-1:],
+    ]
+    assert len(packages) == 2, "there are no packages to install: make deb"
+    return packages
+
+
+def check(guest: Guest, *ids: str, options: str = "") -> dict[str, tuple[str, str]]:
+    """The verdict and the evidence of these checks, or of all."""
+    only = " ".join(f"--only {id}" for id in ids)
+    told = guest.run(f"isolcpus-dp check --json {only} {options}", check=False)
+    found = json.loads(told.stdout)
+    assert told.status == (0 if found["worst"] == "ok" else 1)
+    return {one["id"]: (one["verdict"], one["evidence"]) for one in found["checks"]}
+
+
+def status(guest: Guest, user: str = "root") -> tuple[int, dict[str, Any]]:
+    told = guest.run(f"runuser -u {user} -- isolcpus-dp status --json", check=False)
+    return told.status, json.loads(told.stdout)
+
+
+def test_status_before_there_is_a_kubelet(guest: Guest) -> None:
+    guest.run(
+        "apt-get install --yes --no-install-recommends /mnt/files/isolcpus-dp*_all.deb",
+        timeout=180,
+    )
+    ended, found = status(guest)
+    assert (ended, found["registered"], found["well"]) == (1, False, False)
+    assert found["pools"][0]["cpus"] == {
+        "isolated": "2-3,6",
+        "healthy": "2-3,6",
+        "allocated": None,
+        "free": None,
+    }
+    assert found["unseen"] == [
+        "who owns which CPU: there is no /var/lib/kubelet/pod-resources/kubelet.sock:"
+        " does the kubelet run?"
+    ]
+
+
+def test_status_tells_who_owns_what(guest: Guest) -> None:
+    guest.run(f"cat > /etc/systemd/system/kubelet.service <<'END'\n{KUBELET}\nEND")
+    guest.run("systemctl daemon-reload && systemctl enable --now kubelet")
+    wait_for_devices(guest, healthy=3)
+    guest.wait_until("isolcpus-dp status | grep forwarder")
+    ended, found = status(guest)
+    assert (ended, found["registered"], found["unseen"]) == (0, True, [])
+    assert found["allocations"] == [
+        {
+            "resource": RESOURCE,
+            "namespace": "default",
+            "pod": "forwarder",
+            "container": "main",
+            "cpus": "2-3",
+        }
+    ]
+    assert (found["pools"][0]["cpus"]["allocated"], found["pools"][0]["cpus"]["free"]) == (
+        "2-3",
+        "6",
+    )
+
+
+def test_status_without_root_says_what_it_does_not_see(guest: Guest) -> None:
+    ended, found = status(guest, user="nobody")
+    assert (ended, found["registered"], found["allocations"]) == (0, True, [])
+    [unseen] = found["unseen"]
+    assert unseen.endswith("pod-resources/kubelet.sock is not for every user: try it as root")
+
+
+def test_map_draws_the_host(guest: Guest) -> None:
+    drawn = guest.run("isolcpus-dp map").stdout
+    for row in ("│ │ . 0  A 2         │ │", "│ │ . 4  o 6         │ │", "│ │ . 5  . 7         │ │"):
+        assert row in drawn
+    assert "A  default/forwarder/main" in drawn
+    guest.run("isolcpus-dp map --svg /root/host.svg")
+    assert "default/forwarder/main" in guest.run("cat /root/host.svg").stdout
+
+
+def test_watched_map_shows_a_cpu_that_goes_offline(guest: Guest) -> None:
+    # Its standard input and output are not the agent's, which would wait for their end.
+    guest.run("isolcpus-dp map --watch > /root/watched 2>&1 </dev/null & echo $! > /root/watching")
+    guest.wait_until("grep 'A  default/forwarder/main' /root/watched")
+    guest.run("echo 0 > /sys/devices/system/cpu/cpu3/online")
+    guest.wait_until("grep 'x  offline *3' /root/watched")
+    guest.run("echo 1 > /sys/devices/system/cpu/cpu3/online; kill $(cat /root/watching)")
+
+
+def test_check_finds_the_sibling_that_was_left_out(guest: Guest) -> None:
+    assert check(guest, "smt-siblings") == {
+        "smt-siblings": ("problem", "core 6-7 is isolated in part")
+    }
+
+
+def test_check_trusts_the_kernel_where_it_did_as_it_was_told(guest: Guest) -> None:
+    found = check(guest, "kernel-arguments", "nohz-full", "rcu-nocbs", "workqueues", "versions")
+    assert {verdict for verdict, _ in found.values()} == {"ok"}
+
+
+def test_check_finds_that_nobody_pins(guest: Guest) -> None:
+    found = check(guest, "nri", "pin-daemon")
+    assert found["nri"] == (
+        "problem",
+        "nobody listens on /var/run/nri/nri.sock: containers are not pinned",
+    )
+    assert found["pin-daemon"][0] == "problem"
+
+
+def test_check_finds_an_interrupt_that_was_moved_to_an_isolated_cpu(guest: Guest) -> None:
+    # As its advice has it: each that may fire on an isolated CPU goes elsewhere. Those that the
+    # kernel manages itself refuse.
+    guest.run(
+        f"for irq in /proc/irq/*/; do echo {HOUSEKEEPING} > $irq/smp_affinity_list; done; true"
+        " 2>/dev/null"
+    )
+    guest.run("echo b3 > /proc/irq/default_smp_affinity")
+    assert check(guest, "irq-affinity")["irq-affinity"][0] == "ok"
+
+    guest.run(f"echo 3 > /proc/irq/{SERIAL}/smp_affinity_list")
+    guest.run("echo something for the console > /dev/ttyS0")
+    assert check(guest, "irq-affinity")["irq-affinity"] == (
+        "warning",
+        f"interrupts that may fire on isolated CPUs: {SERIAL} (ttyS0) on CPU 3",
+    )
+    guest.run(
+        "while sleep 0.5; do echo more > /dev/ttyS0; done >/dev/null 2>&1 & echo $! > /run/it"
+    )
+    verdict, evidence = check(guest, "irq-counts", options="--interval 3")["irq-counts"]
+    guest.run("kill $(cat /run/it)")
+    assert verdict == "problem"
+    assert f"{SERIAL} (ttyS0)" in evidence
+    assert evidence.endswith("times on CPU 3")
+
+    guest.run(f"echo {HOUSEKEEPING} > /proc/irq/{SERIAL}/smp_affinity_list")
+    assert check(guest, "irq-affinity")["irq-affinity"][0] == "ok"
+
+
+def test_check_finds_a_busy_loop_on_an_isolated_cpu(guest: Guest) -> None:
+    guest.run(
+        "systemd-run --unit=busy --property=CPUAffinity=6 sh -c 'while :; do :; done' 2>/dev/null"
+    )
+    pid = guest.run("systemctl show --property=MainPID --value busy").stdout.strip()
+    guest.wait_until(f"test $(cut -d ' ' -f 39 /proc/{pid}/stat) = 6")
+    assert check(guest, "foreign-processes")["foreign-processes"] == (
+        "problem",
+        f"ran on isolated CPUs: sh (process {pid}) on CPU 6",
+    )
+    guest.run(f"taskset -apc {HOUSEKEEPING} {pid}")
+    assert check(guest, "foreign-processes")["foreign-processes"][0] == "ok"
+    guest.run("systemctl stop busy")
+
+
+def test_check_finds_isolated_cpus_that_the_kubelet_does_not_reserve(guest: Guest) -> None:
+    guest.run(
+        "cat > /var/lib/kubelet/config.yaml <<'END'\n"
+        'reservedSystemCPUs: "0,2-3"\ncpuManagerPolicy: static\nEND'
+    )
+    found = check(guest, "reserved-cpus", "cpu-manager", "topology-manager")
+    assert found["reserved-cpus"][0] == "problem"
+    assert "6" in found["reserved-cpus"][1]
+    assert found["topology-manager"][0] == "warning"
+
+
+def test_check_changes_nothing_and_ends_by_its_verdicts(guest: Guest) -> None:
+    """strace sees every file that is opened for writing, in all of its processes."""
+    guest.run(
+        "strace -f -e trace=openat,unlink,rename,mkdir -o /root/trace isolcpus-dp check",
+        check=False,
+        timeout=120,
+    )
+    written = guest.run(
+        r"grep -E 'O_WRONLY|O_RDWR|O_CREAT|unlink\(|rename\(|mkdir\(' /root/trace"
+        " | grep -v -e /dev/null -e ENOENT || true"
+    ).stdout
+    assert written == ""
+
+
+def test_metrics_are_served_in_the_sandbox(guest: Guest) -> None:
+    drop_in = "/etc/isolcpus-dp/isolcpus-dp.conf.d/50-metrics.conf"
+    guest.run(f"mkdir -p $(dirname {drop_in}); cat > {drop_in} <<'END'\n{METRICS}\nEND")
+    guest.run("systemctl restart isolcpus-dp")
+    wait_for_devices(guest, healthy=3)
+    scraped = guest.run(f"python3 -c '{SCRAPE}'").stdout
+    assert f'isolcpus_dp_cpus{{resource="{RESOURCE}",state="healthy"}} 3.0' in scraped
+    assert f'isolcpus_dp_allocated_cpus{{resource="{RESOURCE}"}} 2.0' in scraped
+    guest.run(f"rm {drop_in}; systemctl restart isolcpus-dp")
+    wait_for_devices(guest, healthy=3)
+
+
+def test_journal_explains_itself(guest: Guest) -> None:
+    explained = guest.run(
+        f"journalctl --boot --catalog --no-pager MESSAGE_ID={Event.REGISTERED.value}"
+    ).stdout
+    assert "Subject: The kubelet has taken the registration" in explained
+    for event in Event:
+        entry = guest.run(f"journalctl --dump-catalog {event.value}").stdout
+        assert "Defined-By: isolcpus-dp" in entry, event
