@@ -338,3 +338,17 @@ def test_missing_folder_is_named(host: Host) -> None:
         f"{host.socket.parent} cannot be opened: No such file or directory: it is the kubelet's"
         " folder for device plugins; see --kubelet-dir"
     )
+
+
+async def test_daemon_loads_no_report(
+    host: Host, start_kubelet: StartKubelet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    kubelet = await start_kubelet()
+    async with host.daemon().running():
+        await has_devices(kubelet)
+        await kubelet.admit(Pod("owner", {RESOURCE: 2}))
+    loaded = {line.rpartition("|")[2].strip() for line in host.log.splitlines()}
+    assert "isolcpus_dp.service" in loaded
+    reports = {name for name in loaded if name.startswith("isolcpus_dp.report")}
+    assert not loaded & {"prometheus_client", "rich", "yaml", "json"} | reports

@@ -94,12 +94,3 @@ async def test_address_that_is_taken_is_one_sentence(host: Host) -> None:
             assert host.log.splitlines()[0].startswith(
                 "[Metrics] Listen=: cannot listen there: Address already in use"
             )
-
-
-def test_daemon_without_metrics_does_not_load_them() -> None:
-    import subprocess
-    import sys
-
-    loads = "import isolcpus_dp.service, sys; print('prometheus_client' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True)
-    assert ended.stdout == "False\n"

@@ -388,3 +388,16 @@ def test_pinning_loads_no_grpc() -> None:
     loads = "import isolcpus_dp.nri.service, sys; print('grpc' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True)
     assert ended.stdout == "False\n"
+
+
+async def test_daemon_loads_neither_grpc_nor_a_report(
+    host: Host, start_runtime: StartRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    runtime = await start_runtime()
+    async with host.daemon().running():
+        await runtime.until_connected()
+    loaded = {line.rpartition("|")[2].strip() for line in host.log.splitlines()}
+    assert "isolcpus_dp.nri.service" in loaded
+    reports = {name for name in loaded if name.startswith("isolcpus_dp.report")}
+    assert not loaded & {"grpc", "prometheus_client", "rich", "yaml"} | reports

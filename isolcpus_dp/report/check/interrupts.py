@@ -121,9 +121,11 @@ def _goes_to(host: Host, irq: str) -> frozenset[int]:
     if not _device(host, irq):
         return frozenset()
     folder = host.roots.proc / "irq" / irq
-    # A kernel without effective affinities tells only where it may fire.
-    effective = files.text(folder / "effective_affinity_list")
-    return cpulist.parse(effective or files.text(folder / "smp_affinity_list"))
+    allowed = cpulist.parse(files.text(folder / "smp_affinity_list"))
+    # A kernel without effective affinities tells only where it may fire. One that was moved is on
+    # its old CPU until it fires there once more.
+    effective = cpulist.parse(files.text(folder / "effective_affinity_list"))
+    return effective & allowed or allowed
 
 
 def _asleep(host: Host) -> frozenset[str]:

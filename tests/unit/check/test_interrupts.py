@@ -38,6 +38,11 @@ def test_interrupt_moved_to_an_isolated_cpu_is_a_warning(made_up: MadeUpHost) ->
     assert "echo 0-1,4-5 > /proc/irq/NUMBER/smp_affinity_list" in found.advice
 
 
+def test_interrupt_that_was_moved_away_and_has_not_fired_since_is_ok(made_up: MadeUpHost) -> None:
+    made_up.irq(1, "i8042", "3", allowed="0-1,4-5")
+    assert interrupts.affinity(made_up.host()).verdict is Verdict.OK
+
+
 def spread_over(made_up: MadeUpHost, count_on_3: int) -> None:
     """A driver's queue for each of CPUs 2 and 3, as the kernel spreads them."""
     made_up.proc("cmdline", "isolcpus=domain,managed_irq,2-3,6-7")
