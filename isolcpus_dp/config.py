@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 from isolcpus_dp import cpulist
 
@@ -76,8 +76,7 @@ class Config:
     metrics: Listen | None = None  # where they are served
 
 
-@dataclass(frozen=True)
-class _Key:
+class _Key(NamedTuple):
     """One key: the field it fills, how its text is read, and what that accepts, in words."""
 
     field: str

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import grpc
 
@@ -15,12 +11,8 @@ from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.deviceplugin import OPTIONS
 
-if TYPE_CHECKING:
-    from isolcpus_dp.api import podresources_pb2 as resources
-
 # The kubelet itself gives up dialling back after 10 s, and its words say more than our deadline.
 _REGISTER_SECONDS = 15.0
-_LIST_SECONDS = 5.0
 
 
 class Refused(Exception):
@@ -29,24 +21,6 @@ class Refused(Exception):
 
 class Left(Exception):
     """The kubelet, or its folder, went away while it was needed; one sentence."""
-
-
-class Unseen(Exception):
-    """The kubelet cannot be asked who holds what; one sentence says why."""
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """The devices of one resource that a container holds."""
-
-    namespace: str
-    pod: str
-    container: str
-    resource: str
-    ids: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.pod}/{self.container}"
 
 
 def device_plugins(kubelet_dir: Path) -> Path:
@@ -78,71 +52,6 @@ async def register(path: Path, resource_name: str, endpoint: str) -> None:
                     f"the kubelet did not answer the registration in {_REGISTER_SECONDS:.0f} s"
                 ) from error
             raise Refused(error.details() or error.code().name) from error
-
-
-def allocations(kubelet_dir: Path) -> list[Allocation]:
-    """Who holds which devices, as the kubelet's pod resources socket tells. Raises Unseen.
-
-    For a command that looks and ends; it blocks.
-    """
-    from isolcpus_dp.api import podresources_pb2 as resources
-    from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
-
-    path = _pod_resources(kubelet_dir)
-    with grpc.insecure_channel(f"unix:{path}") as channel, _answering(path):
-        return _held(
-            resources_rpc.PodResourcesListerStub(channel).List(
-                resources.ListPodResourcesRequest(), timeout=_LIST_SECONDS
-            )
-        )
-
-
-async def ask_allocations(kubelet_dir: Path) -> list[Allocation]:
-    """The same, for a daemon that has metrics to tell. Raises Unseen."""
-    # Any other daemon never asks, and is smaller without these.
-    from isolcpus_dp.api import podresources_pb2 as resources
-    from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
-
-    path = _pod_resources(kubelet_dir)
-    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
-        with _answering(path):
-            return _held(
-                await resources_rpc.PodResourcesListerStub(channel).List(
-                    resources.ListPodResourcesRequest(), timeout=_LIST_SECONDS
-                )
-            )
-
-
-def _pod_resources(kubelet_dir: Path) -> Path:
-    """The socket on which the kubelet tells who holds what. Raises Unseen if there is none."""
-    path = kubelet_dir / "pod-resources" / "kubelet.sock"
-    # gRPC would say of a missing socket that it failed to connect, after a while.
-    try:
-        path.stat()
-    except PermissionError:
-        raise Unseen(f"{path} is not for every user: try it as root") from None
-    except OSError:
-        raise Unseen(f"there is no {path}: does the kubelet run?") from None
-    return path
-
-
-@contextlib.contextmanager
-def _answering(path: Path) -> Iterator[None]:
-    """Within the block, an answer that does not come is Unseen."""
-    try:
-        yield
-    except grpc.RpcError as error:
-        details = getattr(error, "details", str)
-        raise Unseen(f"{path} does not answer: {details()}") from error
-
-
-def _held(listed: resources.ListPodResourcesResponse) -> list[Allocation]:
-    return [
-        Allocation(pod.namespace, pod.name, container.name, held.resource_name, (*held.device_ids,))
-        for pod in listed.pod_resources
-        for container in pod.containers
-        for held in container.devices
-    ]
 
 
 def mark_registered(marker: Path, created: int) -> None:

@@ -26,7 +26,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from isolcpus_dp.machine import Machine
 
@@ -55,8 +55,7 @@ def choose(
     return _Choice(machine, available, must_include, size, placement).made()
 
 
-@dataclass(frozen=True)
-class _Table:
+class _Table(NamedTuple):
     """What taking a number of CPUs from a part of the machine costs at least, from `first` on."""
 
     first: int

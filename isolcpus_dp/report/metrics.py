@@ -18,10 +18,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from isolcpus_dp import kubelet
+from isolcpus_dp import podresources
 from isolcpus_dp.config import Listen
 from isolcpus_dp.deviceplugin import EndpointError
-from isolcpus_dp.kubelet import Allocation
+from isolcpus_dp.podresources import Allocation
 from isolcpus_dp.pool import Pool
 from isolcpus_dp.report.snapshot import owned
 
@@ -131,8 +131,8 @@ class Metrics:
 
     async def _allocations(self) -> Sequence[Allocation] | None:
         try:
-            return await kubelet.ask_allocations(self._kubelet_dir)
-        except kubelet.Unseen:
+            return await podresources.ask(self._kubelet_dir)
+        except podresources.Unseen:
             return None
 
     def _response(self, request_line: list[bytes]) -> bytes:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from isolcpus_dp import config, kubelet, machine, pool
+from isolcpus_dp import config, machine, podresources, pool
 from isolcpus_dp.config import Config
-from isolcpus_dp.kubelet import Allocation
 from isolcpus_dp.machine import Machine
+from isolcpus_dp.podresources import Allocation
 from isolcpus_dp.pool import Pool
 
 
@@ -54,9 +54,9 @@ def take(
     pools = pool.make(present, settings)
     of = {one.resource_name: one for one in pools}
     try:
-        allocations = [one for one in kubelet.allocations(kubelet_dir) if one.resource in of]
+        allocations = [one for one in podresources.look(kubelet_dir) if one.resource in of]
         unseen: tuple[str, ...] = ()
-    except kubelet.Unseen as error:
+    except podresources.Unseen as error:
         allocations, unseen = [], (f"who owns which CPU: {error}",)
     owners = [Owner(one, owned(of[one.resource], one)) for one in allocations]
     return Snapshot(present, settings, pools, tuple(owners), unseen)

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from isolcpus_dp import machine, pool
 from isolcpus_dp.config import Config, PoolConfig
-from isolcpus_dp.kubelet import Allocation
 from isolcpus_dp.machine import Machine
+from isolcpus_dp.podresources import Allocation
 from isolcpus_dp.report import map as report
 from isolcpus_dp.report.snapshot import Owner, Snapshot
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular

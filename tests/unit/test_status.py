@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from isolcpus_dp.kubelet import Allocation
+from isolcpus_dp.podresources import Allocation
 from isolcpus_dp.report import snapshot, status
 from isolcpus_dp.report.snapshot import Owner, Snapshot
 

@@ -9,7 +9,7 @@ import pytest
 
 from isolcpus_dp import cpulist, machine, pool
 from isolcpus_dp.config import Config
-from isolcpus_dp.kubelet import Allocation
+from isolcpus_dp.podresources import Allocation
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.host import Host, Roots
 from isolcpus_dp.report.snapshot import Owner, Snapshot
