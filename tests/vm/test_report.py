@@ -21,15 +21,20 @@ from .test_service import KUBELET, RESOURCE, wait_for_devices
 HOUSEKEEPING = "0-1,4-5,7"
 SERIAL = 4  # the interrupt of the first serial port, which is the guest's console
 
-METRICS = """\
-[Metrics]
-Listen=/run/isolcpus-dp/metrics.sock
+# What isolcpus-dp.conf(5) says that metrics on an address take.
+NETWORK = """\
+[Service]
+PrivateNetwork=no
+RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
+IPAddressAllow=localhost
 """
 
 SCRAPE = """\
-import socket
-connection = socket.socket(socket.AF_UNIX)
-connection.connect("/run/isolcpus-dp/metrics.sock")
+import socket, sys
+where = sys.argv[1]
+kind = socket.AF_UNIX if where.startswith("/") else socket.AF_INET
+connection = socket.socket(kind)
+connection.connect(where if kind == socket.AF_UNIX else ("127.0.0.1", int(where)))
 connection.send(b"GET /metrics HTTP/1.1\\r\\n\\r\\n")
 print(connection.makefile().read())
 """
@@ -219,16 +224,30 @@ def test_check_changes_nothing_and_ends_by_its_verdicts(guest: Guest) -> None:
     assert written == ""
 
 
-def test_metrics_are_served_in_the_sandbox(guest: Guest) -> None:
-    drop_in = "/etc/isolcpus-dp/isolcpus-dp.conf.d/50-metrics.conf"
-    guest.run(f"mkdir -p $(dirname {drop_in}); cat > {drop_in} <<'END'\n{METRICS}\nEND")
-    guest.run("systemctl restart isolcpus-dp")
+@pytest.mark.parametrize(
+    ("listen", "drop_in", "where"),
+    [
+        ("/run/isolcpus-dp/metrics.sock", "", "/run/isolcpus-dp/metrics.sock"),
+        ("127.0.0.1:9497", NETWORK, "9497"),
+    ],
+    ids=["unix", "tcp"],
+)
+def test_metrics_are_served_out_of_the_sandbox(
+    guest: Guest, listen: str, drop_in: str, where: str
+) -> None:
+    conf = "/etc/isolcpus-dp/isolcpus-dp.conf.d/50-metrics.conf"
+    unit = "/etc/systemd/system/isolcpus-dp.service.d/metrics.conf"
+    guest.run(
+        f"mkdir -p $(dirname {conf} {unit})\n"
+        f"printf '[Metrics]\\nListen={listen}\\n' > {conf}\n"
+        f"cat > {unit} <<'END'\n{drop_in}\nEND\n"
+        "systemctl daemon-reload; systemctl restart isolcpus-dp"
+    )
     wait_for_devices(guest, healthy=3)
-    scraped = guest.run(f"python3 -c '{SCRAPE}'").stdout
+    scraped = guest.run(f"python3 -c '{SCRAPE}' {where}").stdout
     assert f'isolcpus_dp_cpus{{resource="{RESOURCE}",state="healthy"}} 3.0' in scraped
     assert f'isolcpus_dp_allocated_cpus{{resource="{RESOURCE}"}} 2.0' in scraped
-    guest.run(f"rm {drop_in}; systemctl restart isolcpus-dp")
-    wait_for_devices(guest, healthy=3)
+    guest.run(f"rm {conf} {unit}; systemctl daemon-reload; systemctl restart isolcpus-dp")
 
 
 def test_journal_explains_itself(guest: Guest) -> None:
