@@ -8,11 +8,12 @@ VERSION := $(shell sed -n 's/^version = //p' setup.cfg)
 VENV := build/venv
 LINT := build/lint
 SHIPPED := build/shipped
-DEB := build/isolcpus-dp_$(VERSION)_all.deb
+ARCHIVE := build/isolcpus-dp-$(VERSION).tar.gz
+DEB := build/isolcpus-dp_$(shell sed -n '1s/.*(\(.*\)).*/\1/p' packaging/deb/changelog)_all.deb
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
-SCRIPTS := tools/extra tools/need tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm
+SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm
 
-.PHONY: run test test-unit test-placement test-vm fuzz lint deb bench clean
+.PHONY: run test test-unit test-placement test-vm fuzz lint dist deb bench clean force
 
 # The main job, on an embedded kubelet and a made-up machine.
 run: $(VENV)/installed
@@ -49,6 +50,9 @@ lint: $(LINT)/installed
 	shellcheck --shell=bash packaging/isolcpus-dp.bash
 	shellcheck $(SCRIPTS)
 	tools/verify-units
+
+# The source archive, from which both packages are built.
+dist: $(ARCHIVE)
 
 deb: $(DEB)
 
@@ -89,10 +93,10 @@ $(SHIPPED)/built: $(SOURCES)
 	$(DEBIAN_PYTHON) -m compileall -q $(SHIPPED)
 	touch $@
 
-$(DEB): $(SOURCES) $(shell find packaging systemd -type f) README.md
+# Made anew each time, but only a new one if a file has changed.
+$(ARCHIVE): force
+	tools/dist $@
+
+$(DEB): $(ARCHIVE)
 	tools/need bash-completion build-essential debhelper dh-python dpkg-dev fakeroot protobuf-compiler protobuf-compiler-grpc python3-setuptools
-	rm -rf build/deb
-	mkdir -p build/deb
-	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t build/deb
-	cp -r packaging/deb build/deb/debian
-	cd build/deb && dpkg-buildpackage --build=binary --no-sign
+	tools/deb $(ARCHIVE) build
