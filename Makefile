@@ -98,5 +98,5 @@ $(ARCHIVE): force
 	tools/dist $@
 
 $(DEB): $(ARCHIVE)
-	tools/need bash-completion build-essential debhelper dh-python dpkg-dev fakeroot protobuf-compiler protobuf-compiler-grpc python3-setuptools
+	tools/need bash-completion build-essential debhelper dh-python dpkg-dev fakeroot protobuf-compiler protobuf-compiler-grpc pybuild-plugin-pyproject python3-setuptools
 	tools/deb $(ARCHIVE) build
