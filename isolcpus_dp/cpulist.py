@@ -7,7 +7,7 @@ text here: whether a CPU exists is for `machine` to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 # The most CPUs a Linux kernel can be built for (CONFIG_NR_CPUS with MAXSMP). A number above
 # it is a mistake, and a range up to it would eat the memory.
@@ -30,7 +30,7 @@ def parse(text: str) -> frozenset[int]:
 
     Raises CpuListError.
     """
-    return _union(_kernel_range(part) for part in _parts(text))
+    return _union(_parts(text), _kernel_range)
 
 
 def parse_configured(text: str, last: int) -> frozenset[int]:
@@ -41,7 +41,7 @@ def parse_configured(text: str, last: int) -> frozenset[int]:
 
     Raises CpuListError, also for a CPU beyond `last`.
     """
-    return _union(_configured_range(part.strip(), last) for part in _parts(text))
+    return _union(_parts(text), lambda part: _configured_range(part.strip(), last))
 
 
 def parse_mask(text: str) -> frozenset[int]:
@@ -72,8 +72,17 @@ def _parts(text: str) -> list[str]:
     return stripped.split(",") if stripped else []
 
 
-def _union(ranges: Iterable[range | frozenset[int]]) -> frozenset[int]:
-    return frozenset().union(*ranges)
+def _union(
+    parts: Iterable[str], cpus_of: Callable[[str], range | frozenset[int]]
+) -> frozenset[int]:
+    found, named = [], 0
+    for part in parts:
+        found.append(cpus_of(part))
+        named += len(found[-1])
+        # No list that means something comes near; to add up one that does not may take minutes.
+        if named > 4 * MOST_CPUS:
+            raise CpuListError(part, "names CPUs that the list has named again and again")
+    return frozenset().union(*found)
 
 
 def _kernel_range(part: str) -> range:

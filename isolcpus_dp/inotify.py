@@ -27,7 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Watch:
-    """Tells from the event loop of changes to the entries of folders; a context manager.
+    """Tells from the event loop of changes to files and to folders' entries; a context manager.
 
     One for all folders of a purpose: closing it takes the kernel some 10 ms, as it waits for all
     readers of its lists of watches.
@@ -42,9 +42,15 @@ class Watch:
 
         Raises OSError if the folder cannot be watched. Once for every folder.
         """
-        mask = events | _IN_ONLYDIR
-        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(folder), mask)
-        self._on_change[_checked(watch, folder)] = on_change
+        self._add(folder, events | _IN_ONLYDIR, on_change)
+
+    def add_file(self, file: Path, events: int, on_change: Callable[[], None]) -> None:
+        """Calls `on_change()` for each of the `events` on a file. Raises OSError, too."""
+        self._add(file, events, lambda name: on_change())
+
+    def _add(self, path: Path, mask: int, on_change: Callable[[str], None]) -> None:
+        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask)
+        self._on_change[_checked(watch, path)] = on_change
 
     def __enter__(self) -> Watch:
         self._descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), None)
@@ -67,8 +73,8 @@ class Watch:
                 self._on_change[watch](os.fsdecode(name))
 
 
-def _checked(result: int, folder: Path | None) -> int:
+def _checked(result: int, path: Path | None) -> int:
     if result < 0:
         error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), folder and str(folder))
+        raise OSError(error, os.strerror(error), path and str(path))
     return result

@@ -92,9 +92,10 @@ class SocketWatch:
         raise self._left()
 
     async def changed(self, seconds: float) -> None:
-        """Waits until something changes, at most so long."""
+        """Waits until something changes that was not yet told of, at most so long."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._changed.wait(), seconds)
+        self._changed.clear()
 
     def _left(self) -> Gone:
         return Gone(f"{self._path.parent} was removed or moved")

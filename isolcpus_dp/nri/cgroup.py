@@ -1,8 +1,7 @@
-"""The CPU quota of a pod's own cgroup, which NRI cannot reach: lifted, and kept so.
+"""cgroups, both versions: the quota of a pod's own, which NRI cannot reach, lifted and kept so.
 
 The kubelet writes it when all containers of a pod have CPU limits, and again when a pod is resized.
-Both cgroup versions, and both of the names that cgroup drivers give: a slice of systemd's, or a
-path.
+Both of the names that cgroup drivers give are known: a slice of systemd's, or a path.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from isolcpus_dp import inotify
 from isolcpus_dp.journal import Event, fields
+from isolcpus_dp.machine import Machine
 
 log = logging.getLogger(__name__)
 
@@ -35,23 +35,36 @@ class Quotas:
 
         `parent` is what the kubelet calls it: kubepods-pod1.slice, or /kubepods/pod1.
         """
-        for hierarchy, name, unlimited in _VERSIONS:
-            folder = self._root / hierarchy / folder_of(parent)
-            if parent and (folder / name).is_file():
+        if not parent:
+            return
+        folders = [self._root / hierarchy / folder_of(parent) for hierarchy, _, _ in _VERSIONS]
+        for folder, (_, name, unlimited) in zip(folders, _VERSIONS):
+            if (folder / name).is_file():
                 self._keep(folder / name, unlimited, pod)
                 return
+        # One that is there without the file has no quota.
+        if not any(folder.is_dir() for folder in folders):
+            log.warning(
+                "the CPU quota of pod %s, if it has one, stays: there is no cgroup %s below %s",
+                pod, folder_of(parent), self._root, extra=fields(Event.QUOTA_KEPT, pod=pod),
+            )  # fmt: skip
 
     def _keep(self, file: Path, unlimited: str, pod: str) -> None:
-        def lift_again(changed: str) -> None:
-            if changed == file.name:
-                _lift(file, unlimited, pod)
-
         try:
-            # Watched first: what is written meanwhile is seen twice, but not missed.
-            self._watch.add(file.parent, inotify.IN_MODIFY, lift_again)
+            # Watched first: what is written meanwhile is seen twice, but not missed. The file and
+            # not its folder, where the kernel itself tells of a pod that is short of memory.
+            self._watch.add_file(file, inotify.IN_MODIFY, lambda: _lift(file, unlimited, pod))
         except OSError as error:
-            log.warning("%s cannot be watched: %s", file.parent, error.strerror)
+            log.warning("%s cannot be watched: %s", file, error.strerror)
         _lift(file, unlimited, pod)
+
+
+def nameable(root: Path, machine: Machine) -> frozenset[int]:
+    """The CPUs that a cpuset may name: cgroup v1 takes none that is offline, v2 any.
+
+    `root` is a host's /sys/fs/cgroup.
+    """
+    return machine.present if (root / "cgroup.controllers").exists() else machine.online
 
 
 def folder_of(parent: str) -> PurePosixPath:

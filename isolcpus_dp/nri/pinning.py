@@ -30,14 +30,10 @@ class Rules:
 
     pools: Mapping[str, Owned]  # by resource name, which is the annotation's name, too
     isolated: frozenset[int]
+    housekeeping: frozenset[int]  # where everybody may run who owns nothing
     online: frozenset[int]
     nodes: Mapping[int, int | None]  # of every CPU
     pinning: PinningConfig
-
-    @property
-    def housekeeping(self) -> frozenset[int]:
-        """Where everybody may run who owns nothing."""
-        return self.online - self.isolated
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,11 @@ class Decision:
     complaints: tuple[str, ...] = ()  # why it did not get what its annotations name
 
 
-def rules(machine: Machine, config: Config) -> Rules:
-    """The rules for a machine as it is now."""
+def rules(machine: Machine, config: Config, nameable: frozenset[int]) -> Rules:
+    """The rules for a machine as it is now; `nameable` are the CPUs that a cpuset may name.
+
+    An offline CPU among them comes back to the containers that may use it by itself.
+    """
     isolated = machine.isolated & machine.present
     return Rules(
         pools={
@@ -60,6 +59,7 @@ def rules(machine: Machine, config: Config) -> Rules:
             for one in config.pools
         },
         isolated=isolated,
+        housekeeping=nameable - isolated,
         online=machine.online,
         nodes={cpu.cpu: cpu.node for cpu in machine.cpus.values()},
         pinning=config.pinning,
@@ -121,9 +121,11 @@ def _off(rules: Rules, cpuset: str, complaints: list[str]) -> Decision:
     before = cpulist.parse(cpuset)
     cpus = before - rules.isolated
     if not cpus:
-        complaints.append(
-            f"all of its CPUs {cpuset} are isolated, it runs on the housekeeping ones instead:"
-            " they belong into the kubelet's reservedSystemCPUs"
-        )
+        # An owner that cannot have what its annotation names has been told why.
+        if not complaints:
+            complaints.append(
+                f"all of its CPUs {cpuset} are isolated, it runs on the housekeeping ones instead:"
+                " they belong into the kubelet's reservedSystemCPUs"
+            )
         cpus = rules.housekeeping
     return Decision(cpus=cpus if cpus != before else None, complaints=tuple(complaints))

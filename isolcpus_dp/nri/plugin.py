@@ -27,6 +27,11 @@ TO_PLUGIN, TO_RUNTIME = 1, 2
 _POST_START_CONTAINER = 7
 _EVENTS = 1 << 3 | 1 << _POST_START_CONTAINER - 1 | 1 << 7
 
+# Where CRI-O puts the annotations that the kubelet gave a container, as JSON (its
+# pkg/annotations): beside them stand those of the pod, which are its author's.
+_CRIO = "cri-o"
+_CRIO_ANNOTATIONS = "io.kubernetes.cri-o.Annotations"
+
 # A container that is in one of these states has a cgroup to update.
 _ALIVE = (api.CONTAINER_CREATED, api.CONTAINER_PAUSED, api.CONTAINER_RUNNING)
 
@@ -120,9 +125,19 @@ class Plugin:
         return api.UpdateContainerResponse(update=[_update(request.container, resources)])
 
     def _state_change(self, request: api.StateChangeEvent) -> api.Empty:
-        """Says it again to a container that has started since Synchronize told of it."""
-        if request.event == _POST_START_CONTAINER and request.container.id in self._starting:
-            self._update(self._starting.pop(request.container.id))
+        """Puts a container right that was made before the runtime had us and starts only now.
+
+        Synchronize told of it too late, or, if it was still being made, not at all.
+        """
+        container = request.container
+        if request.event == _POST_START_CONTAINER:
+            if container.id in self._starting:
+                self._update(self._starting.pop(container.id))
+            else:
+                cpu = container.linux.resources.cpu
+                resources = self._changes(request.pod, container, cpu.cpus, cpu)
+                if resources:
+                    self._update(_update(container, resources))
         return api.Empty()
 
     def _shutdown(self, _request: api.Empty) -> api.Empty:
@@ -139,7 +154,7 @@ class Plugin:
         """
         of, name = f"{pod.namespace}/{pod.name}", container.name
         try:
-            decision = pinning.decide(self._rules, container.annotations, cpuset)
+            decision = pinning.decide(self._rules, self._kubelets_annotations(container), cpuset)
             changes = _difference(decision, cpu)
             if decision.unlimited:
                 self._quotas.lift(pod.linux.cgroup_parent, of)
@@ -160,6 +175,17 @@ class Plugin:
                 extra=fields(Event.PINNED, cpus=decision.owned, pod=of, container=name),
             )  # fmt: skip
         return changes
+
+
+    def _kubelets_annotations(self, container: api.Container) -> Mapping[str, str]:
+        """A container's annotations, without any that its pod's author may have written."""
+        received = container.annotations.get(_CRIO_ANNOTATIONS)
+        if received is None:
+            return {} if self._runtime.lower().startswith(_CRIO) else container.annotations
+        import json  # a third of a MiB that containerd does not need
+
+        annotations: Mapping[str, str] | None = json.loads(received)
+        return annotations or {}
 
 
 def _difference(decision: Decision, cpu: api.LinuxCPU) -> api.LinuxResources | None:

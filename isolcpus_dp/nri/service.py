@@ -16,8 +16,7 @@ from pathlib import Path
 from isolcpus_dp import config, cpulist, daemon, hotplug, inotify, machine, sockets
 from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.journal import Event, fields
-from isolcpus_dp.nri import pinning, plugin, ttrpc
-from isolcpus_dp.nri.cgroup import Quotas
+from isolcpus_dp.nri import cgroup, pinning, plugin, ttrpc
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +76,19 @@ class _Daemon:
 
     def __init__(self, host: Host, settings: config.Config, present: machine.Machine) -> None:
         self._host = host
+        self._cgroups = host.sysfs / "fs" / "cgroup"
         self._settings = settings
         self._machine = present
-        self._rules = pinning.rules(present, settings)
+        self._rules = self._rules_for(present)
         self._systemd = daemon.Systemd()
         self._hotplug_timer: asyncio.TimerHandle | None = None
         self._connection: ttrpc.Connection | None = None
         self._updates: set[asyncio.Task[None]] = set()  # under way; a loop holds tasks loosely
         self._synchronized = False
+
+    def _rules_for(self, present: machine.Machine) -> pinning.Rules:
+        nameable = cgroup.nameable(self._cgroups, present)
+        return pinning.rules(present, self._settings, nameable)
 
     async def live(self) -> None:
         self._systemd.feed_watchdog()
@@ -112,10 +116,15 @@ class _Daemon:
                     await self._serve_from(watch)
             except sockets.Gone as gone:
                 log.info("%s", gone, extra=fields(Event.RUNTIME_LEFT))
-            except OSError as error:
+            except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
                 raise HostError(
                     f"{folder.parent} cannot be watched for {folder.name}: {error.strerror}:"
                     " --nri-socket must be in a folder whose parent exists"
+                ) from error
+            except OSError as error:
+                raise HostError(
+                    f"nothing can be watched on this host: {error.strerror}: see the limits of"
+                    " inotify(7) and of open files"
                 ) from error
 
     async def _serve_from(self, watch: sockets.SocketWatch) -> None:
@@ -129,7 +138,7 @@ class _Daemon:
         """From connecting to the end of the connection."""
         self._synchronized, rules = False, self._rules
         with inotify.Watch() as written:
-            quotas = Quotas(self._host.sysfs / "fs" / "cgroup", written)
+            quotas = cgroup.Quotas(self._cgroups, written)
             answers = plugin.Plugin(rules, quotas, self._on_synchronized, self._update_soon)
             try:
                 _, connection = await asyncio.get_running_loop().create_unix_connection(
@@ -212,7 +221,7 @@ class _Daemon:
         except machine.MachineError as error:
             log.error("%s; the CPUs stay as they were", error, extra=fields(Event.FAILED))
             return
-        now = pinning.rules(self._machine, self._settings)
+        now = self._rules_for(self._machine)
         if now == self._rules:
             return
         self._rules = now

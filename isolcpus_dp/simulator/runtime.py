@@ -35,6 +35,7 @@ class Runtime:
         containers: dict[str, api.Container] | None = None,
         refuses: bool = False,
         chunk: int = 1000,  # containers in one request of Synchronize
+        name: str = "simulated",
     ) -> None:
         self.pods = {} if pods is None else pods
         self.containers = {} if containers is None else containers
@@ -43,6 +44,8 @@ class Runtime:
         self._socket = socket
         self._refuses = refuses
         self._chunk = chunk
+        self._name = name
+        self.refused = 0  # how many plugins
         self._server: asyncio.AbstractServer | None = None
         self._connections: list[Connection] = []
         self._plugin: Connection | None = None  # the synchronized one
@@ -156,6 +159,7 @@ class Runtime:
         if method != "RegisterPlugin":
             raise CallError(Code.UNIMPLEMENTED, f"there is no {service}/{method}")
         if self._refuses:
+            self.refused += 1
             raise CallError(Code.UNKNOWN, "external plugins are not welcome")
         self.registered.append(api.RegisterPluginRequest.FromString(payload))
         self._tasks.append(asyncio.create_task(self._introduce(self._connections[-1])))
@@ -163,7 +167,7 @@ class Runtime:
 
     async def _introduce(self, plugin: Connection) -> None:
         """Configures a plugin and tells it of everything there is."""
-        request = api.ConfigureRequest(runtime_name="simulated", runtime_version="1")
+        request = api.ConfigureRequest(runtime_name=self._name, runtime_version="1")
         await self._call(plugin, "Configure", request)
         containers = list(self.containers.values())
         began = time.monotonic()

@@ -28,7 +28,15 @@ RULES = Rules(
     nodes={cpu: cpu // 4 for cpu in ALL},
     pinning=PinningConfig(),
 )
-METHODS = ("Configure", "Synchronize", "CreateContainer", "UpdateContainer", "StateChange", "Other")
+METHODS = (
+    "Configure",
+    "Synchronize",
+    "CreateContainer",
+    "UpdateContainer",
+    "StateChange",
+    "Shutdown",
+    "Other",
+)
 
 
 class NoQuotas:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -44,11 +45,11 @@ class Host:
         environment = {name: text for name, text in os.environ.items() if name != "JOURNAL_STREAM"}
         return Supervisor(command, self.folder, environment)
 
-    def pod_cgroup(self, parent: str, quota: str) -> Path:
-        """The file of a pod's CPU quota, as cgroup v2 and systemd's driver have it."""
-        file = self.machine.root / "fs/cgroup" / parent / "cpu.max"
-        file.parent.mkdir(parents=True)
-        file.write_text(f"{quota} 100000\n")
+    def cgroup_file(self, name: str, text: str) -> Path:
+        """A file of the kernel's, below /sys/fs/cgroup."""
+        file = self.machine.root / "fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
         return file
 
 
@@ -127,6 +128,23 @@ async def test_environment_and_the_pods_annotations_are_never_trusted(
         assert cpus(forged) == "0-1,4-5"
 
 
+async def test_crio_mixes_the_pods_annotations_in_and_only_the_kubelets_are_trusted(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime(name="cri-o")
+    async with host.daemon().running():
+        await runtime.until_connected()
+        pod = runtime.run_pod("a")
+        kubelets = "io.kubernetes.cri-o.Annotations"
+        real = {kubelets: json.dumps(OWNER), **OWNER}
+        assert cpus(await runtime.create(pod, "owner", real)) == "2-3"
+        # What a pod's author has written stands beside it.
+        assert cpus(await runtime.create(pod, "forger", {kubelets: "{}", **OWNER})) == "0-1,4-5"
+        assert cpus(await runtime.create(pod, "plain", {kubelets: "null"})) == "0-1,4-5"
+        assert cpus(await runtime.create(pod, "odd", OWNER)) == "0-1,4-5"
+        assert "no decision" not in host.log
+
+
 async def test_annotation_outside_the_pool_is_told_with_pod_and_reason(
     host: Host, start_runtime: StartRuntime
 ) -> None:
@@ -173,6 +191,24 @@ async def test_container_that_starts_while_the_daemon_does_is_put_right(
         await until(lambda: (cpus(owner), cpus(plain)) == ("2-3", "0-1,4-5"))
 
 
+async def test_container_that_the_runtime_was_still_making_is_put_right_when_it_starts(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    pod = runtime.run_pod("starting")
+    owner = await runtime.create(pod, "owner", OWNER, starts=False)
+    plain = await runtime.create(pod, "plain", starts=False)
+    making = {container.id: container for container in (owner, plain)}
+    runtime.containers.clear()
+    async with host.daemon().running():
+        await runtime.until_connected()
+        assert "simulated 1 has 0 containers" in host.log
+        runtime.containers.update(making)
+        for container in (owner, plain):
+            await runtime.start_container(container)
+        await until(lambda: (cpus(owner), cpus(plain)) == ("2-3", "0-1,4-5"))
+
+
 async def test_update_that_widens_the_cpuset_is_answered(
     host: Host, start_runtime: StartRuntime
 ) -> None:
@@ -195,31 +231,51 @@ async def test_update_that_widens_the_cpuset_is_answered(
         assert (cpus(plain), quota(plain)) == ("4-5", 50_000)
 
 
+@pytest.mark.parametrize(
+    ("parent", "file", "limit", "unlimited"),
+    [
+        (
+            "kubepods-pod1.slice",
+            "kubepods.slice/kubepods-pod1.slice/cpu.max",
+            "10000 100000\n",
+            "max",
+        ),
+        ("/kubepods/pod1", "kubepods/pod1/cpu.max", "10000 100000\n", "max"),
+        (
+            "kubepods-pod1.slice",
+            "cpu,cpuacct/kubepods.slice/kubepods-pod1.slice/cpu.cfs_quota_us",
+            "10000\n",
+            "-1",
+        ),
+        ("/kubepods/pod1", "cpu/kubepods/pod1/cpu.cfs_quota_us", "10000\n", "-1"),
+    ],
+    ids=["v2, systemd", "v2, cgroupfs", "v1, systemd", "v1, cgroupfs"],
+)
 async def test_owner_is_not_throttled_and_its_neighbours_are(
-    host: Host, start_runtime: StartRuntime
+    host: Host, start_runtime: StartRuntime, parent: str, file: str, limit: str, unlimited: str
 ) -> None:
     runtime = await start_runtime()
-    limit = host.pod_cgroup("kubepods.slice/kubepods-pod1.slice", "10000")
+    quota_file = host.cgroup_file(file, limit)
     async with host.daemon().running():
         await runtime.until_connected()
-        pod = runtime.run_pod("limited", cgroup_parent="kubepods-pod1.slice")
+        pod = runtime.run_pod("limited", cgroup_parent=parent)
         limited = api.OptionalInt64(value=10_000)
         plain = await runtime.create(pod, "plain", quota=limited)
-        assert limit.read_text() == "10000 100000\n"
+        assert quota_file.read_text() == limit
         owner = await runtime.create(pod, "owner", OWNER, quota=limited)
         assert (quota(plain), quota(owner)) == (10_000, -1)
-        assert limit.read_text() == "max"
+        assert quota_file.read_text() == unlimited
         assert "lifted the CPU quota of pod default/limited" in host.log
         # The kubelet writes it again when the pod is resized.
-        limit.write_text("20000 100000\n")
-        await until(lambda: limit.read_text() == "max")
+        quota_file.write_text(limit)
+        await until(lambda: quota_file.read_text() == unlimited)
 
 
 async def test_quota_is_kept_if_the_administrator_says_so(
     host: Host, start_runtime: StartRuntime
 ) -> None:
     runtime = await start_runtime()
-    limit = host.pod_cgroup("kubepods/pod1", "10000")
+    limit = host.cgroup_file("kubepods/pod1/cpu.max", "10000 100000\n")
     async with host.daemon("[Pinning]\nCPUQuota=keep\n").running():
         await runtime.until_connected()
         pod = runtime.run_pod("limited", cgroup_parent="/kubepods/pod1")
@@ -232,12 +288,15 @@ async def test_owner_is_pinned_though_its_pods_quota_is_not_to_be_found(
     host: Host, start_runtime: StartRuntime
 ) -> None:
     runtime = await start_runtime()
-    limit = host.pod_cgroup("kubepods/pod1", "")
+    limit = host.cgroup_file("kubepods/pod1/cpu.max", "")
     async with host.daemon().running():
         await runtime.until_connected()
         nowhere = runtime.run_pod("nowhere", cgroup_parent="/kubepods/pod2")
         assert cpus(await runtime.create(nowhere, "owner", OWNER)) == "2-3"
-        limit.write_text("")
+        assert (
+            "the CPU quota of pod default/nowhere, if it has one, stays: there is no cgroup"
+            f" kubepods/pod2 below {host.machine.root}/fs/cgroup"
+        ) in host.log
         empty = runtime.run_pod("empty", cgroup_parent="/kubepods/pod1")
         assert cpus(await runtime.create(empty, "owner", OWNER)) == "2-3"
         assert limit.read_text() == "max"
@@ -321,6 +380,19 @@ async def test_runtime_that_refuses_is_told_and_its_successor_asked(
         assert len(daemon.runs) == 1
 
 
+async def test_runtimes_that_refuse_are_asked_once_each(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    first = await start_runtime(refuses=True)
+    async with host.daemon().running():
+        await until(lambda: first.refused == 1)
+        await first.stop()
+        second = await start_runtime(refuses=True)
+        await until(lambda: second.refused > 0)
+        await asyncio.sleep(1)  # the same one is asked again after 5 s
+        assert (first.refused, second.refused) == (1, 1)
+
+
 async def test_killed_daemon_is_back_and_puts_right_what_it_missed(
     host: Host, start_runtime: StartRuntime
 ) -> None:
@@ -335,7 +407,15 @@ async def test_killed_daemon_is_back_and_puts_right_what_it_missed(
         await until(lambda: cpus(missed) == "0-1,4-5")
 
 
-async def test_cpus_that_come_and_go_are_followed(host: Host, start_runtime: StartRuntime) -> None:
+@pytest.mark.parametrize(
+    ("version", "meanwhile"), [("v1", "0-1,5"), ("v2", "0-1,4-5")], ids=["cgroup v1", "cgroup v2"]
+)
+async def test_cpus_that_come_and_go_are_followed(
+    host: Host, start_runtime: StartRuntime, version: str, meanwhile: str
+) -> None:
+    """cgroup v1 takes no cpuset that names an offline CPU; v2 does, and the CPU comes back to it."""
+    if version == "v2":
+        host.cgroup_file("cgroup.controllers", "cpuset cpu\n")
     runtime = await start_runtime()
     async with host.daemon().running() as daemon:
         await runtime.until_connected()
@@ -344,7 +424,7 @@ async def test_cpus_that_come_and_go_are_followed(host: Host, start_runtime: Sta
         host.machine.set_offline(3, 4)
         await until(lambda: cpus(owner) == "2")
         await runtime.until_connected()
-        assert cpus(await runtime.create(pod, "plain")) == "0-1,5"
+        assert cpus(await runtime.create(pod, "plain")) == meanwhile
         host.machine.set_online(3, 4)
         await until(lambda: cpus(owner) == "2-3")
         assert len(daemon.runs) == 1

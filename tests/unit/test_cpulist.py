@@ -157,6 +157,10 @@ def test_kernel_lists(text: str, cpus: set[int]) -> None:
         ("0-31:2/8", "'0-31:2/8' is neither a CPU number nor a range such as 2-3"),
         ("1,5-3", "'5-3' runs backwards"),
         ("8192", "'8192' goes beyond CPU 8191, the last one there can be"),
+        (
+            ",".join(["0-8191"] * 100_000),
+            "'0-8191' names CPUs that the list has named again and again",
+        ),
         ("0-99999999", "'0-99999999' goes beyond CPU 8191, the last one there can be"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -22,9 +23,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> MadeUpMachine:
 
 
 def made(host: MadeUpMachine, *pools: PoolConfig, **pinning: object) -> Rules:
+    present = machine.read(host.root)
     return rules(
-        machine.read(host.root),
+        present,
         Config(pools=pools or (PoolConfig(),), pinning=PinningConfig(**pinning)),  # type: ignore[arg-type]
+        present.online,
     )
 
 
@@ -124,9 +127,7 @@ def test_local_memory_is_that_of_the_owned_cpus(host: MadeUpMachine) -> None:
 
 def test_memory_of_cpus_without_a_node_is_left_alone(host: MadeUpMachine) -> None:
     local = made(host, memory_nodes="local")
-    nowhere = Rules(
-        local.pools, local.isolated, local.online, dict.fromkeys(local.nodes), local.pinning
-    )
+    nowhere = replace(local, nodes=dict.fromkeys(local.nodes))
     assert decide(nowhere, {OWN: "2"}, "").mems is None
 
 
@@ -149,6 +150,19 @@ def test_offline_cpu_is_no_part_of_a_cpuset(tmp_path_factory: pytest.TempPathFac
     decision = decide(made(host), {OWN: "3"}, "")
     assert cpus(decision) == {0, 4, 5}
     assert decision.complaints == (f"annotation {OWN}: 3: none of them is online",)
+    # The kubelet's own choice for it changes nothing, and is not to blame.
+    assert decide(made(host), {OWN: "3"}, "3") == decision
+
+
+def test_cpuset_that_may_name_offline_cpus_has_all_housekeeping_ones(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    host = MadeUpMachine(tmp_path_factory.mktemp("sys"), regular(2, 4, 1), {2, 3, 6, 7})
+    host.set_offline(1, 3)
+    present = machine.read(host.root)
+    cgroup_v2 = rules(present, Config(), present.present)
+    assert cpus(decide(cgroup_v2, {}, "")) == {0, 1, 4, 5}
+    assert cpus(decide(cgroup_v2, {OWN: "2-3"}, "")) == {2}
 
 
 def test_host_without_isolated_cpus_has_nothing_to_be_kept_off(
