@@ -66,6 +66,13 @@ def _serve(options: SimpleNamespace) -> int:
         )
     except EndpointError as error:
         return _fail(str(error), FAILED)
+    except OSError as error:
+        # What is likeliest to be used up on a host with many containers.
+        return _fail(
+            f"{error}: see the limits of open files and of inotify(7),"
+            " fs.inotify.max_user_instances and max_user_watches",
+            FAILED,
+        )
     return _end_at_once()
 
 

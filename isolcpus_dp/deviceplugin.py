@@ -21,6 +21,7 @@ import grpc
 from isolcpus_dp import cpulist, placement, sockets
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
+from isolcpus_dp.config import ConfigError
 from isolcpus_dp.journal import Event, fields
 from isolcpus_dp.machine import Machine, cpuid_device_node
 from isolcpus_dp.pool import Device, Pool
@@ -241,11 +242,11 @@ class Endpoint:
         self._servers: list[grpc.aio.Server] = []
 
     async def publish(self) -> None:
-        """Serves on the path, unless it still leads to us. Raises EndpointError."""
+        """Serves on the path, unless it still leads to us. Raises EndpointError and ConfigError."""
         if self._inode and self._inode == _inode(self._path):
             return
         if len(os.fsencode(self._path)) > _LONGEST_SOCKET_PATH:
-            raise EndpointError(
+            raise ConfigError(
                 f"{self._path} is longer than the {_LONGEST_SOCKET_PATH} bytes that a socket's"
                 " path may have: shorten ResourceName= or --kubelet-dir"
             )

@@ -41,7 +41,9 @@ async def register(path: Path, resource_name: str, endpoint: str) -> None:
     request = api.RegisterRequest(
         version="v1beta1", endpoint=endpoint, resource_name=resource_name, options=OPTIONS
     )
-    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+    # A connection of its own, or gRPC would ask the kubelet that it has met at this path before.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(f"unix:{path}", options=options) as channel:
         try:
             await rpc.RegistrationStub(channel).Register(request, timeout=_REGISTER_SECONDS)
         except grpc.aio.AioRpcError as error:

@@ -78,7 +78,7 @@ class _Resource:
             kubelet.device_plugins(host.kubelet_dir) / offered.config.endpoint, self.plugin
         )
         self.registered: int | None = None  # creation() of the kubelet's socket
-        self.refused: kubelet.Refused | None = None
+        self.refused = ""  # why, in the kubelet's words
 
     @property
     def summary(self) -> str:
@@ -197,11 +197,14 @@ class _Daemon:
             extra=resource.fields(Event.REGISTERED),
         )  # fmt: skip
         # A socket that came while we registered was not yet the path unit's to compare.
-        if sockets.creation(self._socket) != created:
+        # One that another resource is not registered with is no registration of this process.
+        others = {other.registered for other in self._resources} - {None}
+        if sockets.creation(self._socket) != created or others != {created}:
             raise kubelet.Left("the kubelet was replaced while it registered us")
 
     def _refused(self, resource: _Resource, refused: kubelet.Refused) -> None:
-        resource.refused = refused
+        # In one line, whatever the kubelet said: each line tells systemd something else.
+        resource.refused = " ".join(str(refused).split())
         if self._metrics:
             self._metrics.registered(resource.name, "refused")
         log.error(
@@ -242,7 +245,7 @@ class _Daemon:
         registered = [one for one in self._resources if one.registered]
         parts = [
             ("Waiting for the kubelet to register", [one.summary for one in waiting]),
-            ("Refused by the kubelet:", [str(one.refused) for one in refused]),
+            ("Refused by the kubelet:", [one.refused for one in refused]),
             ("Registered", [one.summary for one in registered]),
         ]
         state = ". ".join(f"{what} {'; '.join(which)}" for what, which in parts if which)
@@ -250,7 +253,14 @@ class _Daemon:
 
     def _mark(self, created: int) -> None:
         if self._host.runtime_dir:
-            kubelet.mark_registered(self._host.runtime_dir / "registered", created)
+            try:
+                kubelet.mark_registered(self._host.runtime_dir / "registered", created)
+            except OSError as error:
+                log.warning(
+                    "%s/registered cannot be written: %s; a kubelet that makes a new socket while"
+                    " its old connection lives may go unnoticed",
+                    self._host.runtime_dir, error.strerror, extra=fields(Event.FAILED),
+                )  # fmt: skip
 
     def _unmark(self) -> None:
         if self._host.runtime_dir:

@@ -176,7 +176,6 @@ class Plugin:
             )  # fmt: skip
         return changes
 
-
     def _kubelets_annotations(self, container: api.Container) -> Mapping[str, str]:
         """A container's annotations, without any that its pod's author may have written."""
         received = container.annotations.get(_CRIO_ANNOTATIONS)

@@ -104,7 +104,7 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         self.pods: dict[str, str] = {}  # by name: Running, or why it failed
         self.registrations = 0
         self.bound = 0.0  # time.monotonic() of its socket's appearance
-        self._directory = directory
+        self.directory = directory
         self._folder = kubelet.device_plugins(directory)
         self._containers = containers
         self._static_pods = tuple(static_pods)
@@ -123,11 +123,11 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         lister, registration = grpc.aio.server(), grpc.aio.server()
         resources_rpc.add_PodResourcesListerServicer_to_server(self, lister)
         rpc.add_RegistrationServicer_to_server(self, registration)
-        await self._serve(lister, self._directory / "pod-resources" / "kubelet.sock")
+        await self._serve(lister, self.directory / "pod-resources" / "kubelet.sock")
         for entry in self._folder.iterdir():
             if stat.S_ISSOCK(entry.lstat().st_mode):
                 entry.unlink()
-        await self._serve(registration, kubelet.registration_socket(self._directory))
+        await self._serve(registration, kubelet.registration_socket(self.directory))
         self.bound = time.monotonic()
         log.info("serving device plugin registration")
         self._spawn(self._admit_static_pods())
@@ -193,9 +193,13 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         finally:
             log.info("pod %s is %s", pod.name, self.pods.get(pod.name))
             self._notify()
+        return self.answers(pod.name)
+
+    def answers(self, pod_name: str) -> Mapping[str, api.ContainerAllocateResponse]:
+        """What came of Allocate for each resource that a pod holds."""
         return {
             resource: api.ContainerAllocateResponse.FromString(entry.answer)
-            for resource, entry in self._checkpoint.of_pod(pod.name).items()
+            for resource, entry in self._checkpoint.of_pod(pod_name).items()
         }
 
     def held_by(self, pod_name: str, resource: str) -> frozenset[str]:
@@ -292,7 +296,7 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         gRPC removes the path it was bound to, so that one lies beside and is linked into place.
         """
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        beside = self._directory / f".{path.parent.name}.sock"
+        beside = self.directory / f".{path.parent.name}.sock"
         server.add_insecure_port(f"unix:{beside}")
         await server.start()
         path.unlink(missing_ok=True)
@@ -346,7 +350,13 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
                 f" Requested: {size}, Available: {len(free)}"
             )
         prefer = plugin.prefer if plugin.gives_preferences else None
-        ids = await choose(free, size, prefer, topology.aligned(plugin.nodes(free), node))
+        try:
+            ids = await choose(free, size, prefer, topology.aligned(plugin.nodes(free), node))
+        except grpc.aio.AioRpcError as error:
+            raise AdmissionError(
+                "GetPreferredAllocation failed due to rpc error:"
+                f" code = {error.code().name} desc = {error.details()}"
+            ) from error
         answer = await self._ask_to_allocate(plugin, ids)
         self._checkpoint.allocate(pod_name, Entry(resource, ids, answer))
 

@@ -94,8 +94,8 @@ async def _play(stage: Stage) -> None:
         _tell("kubelet", "starts: wipes all plugins' sockets, binds its own")
         await _taken_in(stage, kubelet)
         devices = kubelet.allocatable(stage.resource)
-        if devices < 4:
-            _tell("", f"with {devices} CPUs there is little to show; --machine makes some up")
+        if devices < 5:  # for three pods, two of them with two
+            _tell("", f"with {devices} devices there is little to show; --machine makes some up")
             await kubelet.stop()
             return
         await _admit(stage, kubelet, "forwarder", devices // 3)
@@ -129,8 +129,8 @@ async def _admit(stage: Stage, kubelet: Kubelet, name: str, size: int) -> None:
 
 async def _hotplug(stage: Stage, kubelet: Kubelet, made_up: MadeUpMachine) -> None:
     """Takes a CPU offline and brings it back."""
-    cpu = min(machine.read(stage.sysfs).isolated)
     plugin = kubelet.plugins[stage.resource]
+    cpu = min(map(int, plugin.devices))
 
     async def until(change: Callable[[int], None], health: str) -> float:
         start = time.monotonic()
@@ -174,7 +174,7 @@ def _tell_machine(name: str, present: machine.Machine) -> None:
 
 def _tell_pod(stage: Stage, kubelet: Kubelet, name: str, seconds: float) -> None:
     present = machine.read(stage.sysfs)
-    cpus = {int(id) for id in kubelet.held_by(name, stage.resource)}
+    cpus = cpulist.parse(kubelet.answers(name)[stage.resource].annotations[stage.resource])
     nodes = sorted({str(present.cpus[cpu].node) for cpu in cpus})
     cores = [cpulist.render(core) for core in {present.cpus[cpu].siblings & cpus for cpu in cpus}]
     _tell("pod", f"{name} owns CPUs {cpulist.render(cpus)}", seconds)

@@ -24,6 +24,7 @@ ISOLATED = frozenset({2, 3, 6, 7})
 RULES = Rules(
     pools={"windriver.com/isolcpus": Owned(ISOLATED, mixed=False)},
     isolated=ISOLATED,
+    housekeeping=ALL - ISOLATED,
     online=ALL,
     nodes={cpu: cpu // 4 for cpu in ALL},
     pinning=PinningConfig(),

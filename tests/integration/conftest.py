@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -58,6 +59,15 @@ class Host:
         file = self.folder / "isolcpus-dp.conf"
         file.write_text(configuration)
         return Supervisor(self.command("--config", file), self.folder, self.environment)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what nothing here tells of."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not true in 10 s")
 
 
 @pytest.fixture

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,16 @@ from typing import Any
 import grpc
 import pytest
 
+from isolcpus_dp import kubelet as kubelets
+from isolcpus_dp import machine, service
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
+from isolcpus_dp.config import Config
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 from isolcpus_dp.simulator.supervisor import Run
 
-from .conftest import RESOURCE, Host
+from .conftest import RESOURCE, Host, until
 
 StartKubelet = Callable[..., Awaitable[Kubelet]]
 
@@ -125,15 +131,43 @@ async def test_signal_ends_it_and_removes_socket_and_mark(
     host: Host, start_kubelet: StartKubelet, number: signal.Signals
 ) -> None:
     kubelet = await start_kubelet()
-    async with host.daemon().running() as daemon:
-        run = await daemon.until(registered)
-        await has_devices(kubelet)
-        os.kill(run.pid, number)
-        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 0)
-        await daemon.until(lambda current: current is not run or run.exit_status is not None)
-        assert run.exit_status == 0
-        assert "asked to stop" in host.log
-    assert not host.endpoint.exists()
+    runtime_dir = host.folder / "runtime"
+    runtime_dir.mkdir()
+    # Not under the supervisor, which removes the runtime directory as systemd does.
+    process = await asyncio.create_subprocess_exec(
+        *map(str, host.command()),
+        env={**host.environment, "RUNTIME_DIRECTORY": str(runtime_dir)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await has_devices(kubelet)
+    mark = runtime_dir / "registered"
+    await until(mark.exists)
+    assert host.endpoint.exists()
+    process.send_signal(number)
+    _, log = await process.communicate()
+    assert process.returncode == 0
+    assert "asked to stop" in log.decode()
+    assert kubelet.allocatable(RESOURCE) == 0
+    assert (mark.exists(), host.endpoint.exists()) == (False, False)
+
+
+async def test_mark_that_cannot_be_written_is_told_and_stops_nothing(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    process = await asyncio.create_subprocess_exec(
+        *map(str, host.command()),
+        env={**host.environment, "RUNTIME_DIRECTORY": str(host.folder / "absent")},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await has_devices(kubelet)
+    await asyncio.sleep(0.5)
+    process.terminate()
+    _, log = await process.communicate()
+    assert process.returncode == 0
+    assert (
+        f"{host.folder}/absent/registered cannot be written: No such file or directory;"
+    ) in log.decode()
 
 
 async def test_daemon_ends_with_its_kubelet_and_a_fresh_one_waits_for_the_next(
@@ -146,7 +180,6 @@ async def test_daemon_ends_with_its_kubelet_and_a_fresh_one_waits_for_the_next(
         await kubelet.stop()
         second = await daemon.until(lambda run: run is not first and ready(run))
         assert first.exit_status == 0
-        assert not (daemon.runtime_dir / "registered").exists()
         await has_devices(await start_kubelet())
         assert daemon.current is second
         assert "the kubelet left: its ListAndWatch stream ended" in host.log
@@ -206,6 +239,36 @@ async def test_refusal_is_logged_in_the_kubelets_words_and_the_next_kubelet_is_a
         assert len(daemon.runs) == 1
 
 
+async def test_next_kubelet_is_asked_though_the_one_that_refused_still_lives(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    refusing = await start_kubelet(kind=RefusingKubelet)
+    async with host.daemon().running() as daemon:
+        await daemon.until(lambda run: "Refused" in run.status)
+        await has_devices(await start_kubelet())
+        assert (refusing.registrations, len(daemon.runs)) == (1, 1)
+
+
+class ReplacedKubelet(Kubelet):
+    """Has a new socket in its place by the time it answers the first registration."""
+
+    async def connect(self, request: api.RegisterRequest) -> None:
+        await super().connect(request)
+        if self.registrations == 1:
+            os.utime(kubelets.registration_socket(self.directory))
+
+
+async def test_kubelet_that_was_replaced_while_it_registered_us_is_left(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet(kind=ReplacedKubelet)
+    async with host.daemon().running() as daemon:
+        await kubelet.until(lambda: kubelet.registrations == 2)
+        await daemon.until(lambda run: len(daemon.runs) == 2 and registered(run))
+        assert daemon.runs[0].exit_status == 0
+        assert "the kubelet was replaced while it registered us" in host.log
+
+
 async def test_refusing_kubelet_is_asked_again(host: Host, start_kubelet: StartKubelet) -> None:
     refusing = await start_kubelet(kind=RefusingKubelet)
     async with host.daemon().running() as daemon:
@@ -244,6 +307,18 @@ async def test_second_daemon_says_who_holds_the_socket_and_ends(
         )
         await has_devices(kubelet)
         assert (kubelet.registrations, len(daemon.runs)) == (1, 1)
+
+
+async def test_daemon_binds_only_when_no_other_one_is_about_to(host: Host) -> None:
+    """Two that look for a holder at the same time would both find none."""
+    folder = os.open(host.socket.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    async with host.daemon().running() as daemon:
+        await asyncio.sleep(1)
+        assert not host.endpoint.exists()
+        os.close(folder)
+        await daemon.until(ready)
+        assert host.endpoint.exists()
 
 
 async def test_of_two_daemons_started_at_once_one_serves(
@@ -316,6 +391,37 @@ async def test_cpu_taken_offline_becomes_unhealthy_in_one_message(
         assert "CPU 9 is offline; the kubelet is told" in host.log
         host.machine.set_online(9)
         await has_devices(kubelet, 4)
+
+
+async def test_cpu_that_went_offline_while_the_daemon_started_is_unhealthy(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    surroundings = service.Host(host.machine.root, host.kubelet_dir, None)
+    daemon = service._Daemon(surroundings, Config(), machine.read(host.machine.root))
+    host.machine.set_offline(9)  # nobody watches yet
+    task = asyncio.create_task(daemon.live())
+    await has_devices(kubelet, 3)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def test_used_up_limits_are_one_sentence(host: Host) -> None:
+    code = (
+        "import errno, os, sys; from isolcpus_dp import cli, inotify\n"
+        "def fail(flags): raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))\n"
+        "inotify._libc.inotify_init1 = fail\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *map(str, host.command()[3:])]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "[Errno 24] Too many open files: see the limits of open files and of inotify(7),"
+        " fs.inotify.max_user_instances and max_user_watches"
+    )
+    assert "Traceback" not in result.stderr
 
 
 async def test_pod_gets_environment_and_annotation_for_siblings(

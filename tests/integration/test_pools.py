@@ -40,6 +40,33 @@ async def has(kubelet: Kubelet, **healthy: int) -> None:
     )
 
 
+class HalfRefusingKubelet(Kubelet):
+    """Takes all but the further pool."""
+
+    async def connect(self, request: api.RegisterRequest) -> None:
+        if request.resource_name == DPDK:
+            raise ValueError("one is enough")
+        await super().connect(request)
+
+
+async def test_resources_are_all_registered_with_one_and_the_same_kubelet(
+    roomy: Host, start_kubelet: StartKubelet
+) -> None:
+    await start_kubelet(kind=HalfRefusingKubelet)
+    async with roomy.daemon(TWO_POOLS).running() as daemon:
+        await daemon.until(
+            lambda run: (
+                run.status
+                == f"Refused by the kubelet: one is enough. Registered {RESOURCE}: 6 devices,"
+                " 0 unhealthy"
+            )
+        )
+        # The first one still lives, and with it the stream of what it has taken.
+        second = await start_kubelet()
+        await has(second, plugin=6, dpdk=6)
+        assert len(daemon.runs) == 2
+
+
 async def test_every_pool_is_registered_by_one_process(
     roomy: Host, start_kubelet: StartKubelet
 ) -> None:

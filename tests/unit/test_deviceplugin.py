@@ -16,7 +16,7 @@ import pytest
 
 from isolcpus_dp import machine, pool
 from isolcpus_dp.api import deviceplugin_pb2 as api
-from isolcpus_dp.config import Config, PoolConfig
+from isolcpus_dp.config import Config, ConfigError, PoolConfig
 from isolcpus_dp.deviceplugin import DevicePlugin, Endpoint, EndpointError
 from isolcpus_dp.machine import Machine
 from isolcpus_dp.pool import Pool
@@ -472,7 +472,7 @@ async def test_endpoint_that_somebody_serves_already(host: Host, tmp_path: Path)
 
 async def test_endpoint_whose_path_is_too_long_for_a_socket(host: Host, tmp_path: Path) -> None:
     path = tmp_path / f"{'x' * 107}.sock"
-    with pytest.raises(EndpointError) as caught:
+    with pytest.raises(ConfigError) as caught:
         await Endpoint(path, host.plugin).publish()
     assert str(caught.value) == (
         f"{path} is longer than the 107 bytes that a socket's path may have:"
