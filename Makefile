@@ -11,7 +11,7 @@ SHIPPED := build/shipped
 ARCHIVE := build/isolcpus-dp-$(VERSION).tar.gz
 DEB := build/isolcpus-dp_$(shell sed -n '1s/.*(\(.*\)).*/\1/p' packaging/deb/changelog)_all.deb
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
-SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm
+SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm
 
 .PHONY: run test test-unit test-placement test-vm fuzz lint dist deb bench clean force
 
@@ -32,7 +32,7 @@ test-placement: $(VENV)/installed
 # Boots virtual machines and installs the package in them; needs root, for mmdebstrap.
 test-vm: $(VENV)/installed $(DEB)
 	tools/need e2fsprogs mmdebstrap qemu-system-x86
-	$(VENV)/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm
+	tools/test-vm $(VENV)/bin/python
 
 # Searches for bytes that the transport of NRI does not survive.
 FUZZ_SECONDS := 60

@@ -10,11 +10,17 @@ from typing import Any
 
 import pytest
 
-from .guest import ISOLATED, Guest, boot
+from .guest import ISOLATED, Guest, NeverCameUp, boot
 from .image import BOOKWORM, Image, Recipe, cached
 from .qemu import PANICKED, Lost
 
 REPORTS = Path(__file__).parents[2] / "build" / "vm"
+# The modules that a panic cut short, for those who run them once more (the Makefile does).
+CUT_SHORT = REPORTS / "cut-short"
+EXIT_CUT_SHORT = 10  # beyond pytest's own
+
+
+cut_short: set[str] = set()
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +61,24 @@ def guest(
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_call() -> Generator[None, Any, None]:
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     """Nothing in a guest's user space can make its kernel panic: emulation does, now and then.
 
     What comes after it in the module says nothing either, and is told apart from a failure.
     """
     outcome = yield
-    if (
-        outcome.excinfo
-        and isinstance(outcome.excinfo[1], Lost)
-        and PANICKED in str(outcome.excinfo[1])
-    ):
+    error = outcome.excinfo and outcome.excinfo[1]
+    if isinstance(error, NeverCameUp) or (isinstance(error, Lost) and PANICKED in str(error)):
+        cut_short.add(item.location[0])
         outcome.force_exception(pytest.skip.Exception(f"{PANICKED}: emulation's fault"))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """What was skipped was not tested: that is no success, and no failure either."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    CUT_SHORT.write_text("\n".join(sorted(cut_short)))
+    if cut_short and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = EXIT_CUT_SHORT
 
 
 @pytest.hookimpl(hookwrapper=True)

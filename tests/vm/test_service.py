@@ -165,7 +165,9 @@ def test_kubelet_restarted_twenty_times_has_its_devices_each_time(guest: Guest) 
 def test_killed_daemon_is_back_at_once(guest: Guest) -> None:
     before = show(guest, "isolcpus-dp", "MainPID")
     guest.run("systemctl kill --signal=SIGKILL isolcpus-dp")
-    guest.wait_until(f"test $(systemctl show -p MainPID --value isolcpus-dp) != {before}")
+    guest.wait_until(
+        f"pid=$(systemctl show -p MainPID --value isolcpus-dp); test $pid != {before} -a $pid != 0"
+    )
     guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
     wait_for_devices(guest)
     assert_path_unit_watches(guest)
