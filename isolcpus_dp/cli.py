@@ -20,11 +20,15 @@ from isolcpus_dp import config, journal, machine
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
+# <linux/prctl.h>
+_PR_SET_THP_DISABLE = 41
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `isolcpus-dp`; the exit status is returned."""
     options = _parse(arguments)
     if options.command in _DAEMONS:
+        _take_small_pages()
         _load_less()
     # gRPC's own log is for those who develop gRPC: it reports every connection that ends.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -84,6 +88,13 @@ def _pin(options: SimpleNamespace) -> int:
     except service.HostError as error:
         return _fail(str(error), FAILED)
     return _end_at_once()
+
+
+def _take_small_pages() -> None:
+    """Has no huge pages from here on: with them one thread's stack may take 2 MiB, by chance."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
 def _load_less() -> None:

@@ -131,6 +131,7 @@ def test_daemon_is_small(guest: Guest, capsys: pytest.CaptureFixture[str]) -> No
     with capsys.disabled():
         print(f"\nunder systemd: resident {sizes[1]} kB, private {sizes[4]} kB")
     assert int(sizes[1]) < 36 * 1024
+    assert "THP_enabled:\t0" in guest.run(f"cat /proc/{pid}/status").stdout
 
 
 def test_pod_owns_both_threads_of_a_core(guest: Guest) -> None:

@@ -1,0 +1,117 @@
+"""The packages that are tested: built of the source archive, each in the Debian it is for."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .root import Recipe, Root, unpacked
+
+TOP = Path(__file__).parents[2]
+BUILD = TOP / "build"
+
+# Enough to build a package; what it needs beside that, its Build-Depends must say.
+BUILDERS = {
+    suite: Recipe(suite, ("build-essential", "fakeroot", "lintian"))
+    for suite in ("bookworm", "trixie")
+}
+
+
+def archive() -> Path:
+    """The source archive, as `make dist` has made it."""
+    version = next(
+        line.partition("=")[2].strip()
+        for line in (TOP / "setup.cfg").read_text().splitlines()
+        if line.startswith("version =")
+    )
+    return BUILD / f"isolcpus-dp-{version}.tar.gz"
+
+
+def build_in(root: Root, folder: str, before: str = "true") -> Path:
+    """Builds in a folder of the root, without a network; where the packages lie outside of it."""
+    source = root.path("/source")
+    if not source.exists():
+        source.mkdir()
+        subprocess.run(
+            ["tar", "--extract", "--strip-components=1", "-f", archive(), "-C", source], check=True
+        )
+        shutil.copy(archive(), source)
+        (source / "debian").symlink_to("packaging/deb")
+        root.run("apt-get build-dep -qq --yes --no-install-recommends /source")
+        (source / "debian").unlink()
+    root.run(
+        f"{before}; mkdir -p {folder} && cd /source && tools/deb {archive().name} {folder}",
+        network=False,
+    )
+    return root.path(folder)
+
+
+def packages(suite: str) -> list[Path]:
+    """Both binary packages, as built in that suite; built once for each source archive."""
+    folder = BUILD / "packages" / suite
+    with _locked(folder):
+        built_of = folder / archive().name
+        if not (built_of.exists() and built_of.read_bytes() == archive().read_bytes()):
+            with unpacked(BUILDERS[suite]) as root:
+                made = build_in(root, "/build")
+                _replace(folder, [*made.glob("*.deb"), archive()])
+    return sorted(folder.glob("*.deb"))
+
+
+def previous() -> list[Path]:
+    """Both binary packages of the version before this one, built from git's history on this host.
+
+    Empty where there is no history, as in a source archive.
+    """
+    folder = BUILD / "packages" / "previous"
+    commit = _last_of_previous_version()
+    if not commit:
+        return []
+    with _locked(folder):
+        if not (folder / commit).exists():
+            source = BUILD / "previous"
+            shutil.rmtree(source, ignore_errors=True)
+            subprocess.run(["git", "clone", "--quiet", TOP, source], check=True)
+            subprocess.run(["git", "checkout", "--quiet", commit], cwd=source, check=True)
+            # With Debian's own Python, whatever else a developer has.
+            environment = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+            with (BUILD / "previous.log").open("w") as log:
+                subprocess.run(
+                    ["make", "deb"], cwd=source, env=environment, stdout=log, stderr=log, check=True
+                )
+            (source / commit).touch()
+            _replace(folder, [*source.glob("build/*.deb"), source / commit])
+    return sorted(folder.glob("*.deb"))
+
+
+def _last_of_previous_version() -> str:
+    """The commit before the one that set the present version."""
+    line = f"^version = {archive().name[len('isolcpus-dp-') : -len('.tar.gz')]}$"
+    found = subprocess.run(
+        ["git", "log", "-1", "--format=%P", f"-G{line}", "--", "setup.cfg"],
+        cwd=TOP,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    )
+    return found.stdout.strip()
+
+
+def _replace(folder: Path, files: list[Path]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for file in files:
+        shutil.copy(file, folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,131 @@
+"""Debian in a folder: packages are built, installed and run in it, but nothing runs as a service.
+
+As image builds and package builders have it: no systemd, no kubelet, a kernel that is the host's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm.image import acquire_options, apt_sources, cache_directory, locked, require_tools
+
+# In namespaces of its own: nothing stays mounted, and nothing goes on when the command has ended.
+ENTER = """\
+set -e
+mount -t proc proc "$1/proc"
+mount --rbind /dev "$1/dev"
+mount -t sysfs sysfs "$1/sys"
+root=$1
+shift
+exec chroot "$root" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A Debian suite, and the packages in it beside those that every system has."""
+
+    suite: str
+    packages: tuple[str, ...] = ()
+    apt_options: tuple[str, ...] = ()  # in the words of apt.conf
+
+    def key(self) -> str:
+        return hashlib.sha256(repr(self).encode() + Path(__file__).read_bytes()).hexdigest()[:16]
+
+
+class Root:
+    """One such folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(
+        self,
+        command: str,
+        *,
+        network: bool = True,
+        check: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a bash command in it as root. Raises AssertionError if a checked one fails."""
+        namespaces = ["--mount", "--pid", "--fork", "--kill-child", *([] if network else ["--net"])]
+        ended = subprocess.run(
+            [
+                *("unshare", *namespaces, "sh", "-c", ENTER, "sh", self.folder),
+                *("bash", "-c", command),
+            ],
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "HOME": "/root",
+                "LC_ALL": "C.UTF-8",
+                "DEBIAN_FRONTEND": "noninteractive",
+                **(environment or {}),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+        assert not check or ended.returncode == 0, (
+            f"failed in {self.folder}: {command}\nexit status {ended.returncode}\n{ended.stdout}"
+        )
+        return ended
+
+    def install(self, *packages: str) -> None:
+        """Installs packages, from the archive by name or from the root by path."""
+        self.run(f"apt-get install -qq --yes --no-install-recommends {' '.join(packages)}")
+
+    def path(self, inside: str) -> Path:
+        """Where a path of the root lies outside of it."""
+        return self.folder / inside.lstrip("/")
+
+
+@contextmanager
+def unpacked(recipe: Recipe) -> Iterator[Root]:
+    """A fresh root of that recipe, gone at the end of the block."""
+    archive = _cached(recipe)
+    with tempfile.TemporaryDirectory(prefix=f"{recipe.suite}-") as name:
+        folder = Path(name) / "root"
+        folder.mkdir()
+        subprocess.run(["tar", "--extract", "--file", archive, "--directory", folder], check=True)
+        yield Root(folder)
+
+
+def _cached(recipe: Recipe) -> Path:
+    """The recipe's root as an archive, made if there is none yet."""
+    folder = cache_directory().parent / "root"
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"{recipe.suite}-{recipe.key()}.tar"
+    with locked(folder):
+        if not archive.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                _make(recipe, Path(scratch)).rename(archive)
+    return archive
+
+
+def _make(recipe: Recipe, scratch: Path) -> Path:
+    require_tools()
+    options, archive = scratch / "apt.conf", scratch / "root.tar"
+    options.write_text(acquire_options())
+    subprocess.run(
+        [
+            *("mmdebstrap", "--quiet", "--variant=minbase"),
+            *(f"--include={package}" for package in recipe.packages),
+            f"--aptopt={options}",
+            *(f"--aptopt={option}" for option in recipe.apt_options),
+            # Kept, as the root is to install more.
+            "--skip=cleanup/apt/lists",
+            recipe.suite,
+            archive,
+            *apt_sources(recipe.suite, scratch),
+        ],
+        check=True,
+    )
+    return archive
