@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,13 @@ from pathlib import Path
 from tests.vm.image import acquire_options, apt_sources, cache_directory, locked, require_tools
 
 # In namespaces of its own: nothing stays mounted, and nothing goes on when the command has ended.
-ENTER = """\
+MOUNT = """\
 set -e
 mount -t proc proc "$1/proc"
 mount --rbind /dev "$1/dev"
 mount -t sysfs sysfs "$1/sys"
-root=$1
 shift
-exec chroot "$root" "$@"
+exec "$@"
 """
 
 
@@ -54,29 +53,47 @@ class Root:
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Runs a bash command in it as root. Raises AssertionError if a checked one fails."""
-        namespaces = ["--mount", "--pid", "--fork", "--kill-child", *([] if network else ["--net"])]
-        ended = subprocess.run(
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LC_ALL": "C.UTF-8",
+            "DEBIAN_FRONTEND": "noninteractive",
+            **(environment or {}),
+        }
+        namespaces = () if network else ("--net",)
+        ended = self.around(
+            "chroot",
+            self.folder,
+            "bash",
+            "-c",
+            command,
+            namespaces=namespaces,
+            environment=environment,
+        )
+        assert not check or ended.returncode == 0, (
+            f"failed in {self.folder}: {command}\nexit status {ended.returncode}\n{ended.stdout}"
+        )
+        return ended
+
+    def around(
+        self,
+        *command: str | Path,
+        namespaces: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command of the host's, which finds the kernel's file systems in the root."""
+        return subprocess.run(
             [
-                *("unshare", *namespaces, "sh", "-c", ENTER, "sh", self.folder),
-                *("bash", "-c", command),
+                *("unshare", "--mount", "--pid", "--fork", "--kill-child", *namespaces),
+                *("sh", "-c", MOUNT, "sh", self.folder, *command),
             ],
-            env={
-                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-                "HOME": "/root",
-                "LC_ALL": "C.UTF-8",
-                "DEBIAN_FRONTEND": "noninteractive",
-                **(environment or {}),
-            },
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
         )
-        assert not check or ended.returncode == 0, (
-            f"failed in {self.folder}: {command}\nexit status {ended.returncode}\n{ended.stdout}"
-        )
-        return ended
 
     def install(self, *packages: str) -> None:
         """Installs packages, from the archive by name or from the root by path."""
