@@ -10,10 +10,13 @@ LINT := build/lint
 SHIPPED := build/shipped
 ARCHIVE := build/isolcpus-dp-$(VERSION).tar.gz
 DEB := build/isolcpus-dp_$(shell sed -n '1s/.*(\(.*\)).*/\1/p' packaging/deb/changelog)_all.deb
+RPM := build/rpm/isolcpus-dp-$(VERSION)-$(shell sed -n 's/^Release: *\([0-9]*\).*/\1/p' packaging/rpm/isolcpus-dp.spec).noarch.rpm
+# Of Debian's packages, what it takes to build packages for RPM, and to run the unit tests on them.
+RPM_NEEDS := protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-hypothesis python3-jsonschema python3-protobuf python3-pytest python3-pytest-asyncio python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd rpm
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
-SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm
+SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm
 
-.PHONY: run test test-unit test-placement test-vm fuzz lint dist deb bench clean force
+.PHONY: run test test-unit test-placement test-packages test-vm fuzz lint dist deb rpm bench clean force
 
 # The main job, on an embedded kubelet and a made-up machine.
 run: $(VENV)/installed
@@ -28,6 +31,11 @@ test-unit: $(VENV)/installed
 # All of the proof that placement keeps its rule, against a search of every choice.
 test-placement: $(VENV)/installed
 	PLACEMENT_CASES=20000 $(VENV)/bin/python -m pytest -q tests/unit/test_placement_proof.py
+
+# Builds the packages, installs them in folders and runs what is installed; needs root.
+test-packages: $(VENV)/installed
+	tools/need busybox-static createrepo-c dnf rpmlint $(RPM_NEEDS)
+	$(VENV)/bin/python -m pytest -q tests/packages
 
 # Boots virtual machines and installs the package in them; needs root, for mmdebstrap.
 test-vm: $(VENV)/installed $(DEB)
@@ -55,6 +63,10 @@ lint: $(LINT)/installed
 dist: $(ARCHIVE)
 
 deb: $(DEB)
+
+# What a distribution builds is the source package: in the other one are this host's Python and
+# what its protoc makes.
+rpm: $(RPM)
 
 # The numbers that README.md and docs/ name, with Debian's own python3 and grpcio: what ships.
 bench: $(SHIPPED)/built
@@ -100,3 +112,7 @@ $(ARCHIVE): force
 $(DEB): $(ARCHIVE)
 	tools/need bash-completion build-essential debhelper dh-python dpkg-dev fakeroot protobuf-compiler protobuf-compiler-grpc pybuild-plugin-pyproject python3-setuptools
 	tools/deb $(ARCHIVE) build
+
+$(RPM): $(ARCHIVE)
+	tools/need $(RPM_NEEDS)
+	tools/rpm $(ARCHIVE) build/rpm
