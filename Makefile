@@ -35,7 +35,7 @@ test-placement: $(VENV)/installed
 # Builds the packages, installs them in folders and runs what is installed; needs root.
 test-packages: $(VENV)/installed
 	tools/need busybox-static createrepo-c dnf rpmlint $(RPM_NEEDS)
-	$(VENV)/bin/python -m pytest -q tests/packages
+	$(VENV)/bin/python -m pytest -q -o faulthandler_timeout=0 tests/packages
 
 # Boots virtual machines and installs the package in them; needs root, for mmdebstrap.
 test-vm: $(VENV)/installed $(DEB)

@@ -1,0 +1,1 @@
+"""The packages, as their installation finds them."""

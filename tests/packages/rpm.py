@@ -1,0 +1,251 @@
+"""A distribution of RPM packages in a folder: it builds them, keeps a repository, installs hosts.
+
+Of what isolcpus-dp depends on it has stand-ins: packages of the right name with nothing in them,
+but for a shell that runs scriptlets, and a systemctl and journalctl that write down what they are
+told. Nothing here touches what the host itself knows of RPM packages.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PYTHON = "/usr/bin/python3"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+# By package: what it provides besides its name. {0} is the version of Python, such as 3.11.
+DEPENDENCIES = {
+    "filesystem": (),
+    "bash": ("/bin/sh",),
+    "systemd": (),
+    "python3": (PYTHON, "python(abi) = {0}"),
+    "python3-grpcio": ("python{0}dist(grpcio)",),
+    "python3-protobuf": ("python{0}dist(protobuf)",),
+    "python3-pyudev": ("python{0}dist(pyudev)",),
+    "python3-sdnotify": ("python{0}dist(sdnotify)",),
+    "python3-setuptools": ("python{0}dist(setuptools)",),
+    "python3-systemd": ("python{0}dist(systemd-python)",),
+}
+
+# The folders that belong to the distribution: what else is left after a removal is ours.
+FOLDERS = {
+    "filesystem": (
+        "/dev",
+        "/etc",
+        "/run",
+        "/tmp",
+        "/usr/bin",
+        "/usr/share/bash-completion/completions",
+        "/usr/share/doc",
+        "/usr/share/licenses",
+        "/usr/share/man/man5",
+        "/usr/share/man/man8",
+        "/var/log",
+    ),
+    "systemd": ("/usr/lib/systemd/catalog", "/usr/lib/systemd/system"),
+    "python3": ("/usr/lib/python{0}/site-packages",),
+}
+
+CALLS = Path("tmp/calls")
+
+# As the real ones they can do nothing where systemd does not run.
+_RECORDER = f"""#!/bin/sh
+echo "${{0##*/}} $*" >>/{CALLS}
+[ -d /run/systemd/system ]
+"""
+
+_SPEC = """
+%global debug_package %{nil}
+%global __os_install_post %{nil}
+Name:           stand-ins
+Version:        1
+Release:        1
+Summary:        Stand-ins for the dependencies of isolcpus-dp
+License:        Apache-2.0
+%description
+%{summary}.
+%install
+cp -a @FILES@/. %{buildroot}
+"""
+
+_PACKAGE = """
+%package -n {name}
+Summary:        Stands in for {name}
+AutoReqProv:    no
+{provides}
+%description -n {name}
+%{{summary}}.
+%files -n {name}
+{files}
+"""
+
+
+def python_version() -> str:
+    """Such as 3.11: of Debian's Python, for which Debian's rpmbuild builds."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.run(
+        [PYTHON, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+class Distribution:
+    """What is built and published in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repository = folder / "repository"
+        self.repository.mkdir()
+        # Debian's rpm has its database at home. The hosts' lies where RPM distributions have it.
+        self._home = self._make_home("home", folder / "db")
+        self._hosts_home = self._make_home("hosts-home", Path("/var/lib/rpm"))
+        self._configuration = folder / "dnf.conf"
+        self._configuration.write_text("[main]\nreposdir=/nowhere\nvarsdir=/nowhere\n")
+
+    def _make_home(self, name: str, database: Path) -> Path:
+        home = self.folder / name
+        home.mkdir()
+        (home / ".rpmmacros").write_text(f"%_dbpath {database}\n")
+        return home
+
+    def run(self, *command: str | Path, cwd: Path = ROOT, home: Path | None = None) -> str:
+        """Runs a command to its successful end, and returns all that it said."""
+        environment = {"PATH": PATH, "HOME": str(home or self._home), "LC_ALL": "C.UTF-8"}
+        ended = subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert ended.returncode == 0, f"{command}\n{ended.stdout}"
+        return ended.stdout
+
+    def archive(self) -> Path:
+        """The source archive of the working tree."""
+        [name] = {line for line in (ROOT / "setup.cfg").open() if line.startswith("version = ")}
+        archive = self.folder / f"isolcpus-dp-{name.split()[-1]}.tar.gz"
+        self.run("tools/dist", archive)
+        return archive
+
+    def archive_of_version_before(self, archive: Path) -> Path:
+        """The archive as if of version 0.0.1, which says so, with another sample configuration."""
+        self.run("tar", "--extract", "--file", archive, cwd=self.folder)
+        tree = self.folder / archive.name[: -len(".tar.gz")]
+        version = tree.name.rpartition("-")[2]
+        setup, spec = tree / "setup.cfg", tree / "packaging/rpm/isolcpus-dp.spec"
+        setup.write_text(setup.read_text().replace(f"version = {version}\n", "version = 0.0.1\n"))
+        text, _, entries = spec.read_text().partition("%changelog\n")
+        day, _, _ = entries.partition(" - ")
+        spec.write_text(
+            text.replace(f"Version:        {version}\n", "Version:        0.0.1\n")
+            + f"%changelog\n{day} - 0.0.1-1\n- Stands in for the version before, to upgrade from.\n"
+        )
+        with (tree / "packaging/isolcpus-dp.conf").open("a") as sample:
+            sample.write("# Of the version before.\n")
+        before = self.folder / "isolcpus-dp-0.0.1.tar.gz"
+        self.run("tools/dist", before, cwd=tree)
+        return before
+
+    def build(self, archive: Path, folder: Path, *options: str) -> list[Path]:
+        """The packages that tools/rpm makes of a source archive, by name."""
+        self.run("tools/rpm", archive, folder, *options)
+        return sorted(folder.glob("*.rpm"))
+
+    def build_stand_ins(self) -> None:
+        """Builds the dependencies into the repository."""
+        files, version = self.folder / "files", python_version()
+        folders = {
+            name: [path.format(version) for path in paths] for name, paths in FOLDERS.items()
+        }
+        for path in (path for paths in folders.values() for path in paths):
+            (files / path[1:]).mkdir(parents=True)
+        (files / "bin").symlink_to("usr/bin")
+        programs = files / "usr/bin"
+        shutil.copy("/bin/busybox", programs / "sh")
+        for name in ("journalctl", "systemctl"):
+            (programs / name).write_text(_RECORDER)
+            (programs / name).chmod(0o755)
+        contents = {
+            "filesystem": ["/bin"],
+            "bash": ["/usr/bin/sh"],
+            "systemd": ["/usr/bin/journalctl", "/usr/bin/systemctl"],
+        }
+        packages = [
+            _PACKAGE.format(
+                name=name,
+                provides="\n".join(f"Provides: {one.format(version)}" for one in provides),
+                files="\n".join(
+                    [*(f"%dir {path}" for path in folders.get(name, ())), *contents.get(name, ())]
+                ),
+            )
+            for name, provides in DEPENDENCIES.items()
+        ]
+        spec = self.folder / "stand-ins.spec"
+        spec.write_text(_SPEC.replace("@FILES@", str(files)) + "".join(packages))
+        self.run(
+            *("rpmbuild", "-bb", "--quiet", "--define", f"_topdir {self.folder}/tree"),
+            *("--define", f"_rpmdir {self.repository}", spec),
+        )
+
+    def publish(self) -> None:
+        """Lets dnf see what is in the repository."""
+        self.run("createrepo_c", "--quiet", self.repository)
+
+    def dnf(self, root: Path, *arguments: str) -> str:
+        """Runs dnf on the host in a folder, and returns what it said."""
+        return self.run(
+            *("dnf", f"--config={self._configuration}", f"--installroot={root}", "--assumeyes"),
+            *("--noplugins", "--nogpgcheck", "--releasever=1", "--disablerepo=*"),
+            f"--repofrompath=here,file://{self.repository}",
+            *("--setopt=clean_requirements_on_remove=False", "--setopt=here.metadata_expire=0"),
+            *arguments,
+            home=self._hosts_home,
+        )
+
+    def rpm_at(self, root: Path, *arguments: str | Path) -> str:
+        """Runs rpm on the host in a folder, and returns what it said."""
+        return self.run("rpm", "--root", root, *arguments, home=self._hosts_home)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host in a folder, with the stand-ins and whatever dnf installs besides."""
+
+    distribution: Distribution
+    root: Path
+
+    def install_distribution(self) -> None:
+        """The stand-ins, and what a builder of images mounts for scriptlets."""
+        self.dnf("install", *DEPENDENCIES)
+        os.mknod(self.root / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        (self.root / CALLS).touch()
+
+    def boot(self) -> None:
+        """Makes scriptlets think that systemd runs."""
+        (self.root / "run/systemd/system").mkdir(parents=True)
+
+    def dnf(self, *arguments: str) -> str:
+        return self.distribution.dnf(self.root, *arguments)
+
+    def rpm(self, *arguments: str | Path) -> str:
+        return self.distribution.rpm_at(self.root, *arguments)
+
+    def calls(self) -> list[str]:
+        """What systemctl and journalctl were told since this was asked last."""
+        file = self.root / CALLS
+        lines = file.read_text().splitlines()
+        file.write_text("")
+        return lines
+
+    def files(self) -> set[str]:
+        """Every file and folder, but for what dnf and rpm keep for themselves."""
+        own = ("/var/cache/dnf", "/var/lib/dnf", "/var/lib/rpm", "/var/log", "/var/tmp", "/tmp")
+        found = {f"/{path.relative_to(self.root)}" for path in self.root.rglob("*")}
+        return {path for path in found if not path.startswith(own)}

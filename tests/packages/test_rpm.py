@@ -1,0 +1,459 @@
+"""RPM's packages: built from the source archive, installed by dnf in folders, run from there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# As the command line does, before gRPC is loaded: Python 3.9 runs its handlers before an exec.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+from isolcpus_dp import kubelet
+from isolcpus_dp.simulator.kubelet import Kubelet
+from isolcpus_dp.simulator.machine import MadeUpMachine, regular
+from isolcpus_dp.simulator.supervisor import Supervisor
+
+from .rpm import PATH, PYTHON, ROOT, Distribution, Host, python_version
+
+SPEC = ROOT / "packaging/rpm/isolcpus-dp.spec"
+SITE_PACKAGES = f"/usr/lib/python{python_version()}/site-packages"
+CONFIGURATION = "etc/isolcpus-dp/isolcpus-dp.conf"
+RESOURCE = "windriver.com/isolcpus"
+
+BOTH = ("isolcpus-dp", "isolcpus-dp-pin")
+BEFORE = tuple(f"{name}-0.0.1" for name in BOTH)
+
+CATALOGUE = "journalctl --update-catalog"
+PRESET = "systemctl --no-reload preset isolcpus-dp.service isolcpus-dp-kubelet.path"
+PRESET_PIN = "systemctl --no-reload preset isolcpus-dp-pin.service"
+DISABLE = "systemctl --no-reload disable --now isolcpus-dp.service isolcpus-dp-kubelet.path"
+DISABLE_PIN = "systemctl --no-reload disable --now isolcpus-dp-pin.service"
+RELOAD = "systemctl daemon-reload"
+RESTART = "systemctl try-restart isolcpus-dp.service isolcpus-dp-kubelet.path"
+RESTART_PIN = "systemctl try-restart isolcpus-dp-pin.service"
+
+# What the host itself knows of RPM packages.
+HOSTS_OWN = [
+    Path(name)
+    for name in ("/var/lib/rpm", "/var/lib/dnf", "/var/cache/dnf", "/root/.rpmdb", "/var/log")
+]
+
+
+@dataclass(frozen=True)
+class Packages:
+    """The distribution, and what of isolcpus-dp is in it."""
+
+    distribution: Distribution
+    archive: Path
+    version: str
+    source: Path
+    main: Path
+    pin: Path
+    hosts_own: list[str]
+
+    def rpm(self, *arguments: str | Path) -> list[str]:
+        return self.distribution.run("rpm", *arguments).splitlines()
+
+
+def hosts_own() -> list[str]:
+    """The names, times and sizes of all that dnf and rpm would write on the host itself."""
+    return [
+        f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}"
+        for folder in HOSTS_OWN
+        for path in sorted(folder.rglob("*"))
+        if folder.name != "log" or re.match(r"dnf|hawkey", path.name)
+    ]
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """A repository of isolcpus-dp, the version before it, and stand-ins for its dependencies."""
+    before = hosts_own()
+    distribution = Distribution(tmp_path_factory.mktemp("rpm"))
+    distribution.build_stand_ins()
+    archive = distribution.archive()
+    version = archive.name[len("isolcpus-dp-") : -len(".tar.gz")]
+    built = distribution.build(archive, distribution.folder / "new")
+    # The unit tests have passed on the new one.
+    previous = distribution.build(
+        distribution.archive_of_version_before(archive),
+        distribution.folder / "before",
+        "--without=tests",
+    )
+    for package in (*built, *previous):
+        if package.match("*.noarch.rpm"):
+            shutil.copy(package, distribution.repository)
+    distribution.publish()
+    main, source, pin = built
+    return Packages(distribution, archive, version, source, main, pin, before)
+
+
+@pytest.fixture(scope="session")
+def bare(packages: Packages) -> Host:
+    """A host with the stand-ins alone: copied, never used."""
+    host = Host(packages.distribution, packages.distribution.folder / "bare")
+    host.install_distribution()
+    return host
+
+
+@pytest.fixture
+def host(bare: Host, tmp_path: Path) -> Host:
+    """A host as an image is built: isolcpus-dp is not installed, and systemd does not run."""
+    root = tmp_path / "root"
+    subprocess.run(["cp", "-a", bare.root, root], check=True)
+    return Host(bare.distribution, root)
+
+
+def said_without_complaint(output: str) -> bool:
+    """Whether dnf, rpm and the scriptlets were content."""
+    return re.search(r"warning|error|fail|not found|cannot", output, re.I) is None
+
+
+def test_packages_are_these_three(packages: Packages) -> None:
+    assert [path.name for path in (packages.main, packages.source, packages.pin)] == [
+        f"isolcpus-dp-{packages.version}-1.noarch.rpm",
+        f"isolcpus-dp-{packages.version}-1.src.rpm",
+        f"isolcpus-dp-pin-{packages.version}-1.noarch.rpm",
+    ]
+
+
+LISTED = "[%{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILEFLAGS:fflags} %{FILENAMES}\n]"
+
+
+def test_main_package_has_exactly_these_files(packages: Packages) -> None:
+    listed = packages.rpm("-qp", "--qf", LISTED, packages.main)
+    own_docs = {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".json")}
+    doc, license = (
+        f"/usr/share/{one}/isolcpus-dp-{packages.version}" for one in ("doc", "licenses")
+    )
+    assert [line for line in listed if SITE_PACKAGES not in line and doc not in line] == [
+        "drwxr-xr-x root:root  /etc/isolcpus-dp",
+        "-rw-r--r-- root:root cn /etc/isolcpus-dp/isolcpus-dp.conf",
+        "drwxr-xr-x root:root  /etc/isolcpus-dp/isolcpus-dp.conf.d",
+        "-rwxr-xr-x root:root  /usr/bin/isolcpus-dp",
+        "-rw-r--r-- root:root  /usr/lib/systemd/catalog/isolcpus-dp.catalog",
+        "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp-kubelet.path",
+        "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp-kubelet.service",
+        "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp.service",
+        "-rw-r--r-- root:root  /usr/share/bash-completion/completions/isolcpus-dp",
+        f"drwxr-xr-x root:root  {license}",
+        f"-rw-r--r-- root:root l {license}/LICENSE",
+        "-rw-r--r-- root:root d /usr/share/man/man5/isolcpus-dp.conf.5.gz",
+        "-rw-r--r-- root:root d /usr/share/man/man8/isolcpus-dp.8.gz",
+    ]
+    assert {line for line in listed if doc in line} == {
+        f"drwxr-xr-x root:root  {doc}",
+        f"drwxr-xr-x root:root  {doc}/metrics",
+        f"-rw-r--r-- root:root d {doc}/README.md",
+        f"-rw-r--r-- root:root d {doc}/metrics/alerts.yaml",
+        f"-rw-r--r-- root:root d {doc}/metrics/dashboard.json",
+        *(f"-rw-r--r-- root:root d {doc}/{name}" for name in own_docs),
+    }
+
+
+def test_pin_package_has_exactly_these_files(packages: Packages) -> None:
+    license = f"/usr/share/licenses/isolcpus-dp-pin-{packages.version}"
+    assert packages.rpm("-qp", "--qf", LISTED, packages.pin) == [
+        "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp-pin.service",
+        f"drwxr-xr-x root:root  {license}",
+        f"-rw-r--r-- root:root l {license}/LICENSE",
+    ]
+
+
+def test_python_package_has_every_module_compiled_and_what_is_made_of_the_interfaces(
+    packages: Packages,
+) -> None:
+    listed = packages.rpm("-qp", "--qf", LISTED, packages.main)
+    lines = [line for line in listed if f" {SITE_PACKAGES}/isolcpus_dp/" in line]
+    assert {line.split()[0] for line in lines} == {"drwxr-xr-x", "-rw-r--r--"}
+    files = {line.split()[-1][len(SITE_PACKAGES) + 1 :] for line in lines}
+    archived = packages.distribution.run("tar", "--list", "--file", packages.archive)
+    names = [name.partition("/")[2] for name in archived.splitlines()]
+    modules = {name for name in names if re.match(r"isolcpus_dp/.*\.py$", name)}
+    assert len(modules) > 40
+    for interface in ("deviceplugin", "nri", "podresources", "ttrpc"):
+        modules |= {f"isolcpus_dp/api/{interface}_pb2{end}.py" for end in ("", "_grpc")}
+    tag = f"cpython-{python_version().replace('.', '')}"
+    compiled = {re.sub(r"([^/]+)\.py$", rf"__pycache__/\1.{tag}.pyc", module) for module in modules}
+    assert {name for name in files if "." in Path(name).name} == modules | compiled
+
+
+def test_main_package_needs_the_distributions_own_packages(packages: Packages) -> None:
+    requires = set(packages.rpm("-qp", "--requires", packages.main))
+    assert {
+        "/bin/sh",
+        "/usr/bin/python3",
+        f"python(abi) = {python_version()}",
+        "python3-grpcio",
+        "python3-protobuf",
+        "python3-pyudev",
+        "python3-sdnotify",
+        "python3-systemd",
+        "systemd",
+    } <= requires
+    assert packages.rpm("-qp", "--recommends", packages.main) == [
+        "python3-pyyaml",
+        "python3-rich >= 12.2",
+    ]
+    assert packages.rpm("-qp", "--suggests", packages.main) == ["python3-prometheus_client"]
+    pin_requires = packages.rpm("-qp", "--requires", packages.pin)
+    assert f"isolcpus-dp = {packages.version}-1" in pin_requires
+
+
+@pytest.mark.parametrize("distribution", ["rhel 9", "rhel 10", "fedora 43"])
+def test_spec_asks_a_distribution_for_its_tools(packages: Packages, distribution: str) -> None:
+    asked = packages.distribution.run(
+        "rpmspec", "--query", "--buildrequires", "--define", distribution, SPEC
+    )
+    assert asked.splitlines() == [
+        "grpc-plugins",
+        "protobuf-compiler",
+        "pyproject-rpm-macros",
+        "python3-devel",
+        "systemd-rpm-macros",
+    ]
+
+
+def test_rpmlint_finds_nothing(packages: Packages) -> None:
+    said = packages.distribution.run(
+        *("rpmlint", "--strict", "--config", SPEC.with_name("rpmlint.toml")),
+        *("--rpmlintrc", SPEC.with_name("isolcpus-dp.rpmlintrc")),
+        *(SPEC, packages.source, packages.main, packages.pin),
+    )
+    assert "3 packages and 1 specfiles checked; 0 errors, 0 warnings" in said
+
+
+def test_building_twice_makes_the_same_bytes(packages: Packages, tmp_path: Path) -> None:
+    packages.archive.touch()
+    folder = tmp_path / "rpm"
+    first, second = (
+        {
+            path.name: path.read_bytes()
+            for path in packages.distribution.build(packages.archive, folder, "--without=tests")
+        }
+        for _ in range(2)
+    )
+    assert len(first) == 3
+    assert first == second
+
+
+def test_source_package_makes_the_same_files_again(packages: Packages, tmp_path: Path) -> None:
+    packages.distribution.run(
+        *("rpmbuild", "--rebuild", "--quiet", "--without=tests"),
+        *("--define", f"_topdir {tmp_path}"),
+        *("--define", "__brp_compress /bin/bash /usr/lib/rpm/brp-compress /usr"),
+        packages.source,
+    )
+    query = ("-qp", "--qf", "[%{FILENAMES} %{FILEDIGESTS}\n]")
+    for package in (packages.main, packages.pin):
+        again = tmp_path / "RPMS/noarch" / package.name
+        assert packages.rpm(*query, again) == packages.rpm(*query, package)
+
+
+def test_installation_leaves_it_to_the_distribution_what_is_enabled(host: Host) -> None:
+    output = host.dnf("install", *BOTH)
+    assert said_without_complaint(output), output
+    assert host.calls() == [CATALOGUE, PRESET, PRESET_PIN]
+    assert host.rpm("-V", *BOTH) == ""
+
+
+def test_main_package_installs_without_the_other(host: Host) -> None:
+    output = host.dnf("install", "isolcpus-dp")
+    assert said_without_complaint(output), output
+    assert host.calls() == [CATALOGUE, PRESET]
+    assert host.rpm("-qa", "isolcpus-dp*").split() == [
+        host.rpm("-q", "isolcpus-dp").strip(),
+    ]
+    assert not (host.root / "usr/lib/systemd/system/isolcpus-dp-pin.service").exists()
+
+
+def test_pin_package_brings_the_main_one_of_its_version(host: Host, packages: Packages) -> None:
+    host.dnf("install", "isolcpus-dp-pin")
+    assert host.rpm("-q", "--qf", "%{VERSION} ", *BOTH) == f"{packages.version} " * 2
+
+
+def test_upgrade_restarts_the_daemons_that_run(host: Host, packages: Packages) -> None:
+    host.dnf("install", *BEFORE)
+    host.boot()
+    host.calls()
+    output = host.dnf("upgrade")
+    assert said_without_complaint(output), output
+    assert host.rpm("-q", "--qf", "%{VERSION} ", *BOTH) == f"{packages.version} " * 2
+    # Nothing is enabled or disabled again.
+    assert host.calls() == [
+        CATALOGUE,
+        *(RELOAD, RESTART_PIN),
+        *(CATALOGUE, RELOAD, RESTART),
+    ]
+    assert host.rpm("-V", *BOTH) == ""
+
+
+def test_upgrade_where_systemd_does_not_run_leaves_it_alone(host: Host) -> None:
+    host.dnf("install", *BEFORE)
+    host.calls()
+    output = host.dnf("upgrade")
+    assert said_without_complaint(output), output
+    assert host.calls() == [CATALOGUE, CATALOGUE]
+
+
+def test_changed_configuration_survives_an_upgrade(host: Host) -> None:
+    host.dnf("install", *BEFORE)
+    file = host.root / CONFIGURATION
+    file.write_text("[Plugin]\nGranularity=core\n")
+    drop_in = host.root / "etc/isolcpus-dp/isolcpus-dp.conf.d/50-cpus.conf"
+    drop_in.write_text("[Plugin]\nCPUs=2-3\n")
+    output = host.dnf("upgrade")
+    assert f"/{CONFIGURATION} created as /{CONFIGURATION}.rpmnew" in output
+    assert file.read_text() == "[Plugin]\nGranularity=core\n"
+    assert drop_in.read_text() == "[Plugin]\nCPUs=2-3\n"
+    sample = (ROOT / "packaging/isolcpus-dp.conf").read_text()
+    assert file.with_name("isolcpus-dp.conf.rpmnew").read_text() == sample
+
+
+def test_unchanged_configuration_is_the_new_one_after_an_upgrade(host: Host) -> None:
+    host.dnf("install", *BEFORE)
+    file = host.root / CONFIGURATION
+    sample = (ROOT / "packaging/isolcpus-dp.conf").read_text()
+    assert file.read_text() == sample + "# Of the version before.\n"
+    host.dnf("upgrade")
+    assert file.read_text() == sample
+    assert [path.name for path in file.parent.iterdir() if path.is_file()] == [file.name]
+
+
+def test_downgrade_brings_the_version_before_back(host: Host) -> None:
+    host.dnf("install", *BEFORE)
+    files = host.files()
+    host.dnf("upgrade")
+    host.boot()
+    host.calls()
+    output = host.dnf("downgrade", *BEFORE)
+    assert said_without_complaint(output), output
+    assert host.rpm("-q", "--qf", "%{VERSION} ", *BOTH) == "0.0.1 0.0.1 "
+    assert host.files() - {"/run/systemd", "/run/systemd/system"} == files
+    calls = host.calls()
+    assert (RESTART in calls, RESTART_PIN in calls) == (True, True)
+    assert not [call for call in calls if "preset" in call or "disable" in call]
+
+
+def test_reinstallation_puts_lost_files_back_and_keeps_the_configuration(host: Host) -> None:
+    host.dnf("install", *BOTH)
+    files = host.files()
+    (host.root / CONFIGURATION).write_text("[Plugin]\nMixed=yes\n")
+    shutil.rmtree(host.root / SITE_PACKAGES[1:] / "isolcpus_dp")
+    output = host.dnf("reinstall", *BOTH)
+    assert said_without_complaint(output), output
+    assert host.files() == files
+    assert (host.root / CONFIGURATION).read_text() == "[Plugin]\nMixed=yes\n"
+
+
+def test_removal_stops_the_daemons_and_leaves_nothing(host: Host) -> None:
+    files = host.files()
+    host.boot()
+    host.dnf("install", *BOTH)
+    host.calls()
+    output = host.dnf("remove", *BOTH)
+    assert said_without_complaint(output), output
+    assert host.files() - {"/run/systemd", "/run/systemd/system"} == files
+    assert host.calls() == [DISABLE_PIN, RELOAD, DISABLE, CATALOGUE, RELOAD]
+
+
+def test_removal_leaves_what_the_administrator_wrote(host: Host) -> None:
+    files = host.files()
+    host.dnf("install", *BOTH)
+    (host.root / CONFIGURATION).write_text("[Plugin]\nMixed=yes\n")
+    (host.root / "etc/isolcpus-dp/isolcpus-dp.conf.d/50-cpus.conf").touch()
+    host.dnf("remove", *BOTH)
+    assert host.files() - files == {
+        "/etc/isolcpus-dp",
+        "/etc/isolcpus-dp/isolcpus-dp.conf.d",
+        "/etc/isolcpus-dp/isolcpus-dp.conf.d/50-cpus.conf",
+        "/etc/isolcpus-dp/isolcpus-dp.conf.rpmsave",
+    }
+    saved = host.root / "etc/isolcpus-dp/isolcpus-dp.conf.rpmsave"
+    assert saved.read_text() == "[Plugin]\nMixed=yes\n"
+
+
+def test_removal_of_pin_leaves_the_main_package_alone(host: Host) -> None:
+    host.dnf("install", *BOTH)
+    host.calls()
+    host.dnf("remove", "isolcpus-dp-pin")
+    assert host.calls() == [DISABLE_PIN]
+    assert host.rpm("-V", "isolcpus-dp") == ""
+
+
+def environment(host: Host) -> dict[str, str]:
+    """Lets Debian's Python, and its gRPC, run what is installed on the host."""
+    return {
+        "PATH": PATH,
+        "PYTHONPATH": f"{host.root}{SITE_PACKAGES}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def test_installed_program_says_what_it_can(host: Host) -> None:
+    host.dnf("install", "isolcpus-dp")
+    program = host.root / "usr/bin/isolcpus-dp"
+    assert program.read_text().startswith(f"#!{PYTHON} -s\n")
+    ended = subprocess.run(
+        [program, "--help"], env=environment(host), cwd="/", capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usage: isolcpus-dp ")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not tmp_path, whose names are longer than the path of a socket may be.
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+async def test_installed_daemon_registers_its_devices(host: Host, folder: Path) -> None:
+    host.dnf("install", "isolcpus-dp")
+    unit = (host.root / "usr/lib/systemd/system/isolcpus-dp.service").read_text()
+    [start] = re.findall(r"^ExecStart=(.+)$", unit, re.MULTILINE)
+    machine = MadeUpMachine(folder / "sys", regular(2, 4, 2), (1, 5, 9, 13))
+    kubelet_dir = folder / "kubelet"
+    kubelet.device_plugins(kubelet_dir).mkdir(parents=True)
+    options: list[str | Path] = ["--config", host.root / CONFIGURATION]
+    options += ["--sysfs", machine.root, "--kubelet-dir", kubelet_dir]
+    # From a folder where Python finds no isolcpus_dp, and says where it finds what it loads.
+    daemon = Supervisor(
+        ["env", "--chdir=/", *start.split(), *options],
+        folder,
+        {**environment(host), "PYTHONVERBOSE": "1"},
+    )
+    simulated = Kubelet(kubelet_dir, folder / "containers")
+    await simulated.start()
+    try:
+        async with daemon.running():
+            await simulated.until(lambda: simulated.allocatable(RESOURCE) == 4)
+            await daemon.until(lambda run: run.registered > 0)
+            assert simulated.node_status()["devices"] == {
+                RESOURCE: {
+                    "1": ["Healthy", 0],
+                    "5": ["Healthy", 1],
+                    "9": ["Healthy", 0],
+                    "13": ["Healthy", 1],
+                }
+            }
+    finally:
+        await simulated.stop()
+    assert [run.exit_status for run in daemon.runs] == [0]
+    loaded = re.findall(r"^# code object from '(.*isolcpus_dp/.*)'$", daemon.log.read_text(), re.M)
+    assert len(loaded) > 10
+    compiled = f"{host.root}{SITE_PACKAGES}/isolcpus_dp/"
+    assert [path for path in loaded if not path.startswith(compiled)] == []
+
+
+def test_host_itself_knows_of_no_package(packages: Packages, bare: Host) -> None:
+    assert bare.rpm("-q", "systemd").startswith("systemd-1-1")
+    assert hosts_own() == packages.hosts_own
