@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -57,20 +58,23 @@ class Packages:
     source: Path
     main: Path
     pin: Path
-    hosts_own: list[str]
+    hosts_own: dict[Path, str]
 
     def rpm(self, *arguments: str | Path) -> list[str]:
         return self.distribution.run("rpm", *arguments).splitlines()
 
 
-def hosts_own() -> list[str]:
-    """The names, times and sizes of all that dnf and rpm would write on the host itself."""
-    return [
-        f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}"
+def hosts_own() -> dict[Path, str]:
+    """All that dnf and rpm would write on the host itself, with digests of what is in it."""
+    return {
+        path: hashlib.sha256(path.read_bytes()).hexdigest()
         for folder in HOSTS_OWN
-        for path in sorted(folder.rglob("*"))
-        if folder.name != "log" or re.match(r"dnf|hawkey", path.name)
-    ]
+        for path in folder.rglob("*")
+        # Of /var/log, what is theirs; of a database, what lasts: to look at it changes the rest.
+        if path.is_file()
+        and (folder.name != "log" or path.name.startswith(("dnf", "hawkey")))
+        and not path.name.endswith(("-shm", "-wal"))
+    }
 
 
 @pytest.fixture(scope="session")
