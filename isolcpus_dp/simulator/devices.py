@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 # Asks the plugin: the ids it may choose from, those it must include, how many in all.
 Preference = Callable[[frozenset[str], frozenset[str], int], Awaitable[Iterable[str]]]
@@ -36,30 +36,50 @@ async def choose(
     return chosen | frozenset(random.sample(rest, size - len(chosen)))
 
 
+# DeviceIDs of the checkpoint are by NUMA node; this is no node, but that of devices without one.
+_NOWHERE = "-1"
+
+
 @dataclass(frozen=True)
 class Entry:
     """The devices of one resource that a pod's container holds, and what came with them."""
 
     resource: str
-    ids: frozenset[str]
+    by_node: Mapping[str, frozenset[str]]  # ids, by NUMA node in decimal
     answer: bytes  # the plugin's ContainerAllocateResponse, used again when a container restarts
+    container: str = "main"
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset(id for ids in self.by_node.values() for id in ids)
+
+
+def by_node(nodes: Mapping[str, int | None]) -> dict[str, frozenset[str]]:
+    """Ids by NUMA node, of the node of each id."""
+    grouped: dict[str, set[str]] = {}
+    for id, node in nodes.items():
+        grouped.setdefault(_NOWHERE if node is None else str(node), set()).add(id)
+    return {node: frozenset(ids) for node, ids in grouped.items()}
 
 
 class Checkpoint:
     """The kubelet's file of allocations (kubelet_internal_checkpoint), read when it starts.
 
-    The names in it are the kubelet's; its checksum, a hash of Go's own rendering of the data, is
-    left at 0.
+    Its names and its form are the kubelet's (pkg/kubelet/cm/devicemanager/checkpoint and
+    pod_devices.go); its checksum, a hash of Go's own rendering of the data, is neither checked nor
+    made. `registered` has the healthy ids by resource; of what was read only the names count.
     """
 
     def __init__(self, path: Path) -> None:
+        self.registered: dict[str, frozenset[str]] = {}
         self._path = path
         self._entries: dict[str, list[Entry]] = {}
         if path.exists():
-            for entry in json.loads(path.read_text())["Data"]["PodDeviceEntries"]:
-                ids = frozenset(id for ids in entry["DeviceIDs"].values() for id in ids)
-                answer = base64.b64decode(entry["AllocResp"])
-                self._hold(entry["PodUID"], Entry(entry["ResourceName"], ids, answer))
+            data = json.loads(path.read_text())["Data"]
+            # What is empty is null in JSON that Go has written.
+            self.registered = {name: frozenset() for name in data["RegisteredDevices"] or {}}
+            for entry in data["PodDeviceEntries"] or []:
+                self._hold(entry["PodUID"], _read(entry))
 
     def of_pod(self, pod: str) -> Mapping[str, Entry]:
         """What a pod holds, by resource."""
@@ -74,6 +94,11 @@ class Checkpoint:
             if entry.resource == resource
             for id in entry.ids
         )
+
+    def register(self, resource: str, healthy: frozenset[str]) -> None:
+        """Notes the healthy devices that a plugin has reported."""
+        self.registered[resource] = healthy
+        self._save()
 
     def allocate(self, pod: str, entry: Entry) -> None:
         """Notes that a pod holds these from now on."""
@@ -92,15 +117,25 @@ class Checkpoint:
         entries = [
             {
                 "PodUID": pod,
-                "ContainerName": "main",
+                "ContainerName": entry.container,
                 "ResourceName": entry.resource,
-                "DeviceIDs": {"-1": sorted(entry.ids)},
+                "DeviceIDs": {node: sorted(ids) for node, ids in entry.by_node.items()},
                 "AllocResp": base64.b64encode(entry.answer).decode(),
             }
             for pod, of_pod in self._entries.items()
             for entry in of_pod
         ]
-        data = {"PodDeviceEntries": entries, "RegisteredDevices": {}}
+        registered = {name: sorted(ids) for name, ids in self.registered.items()}
+        data = {"PodDeviceEntries": entries or None, "RegisteredDevices": registered}
         temporary = self._path.with_name(f".{self._path.name}")
         temporary.write_text(json.dumps({"Data": data, "Checksum": 0}))
         temporary.rename(self._path)
+
+
+def _read(entry: Mapping[str, Any]) -> Entry:
+    return Entry(
+        resource=entry["ResourceName"],
+        by_node={node: frozenset(ids) for node, ids in entry["DeviceIDs"].items()},
+        answer=base64.b64decode(entry["AllocResp"] or ""),
+        container=entry["ContainerName"],
+    )

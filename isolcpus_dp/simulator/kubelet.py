@@ -25,7 +25,7 @@ from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.api import podresources_pb2 as resources
 from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
 from isolcpus_dp.simulator import topology
-from isolcpus_dp.simulator.devices import Checkpoint, Entry, choose
+from isolcpus_dp.simulator.devices import Checkpoint, Entry, by_node, choose
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -155,9 +155,14 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
 
     def node_status(self) -> dict[str, object]:
         """What the API server would be told of the node, and each device besides."""
+        # What was registered with the kubelet before has no devices until it is again.
+        known = [*self.plugins, *(self._checkpoint.registered.keys() - self.plugins.keys())]
         return {
-            "capacity": {name: len(plugin.devices) for name, plugin in self.plugins.items()},
-            "allocatable": {name: self.allocatable(name) for name in self.plugins},
+            "capacity": {
+                name: len(self.plugins[name].devices) if name in self.plugins else 0
+                for name in known
+            },
+            "allocatable": {name: self.allocatable(name) for name in known},
             "devices": {
                 name: {
                     id: [device.health, *(node.ID for node in device.topology.nodes)]
@@ -308,6 +313,7 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
             async for response in plugin.stub.ListAndWatch(api.Empty()):
                 plugin.reported = plugin.reported or time.monotonic()
                 plugin.devices = {device.ID: device for device in response.devices}
+                self._checkpoint.register(plugin.resource, plugin.healthy)
                 states = (f"{id} {device.health}" for id, device in plugin.devices.items())
                 log.info("%s: %s", plugin.resource, ", ".join(states) or "no devices")
                 self._notify()
@@ -335,12 +341,19 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
 
     async def _allocate(self, pod_name: str, resource: str, size: int, node: int | None) -> None:
         """Gives devices to a pod, aligned to the topology manager's NUMA node if it names one."""
-        plugin = self.plugins.get(resource)
-        if plugin is None or not plugin.reported:
+        if resource not in self._checkpoint.registered:
             raise AdmissionError(f"cannot allocate unregistered device {resource}")
+        plugin = self.plugins.get(resource)
+        if plugin is None or not plugin.healthy:
+            raise AdmissionError(
+                f"no healthy devices present; cannot allocate unhealthy devices {resource}"
+            )
         held = self.held_by(pod_name, resource)
         if not held <= plugin.healthy:
-            raise AdmissionError(f"devices of {resource} held from before are no longer healthy")
+            raise AdmissionError(
+                "previously allocated devices are no longer healthy;"
+                f" cannot allocate unhealthy devices {resource}"
+            )
         if held:
             return  # the answer in the checkpoint is used again
         free = self._free(resource)
@@ -358,7 +371,7 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
                 f" code = {error.code().name} desc = {error.details()}"
             ) from error
         answer = await self._ask_to_allocate(plugin, ids)
-        self._checkpoint.allocate(pod_name, Entry(resource, ids, answer))
+        self._checkpoint.allocate(pod_name, Entry(resource, by_node(plugin.nodes(ids)), answer))
 
     async def _ask_to_allocate(self, plugin: Plugin, ids: frozenset[str]) -> bytes:
         request = api.ContainerAllocateRequest(devices_ids=sorted(ids))

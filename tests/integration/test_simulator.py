@@ -28,6 +28,23 @@ async def test_pod_without_its_plugin_is_failed_for_good(start_kubelet: StartKub
     }
 
 
+async def test_resource_from_before_a_restart_has_no_devices_until_its_plugin_is_back(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    async with host.daemon().running():
+        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
+    await kubelet.stop()
+    kubelet = await start_kubelet(Pod("early", {RESOURCE: 1}))
+    assert kubelet.node_status()["capacity"] == {RESOURCE: 0}
+    assert kubelet.node_status()["allocatable"] == {RESOURCE: 0}
+    await kubelet.until(lambda: bool(kubelet.pods))
+    assert kubelet.pods == {
+        "early": "Failed: UnexpectedAdmissionError: no healthy devices present;"
+        f" cannot allocate unhealthy devices {RESOURCE}"
+    }
+
+
 async def test_pod_that_asks_for_too_much_is_refused(
     host: Host, start_kubelet: StartKubelet
 ) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from isolcpus_dp.simulator import topology
-from isolcpus_dp.simulator.devices import Checkpoint, Entry, Preference, choose
+from isolcpus_dp.simulator.devices import Checkpoint, Entry, Preference, by_node, choose
 from isolcpus_dp.simulator.machine import MadeUpMachine, Place, parse_shape, regular
 
 from .conftest import MakeUp
@@ -239,9 +240,9 @@ def test_checkpoint_that_was_never_written_holds_nothing(tmp_path: Path) -> None
 
 def test_checkpoint_outlives_the_kubelet(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
-    first = Entry("example.com/rt", frozenset({"2", "34"}), b"\x00answer")
-    second = Entry("example.com/rt", frozenset({"3"}), b"")
-    other = Entry("example.com/other", frozenset({"7"}), b"")
+    first = Entry("example.com/rt", by_node({"2": 0, "34": 1}), b"\x00answer")
+    second = Entry("example.com/rt", by_node({"3": 0}), b"")
+    other = Entry("example.com/other", by_node({"7": None}), b"")
     checkpoint = Checkpoint(path)
     checkpoint.allocate("one", first)
     checkpoint.allocate("two", second)
@@ -256,8 +257,48 @@ def test_checkpoint_outlives_the_kubelet(tmp_path: Path) -> None:
 def test_pod_that_ends_releases_its_devices(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     checkpoint = Checkpoint(path)
-    checkpoint.allocate("one", Entry("example.com/rt", frozenset({"2"}), b""))
-    checkpoint.allocate("two", Entry("example.com/rt", frozenset({"3"}), b""))
+    checkpoint.allocate("one", Entry("example.com/rt", by_node({"2": 0}), b""))
+    checkpoint.allocate("two", Entry("example.com/rt", by_node({"3": 0}), b""))
     checkpoint.release("one")
     checkpoint.release("never there")
     assert Checkpoint(path).held("example.com/rt") == {"3"}
+
+
+def test_checkpoint_is_written_as_a_kubelet_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    checkpoint = Checkpoint(path)
+    checkpoint.register("example.com/rt", frozenset({"2", "34", "7"}))
+    assert json.loads(path.read_text())["Data"]["PodDeviceEntries"] is None
+    nodes = {"2": 0, "34": 1, "7": None}
+    checkpoint.allocate("uid", Entry("example.com/rt", by_node(nodes), b"answer", "app"))
+    assert json.loads(path.read_text()) == {
+        "Data": {
+            "PodDeviceEntries": [
+                {
+                    "PodUID": "uid",
+                    "ContainerName": "app",
+                    "ResourceName": "example.com/rt",
+                    "DeviceIDs": {"0": ["2"], "1": ["34"], "-1": ["7"]},
+                    "AllocResp": "YW5zd2Vy",
+                }
+            ],
+            "RegisteredDevices": {"example.com/rt": ["2", "34", "7"]},
+        },
+        "Checksum": 0,
+    }
+
+
+def test_checkpoint_of_a_kubelet_without_pods_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_text('{"Data":{"PodDeviceEntries":null,"RegisteredDevices":null},"Checksum":1}')
+    checkpoint = Checkpoint(path)
+    assert checkpoint.registered == {}
+    assert checkpoint.held("example.com/rt") == set()
+
+
+def test_checkpoint_remembers_a_resource_but_not_that_its_devices_were_healthy(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "checkpoint"
+    Checkpoint(path).register("example.com/rt", frozenset({"2"}))
+    assert Checkpoint(path).registered == {"example.com/rt": frozenset()}
