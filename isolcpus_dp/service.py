@@ -41,7 +41,8 @@ class Host:
 
     sysfs: Path
     kubelet_dir: Path
-    runtime_dir: Path | None  # for the mark of a registration; systemd provides it
+    # For the mark of a registration and the pidfile; systemd provides it.
+    runtime_dir: Path | None
 
 
 def serve(host: Host, config_file: Path | None) -> None:
@@ -135,7 +136,7 @@ class _Daemon:
                 await daemon.until_signal(self._serve_kubelet())
             finally:
                 self._systemd.notify("STOPPING=1")
-                self._unmark()
+                self._remove_traces()
                 for resource in self._resources:
                     await resource.endpoint.close()
 
@@ -148,6 +149,7 @@ class _Daemon:
                 extra=resource.fields(Event.STARTED),
             )  # fmt: skip
         self._tell_status()
+        self._write_pidfile()
         self._systemd.notify("READY=1")
         try:
             with sockets.SocketWatch(self._socket) as socket:
@@ -262,9 +264,23 @@ class _Daemon:
                     self._host.runtime_dir, error.strerror, extra=fields(Event.FAILED),
                 )  # fmt: skip
 
-    def _unmark(self) -> None:
+    def _write_pidfile(self) -> None:
+        # For StarlingX's process monitor, which kills the process that it names before a restart:
+        # it is there no sooner than the daemon serves, so that none is killed that is just loading.
         if self._host.runtime_dir:
-            (self._host.runtime_dir / "registered").unlink(missing_ok=True)
+            try:
+                (self._host.runtime_dir / "isolcpus-dp.pid").write_text(f"{os.getpid()}\n")
+            except OSError as error:
+                log.warning(
+                    "%s/isolcpus-dp.pid cannot be written: %s; a process monitor that reads it takes"
+                    " the daemon for dead",
+                    self._host.runtime_dir, error.strerror, extra=fields(Event.FAILED),
+                )  # fmt: skip
+
+    def _remove_traces(self) -> None:
+        if self._host.runtime_dir:
+            for name in ("registered", "isolcpus-dp.pid"):
+                (self._host.runtime_dir / name).unlink(missing_ok=True)
 
 
 def _warn(offered: pool.Pool, known: Sequence[str]) -> None:

@@ -126,8 +126,16 @@ async def test_mark_of_the_registration_has_the_time_of_the_socket(
         assert mark.stat().st_mode & 0o777 == 0o600
 
 
+async def test_pidfile_names_the_daemon_while_it_serves(host: Host) -> None:
+    async with host.daemon().running() as daemon:
+        run = await daemon.until(ready)
+        pidfile = daemon.runtime_dir / "isolcpus-dp.pid"
+        assert pidfile.read_text() == f"{run.pid}\n"
+        assert pidfile.stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_signal_ends_it_and_removes_socket_and_mark(
+async def test_signal_ends_it_and_removes_socket_mark_and_pidfile(
     host: Host, start_kubelet: StartKubelet, number: signal.Signals
 ) -> None:
     kubelet = await start_kubelet()
@@ -143,15 +151,17 @@ async def test_signal_ends_it_and_removes_socket_and_mark(
     mark = runtime_dir / "registered"
     await until(mark.exists)
     assert host.endpoint.exists()
+    assert (runtime_dir / "isolcpus-dp.pid").read_text() == f"{process.pid}\n"
     process.send_signal(number)
     _, log = await process.communicate()
     assert process.returncode == 0
     assert "asked to stop" in log.decode()
     assert kubelet.allocatable(RESOURCE) == 0
-    assert (mark.exists(), host.endpoint.exists()) == (False, False)
+    assert not host.endpoint.exists()
+    assert list(runtime_dir.iterdir()) == []
 
 
-async def test_mark_that_cannot_be_written_is_told_and_stops_nothing(
+async def test_mark_and_pidfile_that_cannot_be_written_are_told_and_stop_nothing(
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     kubelet = await start_kubelet()
@@ -165,9 +175,10 @@ async def test_mark_that_cannot_be_written_is_told_and_stops_nothing(
     process.terminate()
     _, log = await process.communicate()
     assert process.returncode == 0
-    assert (
-        f"{host.folder}/absent/registered cannot be written: No such file or directory;"
-    ) in log.decode()
+    for name in ("registered", "isolcpus-dp.pid"):
+        assert (
+            f"{host.folder}/absent/{name} cannot be written: No such file or directory;"
+        ) in log.decode()
 
 
 async def test_daemon_ends_with_its_kubelet_and_a_fresh_one_waits_for_the_next(
