@@ -152,6 +152,9 @@ def test_main_package_has_exactly_these_files(packages: Packages) -> None:
         f"-rw-r--r-- root:root l {license}/LICENSE",
         "-rw-r--r-- root:root d /usr/share/man/man5/isolcpus-dp.conf.5.gz",
         "-rw-r--r-- root:root d /usr/share/man/man8/isolcpus-dp.8.gz",
+        "drwxr-xr-x root:root  /usr/share/starlingx",
+        "drwxr-xr-x root:root  /usr/share/starlingx/pmon.d",
+        "-rw-r--r-- root:root  /usr/share/starlingx/pmon.d/isolcpus-dp.conf",
     ]
     assert {line for line in listed if doc in line} == {
         f"drwxr-xr-x root:root  {doc}",
