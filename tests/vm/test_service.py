@@ -87,6 +87,14 @@ def assert_path_unit_watches(guest: Guest) -> None:
     assert show(guest, "isolcpus-dp-kubelet.path", "ActiveState") == "active"
 
 
+def assert_pidfile_names_the_daemon(guest: Guest) -> None:
+    """As StarlingX's process monitor is told."""
+    conf = "/usr/share/starlingx/pmon.d/isolcpus-dp.conf"
+    pidfile = guest.run(f"sed -n 's/^pidfile = //p' {conf}").stdout.strip()
+    assert guest.run(f"cat {pidfile}").stdout == f"{show(guest, 'isolcpus-dp', 'MainPID')}\n"
+    assert guest.run(f"stat -c %a {pidfile}").stdout == "600\n"
+
+
 def messages(guest: Guest, event: Event) -> list[dict[str, str]]:
     """The daemon's journal entries of a kind, in this boot."""
     found = guest.run(f"journalctl -b -o json MESSAGE_ID={event.value}").stdout
@@ -108,6 +116,7 @@ def test_apt_installs_and_starts_it_where_no_kubelet_has_been(guest: Guest) -> N
         "enabled\nenabled\n"
     )
     assert guest.run("stat -c %a /var/lib/kubelet/device-plugins/*.sock").stdout == "600\n"
+    assert_pidfile_names_the_daemon(guest)
 
 
 def test_kubelet_lists_the_isolated_cpus_with_their_numa_nodes(guest: Guest) -> None:
@@ -171,6 +180,7 @@ def test_killed_daemon_is_back_at_once(guest: Guest) -> None:
     )
     guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
     wait_for_devices(guest)
+    assert_pidfile_names_the_daemon(guest)
     assert_path_unit_watches(guest)
 
 

@@ -1,0 +1,259 @@
+"""From StarlingX's Go plugin to the daemon and back: pods keep their CPUs."""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+import contextlib
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from isolcpus_dp import config, kubelet, machine
+from isolcpus_dp.api import deviceplugin_pb2 as api
+from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
+from isolcpus_dp.nri import pinning
+from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
+
+from .conftest import RESOURCE, Host
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+StartKubelet = Callable[..., Awaitable[Kubelet]]
+
+ROOT = Path(__file__).parents[2]
+
+# What a kubelet leaves behind under the Go plugin: the pod owns CPUs 1 and 9. The answer that came
+# with them, in base64, has /dev/cpu/1/cpuid and /dev/cpu/9/cpuid, and nothing else.
+OLD_CHECKPOINT = (
+    '{"Data":{"PodDeviceEntries":[{"PodUID":"old","ContainerName":"forwarder",'
+    '"ResourceName":"windriver.com/isolcpus","DeviceIDs":{"0":["9","1"]},"AllocResp":'
+    '"GicKEC9kZXYvY3B1LzEvY3B1aWQSEC9kZXYvY3B1LzEvY3B1aWQaAXI'
+    'aJwoQL2Rldi9jcHUvOS9jcHVpZBIQL2Rldi9jcHUvOS9jcHVpZBoBcg=="}],'
+    '"RegisteredDevices":{"windriver.com/isolcpus":["5","13","9","1"]}},"Checksum":2164337861}'
+)
+
+
+def cpuid_nodes(*cpus: int) -> api.ContainerAllocateResponse:
+    """All that the Go plugin gives to a container."""
+    nodes = [f"/dev/cpu/{cpu}/cpuid" for cpu in cpus]
+    return api.ContainerAllocateResponse(
+        devices=[
+            api.DeviceSpec(container_path=node, host_path=node, permissions="r") for node in nodes
+        ]
+    )
+
+
+class GoPlugin(rpc.DevicePluginServicer):
+    """Behaves as the Go plugin does: all isolated CPUs, always healthy, and no preferences."""
+
+    async def GetDevicePluginOptions(
+        self, request: api.Empty, context: Context
+    ) -> api.DevicePluginOptions:
+        return api.DevicePluginOptions()
+
+    async def ListAndWatch(
+        self, request: api.Empty, context: Context
+    ) -> AsyncIterator[api.ListAndWatchResponse]:
+        nodes = {"1": 0, "9": 0, "5": 1, "13": 1}
+        yield api.ListAndWatchResponse(
+            devices=[
+                api.Device(
+                    ID=id,
+                    health="Healthy",
+                    topology=api.TopologyInfo(nodes=[api.NUMANode(ID=node)]),
+                )
+                for id, node in nodes.items()
+            ]
+        )
+        await asyncio.Event().wait()
+
+    async def Allocate(
+        self, request: api.AllocateRequest, context: Context
+    ) -> api.AllocateResponse:
+        return api.AllocateResponse(
+            container_responses=[
+                cpuid_nodes(*map(int, one.devices_ids)) for one in request.container_requests
+            ]
+        )
+
+
+@contextlib.asynccontextmanager
+async def go_plugin(host: Host) -> AsyncIterator[None]:
+    """Serves as the Go plugin within the block, registered with the kubelet that runs."""
+    server = grpc.aio.server()
+    rpc.add_DevicePluginServicer_to_server(GoPlugin(), server)
+    server.add_insecure_port(f"unix:{host.kubelet_dir}/device-plugins/windriver.com-isolcpus.sock")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"unix:{host.socket}") as channel:
+        await rpc.RegistrationStub(channel).Register(
+            api.RegisterRequest(
+                version="v1beta1",
+                endpoint="windriver.com-isolcpus.sock",
+                resource_name="windriver.com/isolcpus",
+            )
+        )
+    try:
+        yield
+    finally:
+        await server.stop(grace=None)
+
+
+@pytest.fixture
+def old_checkpoint(host: Host) -> None:
+    (kubelet.device_plugins(host.kubelet_dir) / "kubelet_internal_checkpoint").write_text(
+        OLD_CHECKPOINT
+    )
+
+
+def checkpoint(host: Host) -> Any:
+    path = kubelet.device_plugins(host.kubelet_dir) / "kubelet_internal_checkpoint"
+    return json.loads(path.read_text())["Data"]
+
+
+async def has_devices(kubelet: Kubelet) -> None:
+    await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
+
+
+def health(kubelet: Kubelet) -> dict[str, str]:
+    return {id: device.health for id, device in kubelet.plugins[RESOURCE].devices.items()}
+
+
+@pytest.mark.usefixtures("old_checkpoint")
+async def test_pod_of_the_go_plugin_keeps_its_cpus_and_nobody_else_gets_them(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    async with host.daemon().running():
+        await has_devices(kubelet)
+        assert kubelet.held_by("old", RESOURCE) == {"1", "9"}
+        assert health(kubelet) == dict.fromkeys(("1", "5", "9", "13"), "Healthy")
+        new = await kubelet.admit(Pod("new", {RESOURCE: 2}))
+        assert new[RESOURCE].annotations == {RESOURCE: "5,13"}
+        with pytest.raises(AdmissionError, match="Requested: 1, Available: 0"):
+            await kubelet.admit(Pod("late", {RESOURCE: 1}))
+    assert [(one["PodUID"], one["DeviceIDs"]) for one in checkpoint(host)["PodDeviceEntries"]] == [
+        ("old", {"0": ["1", "9"]}),
+        ("new", {"1": ["13", "5"]}),
+    ]
+
+
+@pytest.mark.usefixtures("old_checkpoint")
+async def test_restarted_container_of_the_go_plugin_gets_its_old_answer(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    async with host.daemon().running():
+        await has_devices(kubelet)
+        answer = (await kubelet.admit(Pod("old", {RESOURCE: 2})))[RESOURCE]
+    assert answer == cpuid_nodes(1, 9)
+    assert "allocated" not in host.log
+
+
+@pytest.mark.usefixtures("old_checkpoint")
+async def test_container_of_the_go_plugin_is_a_stranger_to_pinning_until_its_pod_is_made_anew(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    present = machine.read(host.machine.root)
+    rules = pinning.rules(present, config.Config(), present.online)
+    kubelet = await start_kubelet()
+    async with host.daemon().running():
+        await has_devices(kubelet)
+        old = (await kubelet.admit(Pod("old", {RESOURCE: 2})))[RESOURCE]
+        # As it is where nothing pinned it, and with the cpuset that a patched kubelet gave it.
+        for cpuset in ("", "1,9"):
+            decision = pinning.decide(rules, old.annotations, cpuset)
+            assert decision.cpus == {0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15}
+            assert decision.owned == frozenset()
+        kubelet.delete("old")
+        new = (await kubelet.admit(Pod("anew", {RESOURCE: 2})))[RESOURCE]
+        assert pinning.decide(rules, new.annotations, "").cpus == {1, 9}
+
+
+@pytest.mark.usefixtures("old_checkpoint")
+async def test_dead_socket_of_the_go_plugin_is_in_nobodys_way(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(host.endpoint))
+        dead.listen()
+    async with host.daemon().running() as daemon:
+        await has_devices(kubelet)
+        assert kubelet.held_by("old", RESOURCE) == {"1", "9"}
+        assert len(daemon.runs) == 1
+
+
+@pytest.mark.usefixtures("old_checkpoint")
+async def test_daemon_waits_for_the_go_plugin_to_end_and_says_that_it_holds_the_socket(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    daemon = host.daemon()
+    async with contextlib.AsyncExitStack() as stack:
+        async with go_plugin(host):
+            await has_devices(kubelet)
+            await stack.enter_async_context(daemon.running())
+            await daemon.until(lambda run: len(daemon.runs) > 1)
+            assert daemon.runs[0].exit_status == 1
+            assert f"{host.endpoint} is held by process {os.getpid()} (" in host.log
+            assert "stop that one first, or let it do the work" in host.log
+            assert health(kubelet) == dict.fromkeys(("1", "5", "9", "13"), "Healthy")
+        await daemon.until(lambda run: run.registered > 0)
+        await has_devices(kubelet)
+        assert kubelet.registrations == 2
+        assert kubelet.held_by("old", RESOURCE) == {"1", "9"}
+
+
+async def test_go_plugin_serves_on_what_the_daemon_has_allocated(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    async with host.daemon().running():
+        await has_devices(kubelet)
+        await kubelet.admit(Pod("pod", {RESOURCE: 2}))
+    [entry] = checkpoint(host)["PodDeviceEntries"]
+    assert (entry["ResourceName"], entry["DeviceIDs"]) == (RESOURCE, {"0": ["1", "9"]})
+    assert checkpoint(host)["RegisteredDevices"] == {RESOURCE: ["1", "13", "5", "9"]}
+    async with go_plugin(host):
+        await has_devices(kubelet)
+        assert kubelet.held_by("pod", RESOURCE) == {"1", "9"}
+    await kubelet.stop()
+    kubelet = await start_kubelet()
+    async with go_plugin(host):
+        await has_devices(kubelet)
+        assert kubelet.held_by("pod", RESOURCE) == {"1", "9"}
+        kept = (await kubelet.admit(Pod("pod", {RESOURCE: 2})))[RESOURCE]
+        assert (kept.envs, kept.annotations) == ({"ISOLCPUS": "1,9"}, {RESOURCE: "1,9"})
+        new = (await kubelet.admit(Pod("new", {RESOURCE: 2})))[RESOURCE]
+        assert sorted(one.host_path for one in new.devices) == [
+            "/dev/cpu/13/cpuid",
+            "/dev/cpu/5/cpuid",
+        ]
+
+
+def test_process_monitor_is_told_of_the_service_and_its_pidfile() -> None:
+    told = configparser.ConfigParser()
+    told.read(ROOT / "packaging/pmon.d/isolcpus-dp.conf")
+    assert told.sections() == ["process"]
+    assert dict(told["process"]) == {
+        "process": "isolcpus-dp",
+        "service": "isolcpus-dp",
+        "pidfile": "/run/isolcpus-dp/isolcpus-dp.pid",
+        "style": "lsb",
+        "severity": "major",
+        "restarts": "3",
+        "interval": "5",
+        "startuptime": "5",
+        "debounce": "3",
+        "subfunction": "worker",
+    }
+    unit = (ROOT / "systemd/isolcpus-dp.service").read_text().splitlines()
+    assert "RuntimeDirectory=isolcpus-dp" in unit
