@@ -272,8 +272,8 @@ class _Daemon:
                 (self._host.runtime_dir / "isolcpus-dp.pid").write_text(f"{os.getpid()}\n")
             except OSError as error:
                 log.warning(
-                    "%s/isolcpus-dp.pid cannot be written: %s; a process monitor that reads it takes"
-                    " the daemon for dead",
+                    "%s/isolcpus-dp.pid cannot be written: %s; StarlingX's process monitor, if it"
+                    " watches, takes the daemon for dead and restarts it",
                     self._host.runtime_dir, error.strerror, extra=fields(Event.FAILED),
                 )  # fmt: skip
 

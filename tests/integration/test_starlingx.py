@@ -7,7 +7,10 @@ import configparser
 import contextlib
 import json
 import os
+import re
 import socket
+import subprocess
+import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +86,16 @@ class GoPlugin(rpc.DevicePluginServicer):
                 cpuid_nodes(*map(int, one.devices_ids)) for one in request.container_requests
             ]
         )
+
+    async def GetPreferredAllocation(
+        self, request: api.PreferredAllocationRequest, context: Context
+    ) -> api.PreferredAllocationResponse:
+        raise NotImplementedError
+
+    async def PreStartContainer(
+        self, request: api.PreStartContainerRequest, context: Context
+    ) -> api.PreStartContainerResponse:
+        raise NotImplementedError
 
 
 @contextlib.asynccontextmanager
@@ -170,11 +183,11 @@ async def test_container_of_the_go_plugin_is_a_stranger_to_pinning_until_its_pod
         # As it is where nothing pinned it, and with the cpuset that a patched kubelet gave it.
         for cpuset in ("", "1,9"):
             decision = pinning.decide(rules, old.annotations, cpuset)
-            assert decision.cpus == {0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15}
+            assert decision.cpus == frozenset({0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15})
             assert decision.owned == frozenset()
         kubelet.delete("old")
         new = (await kubelet.admit(Pod("anew", {RESOURCE: 2})))[RESOURCE]
-        assert pinning.decide(rules, new.annotations, "").cpus == {1, 9}
+        assert pinning.decide(rules, new.annotations, "").cpus == frozenset({1, 9})
 
 
 @pytest.mark.usefixtures("old_checkpoint")
@@ -231,7 +244,8 @@ async def test_go_plugin_serves_on_what_the_daemon_has_allocated(
         await has_devices(kubelet)
         assert kubelet.held_by("pod", RESOURCE) == {"1", "9"}
         kept = (await kubelet.admit(Pod("pod", {RESOURCE: 2})))[RESOURCE]
-        assert (kept.envs, kept.annotations) == ({"ISOLCPUS": "1,9"}, {RESOURCE: "1,9"})
+        assert kept.envs == {"ISOLCPUS": "1,9"}
+        assert kept.annotations == {RESOURCE: "1,9"}
         new = (await kubelet.admit(Pod("new", {RESOURCE: 2})))[RESOURCE]
         assert sorted(one.host_path for one in new.devices) == [
             "/dev/cpu/13/cpuid",
@@ -257,3 +271,16 @@ def test_process_monitor_is_told_of_the_service_and_its_pidfile() -> None:
     }
     unit = (ROOT / "systemd/isolcpus-dp.service").read_text().splitlines()
     assert "RuntimeDirectory=isolcpus-dp" in unit
+
+
+def test_commands_of_the_page_are_right_in_form_and_name_what_is_shipped() -> None:
+    page = (ROOT / "docs/starlingx.md").read_text()
+    blocks = re.findall(r"^( *)```sh\n(.*?)^ *```$", page, re.MULTILINE | re.DOTALL)
+    commands = "".join(textwrap.dedent(block) for _, block in blocks)
+    subprocess.run(["sh", "-n"], input=commands, text=True, check=True)
+    units = {"isolcpus-dp.service", "isolcpus-dp-kubelet.path"}
+    assert set(re.findall(r"isolcpus-dp[\w-]*\.(?:service|path)", commands)) == units
+    assert all((ROOT / "systemd" / unit).exists() for unit in units)
+    shipped = "packaging/pmon.d/isolcpus-dp.conf usr/share/starlingx/pmon.d\n"
+    assert shipped in (ROOT / "packaging/deb/isolcpus-dp.install").read_text()
+    assert "ln -s /usr/share/starlingx/pmon.d/isolcpus-dp.conf /etc/pmon.d/\n" in commands
