@@ -14,9 +14,9 @@ RPM := build/rpm/isolcpus-dp-$(VERSION)-$(shell sed -n 's/^Release: *\([0-9]*\).
 # Of Debian's packages, what it takes to build packages for RPM, and to run the unit tests on them.
 RPM_NEEDS := protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-hypothesis python3-jsonschema python3-protobuf python3-pytest python3-pytest-asyncio python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd rpm
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
-SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm
+SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service
 
-.PHONY: run test test-unit test-placement test-packages test-vm fuzz lint dist deb rpm bench clean force
+.PHONY: run test test-unit test-placement test-packages test-vm fuzz lint dist deb rpm sbom bench clean force
 
 # The main job, on an embedded kubelet and a made-up machine.
 run: $(VENV)/installed
@@ -33,8 +33,9 @@ test-placement: $(VENV)/installed
 	PLACEMENT_CASES=20000 $(VENV)/bin/python -m pytest -q tests/unit/test_placement_proof.py
 
 # Builds the packages, installs them in folders and runs what is installed; needs root.
-test-packages: $(VENV)/installed
-	tools/need busybox-static createrepo-c dnf rpmlint $(RPM_NEEDS)
+test-packages: $(VENV)/installed $(DEB)
+	tools/need autopkgtest busybox-static createrepo-c dnf mmdebstrap rpmlint $(RPM_NEEDS)
+	$(VENV)/bin/pip install -q --disable-pip-version-check $$(tools/extra sbom)
 	$(VENV)/bin/python -m pytest -q -o faulthandler_timeout=0 tests/packages
 
 # Boots virtual machines and installs the package in them; needs root, for mmdebstrap.
@@ -68,6 +69,11 @@ deb: $(DEB)
 # what its protoc makes.
 rpm: $(RPM)
 
+# What apt installs with the packages, as CycloneDX.
+sbom: $(VENV)/installed $(DEB)
+	$(VENV)/bin/pip install -q --disable-pip-version-check $$(tools/extra sbom)
+	$(VENV)/bin/python tools/sbom build/isolcpus-dp-$(VERSION).cdx.json $(DEB) $(subst dp_,dp-pin_,$(DEB))
+
 # The numbers that README.md and docs/ name, with Debian's own python3 and grpcio: what ships.
 bench: $(SHIPPED)/built
 	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/service
@@ -91,7 +97,7 @@ $(VENV)/installed: $(SOURCES)
 
 # The types of what is generated from proto/ go beside it, where mypy looks for them.
 $(LINT)/installed: setup.cfg $(wildcard proto/*) $(VENV)/installed
-	$(VENV)/bin/pip install -q --disable-pip-version-check grpcio-tools $$(tools/extra lint)
+	$(VENV)/bin/pip install -q --disable-pip-version-check grpcio-tools $$(tools/extra lint) $$(tools/extra sbom)
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH python -m grpc_tools.protoc --proto_path=isolcpus_dp/api=proto \
 		--mypy_out=quiet:. --mypy_grpc_out=quiet:. $(patsubst proto/%,isolcpus_dp/api/%,$(wildcard proto/*))
 	mkdir -p $(LINT)

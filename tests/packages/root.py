@@ -137,6 +137,8 @@ def _make(recipe: Recipe, scratch: Path) -> Path:
             *(f"--include={package}" for package in recipe.packages),
             f"--aptopt={options}",
             *(f"--aptopt={option}" for option in recipe.apt_options),
+            # What is lost in a power cut was a test's.
+            "--dpkgopt=force-unsafe-io",
             # Kept, as the root is to install more.
             "--skip=cleanup/apt/lists",
             recipe.suite,
