@@ -6,6 +6,7 @@ As image builds and package builders have it: no systemd, no kubelet, a kernel t
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm.image import acquire_options, apt_sources, cache_directory, locked, require_tools
+from tests.vm.image import (
+    MEMORY,
+    acquire_options,
+    apt_sources,
+    cache_directory,
+    locked,
+    require_tools,
+)
 
 # In namespaces of its own: nothing stays mounted, and nothing goes on when the command has ended.
 MOUNT = """\
@@ -108,7 +116,7 @@ class Root:
 def unpacked(recipe: Recipe) -> Iterator[Root]:
     """A fresh root of that recipe, gone at the end of the block."""
     archive = _cached(recipe)
-    with tempfile.TemporaryDirectory(prefix=f"{recipe.suite}-") as name:
+    with tempfile.TemporaryDirectory(prefix=f"{recipe.suite}-", dir=MEMORY) as name:
         folder = Path(name) / "root"
         folder.mkdir()
         subprocess.run(["tar", "--extract", "--file", archive, "--directory", folder], check=True)
@@ -145,6 +153,7 @@ def _make(recipe: Recipe, scratch: Path) -> Path:
             archive,
             *apt_sources(recipe.suite, scratch),
         ],
+        env={**os.environ, "TMPDIR": str(MEMORY or tempfile.gettempdir())},
         check=True,
     )
     return archive

@@ -24,6 +24,9 @@ ROOT = HERE / "root"
 APT = Path("/etc/apt")
 DISK_SIZE = 4 << 30
 
+# A root has tens of thousands of files, which are soon gone again: no disk need see them.
+MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+
 # Chores of a machine that lives for months, logins and file systems that nobody uses: they only
 # delay the boot.
 MASKED = (
@@ -152,12 +155,14 @@ def key(recipe: Recipe) -> str:
 def build(recipe: Recipe, scratch: Path) -> None:
     """Makes the complete entry as `scratch/image`; whatever else it leaves there is waste."""
     require_tools()
-    root, image = scratch / "root", scratch / "image"
+    image = scratch / "image"
     image.mkdir()
-    install(recipe, root, scratch)
-    for name, link in (("kernel", "vmlinuz"), ("initrd", "initrd.img")):
-        shutil.copy(root / (root / link).readlink(), image / name)
-    make_disk(image / "disk", root, DISK_SIZE)
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        root = Path(folder) / "root"
+        install(recipe, root, scratch)
+        for name, link in (("kernel", "vmlinuz"), ("initrd", "initrd.img")):
+            shutil.copy(root / (root / link).readlink(), image / name)
+        make_disk(image / "disk", root, DISK_SIZE)
 
 
 def require_tools() -> None:
