@@ -62,12 +62,6 @@ def _serve(options: SimpleNamespace) -> int:
     )
     try:
         service.serve(host, options.config)
-    except ModuleNotFoundError as error:
-        if error.name != "prometheus_client":
-            raise
-        return _fail(
-            "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client", FAILED
-        )
     except EndpointError as error:
         return _fail(str(error), FAILED)
     except OSError as error:

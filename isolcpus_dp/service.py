@@ -108,15 +108,27 @@ class _Daemon:
         for resource in self._resources:
             _warn(resource.plugin.pool, ())
 
-    def _make_metrics(self) -> Metrics:
+    def _make_metrics(self) -> Metrics | None:
         # Who has not asked for metrics does not pay. prometheus-client takes ssl, which the command
         # line keeps out of a daemon.
         if sys.modules.get("ssl", ...) is None:
             del sys.modules["ssl"]
-        from isolcpus_dp.report.metrics import Metrics
-
+        try:
+            from isolcpus_dp.report.metrics import Metrics
+        except ModuleNotFoundError as error:
+            if error.name != "prometheus_client":
+                raise
+            # A node needs its plugin more than the plugin's numbers.
+            log.error(
+                "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client;"
+                " the plugin serves on without metrics",
+                extra=fields(Event.FAILED),
+            )
+            return None
         return Metrics(
-            lambda: [resource.plugin.pool for resource in self._resources], self._host.kubelet_dir
+            [one.resource_name for one in self._settings.pools],
+            lambda: [resource.plugin.pool for resource in self._resources],
+            self._host.kubelet_dir,
         )
 
     async def live(self) -> None:

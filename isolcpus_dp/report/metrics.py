@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import errno
+import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from importlib import metadata
@@ -20,10 +22,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from isolcpus_dp import podresources
 from isolcpus_dp.config import Listen
-from isolcpus_dp.deviceplugin import EndpointError
+from isolcpus_dp.journal import Event, fields
 from isolcpus_dp.podresources import Allocation
 from isolcpus_dp.pool import Pool
 from isolcpus_dp.report.snapshot import owned
+
+log = logging.getLogger(__name__)
 
 # A scraper's request is a line and a few headers.
 _MOST_REQUEST = 8192
@@ -33,18 +37,20 @@ _REQUEST_SECONDS = 5.0
 _BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
-class ListenError(EndpointError):
-    """The address for metrics cannot be had; one sentence."""
+# What may become of a registration and of an Allocate call.
+_RESULTS = ("ok", "refused")
 
 
 class Metrics:
-    """The numbers of one daemon.
+    """The numbers of one daemon that offers these resources.
 
     At the moment of a scrape, `pools` tells its pools, and the kubelet in `kubelet_dir` who holds
     what: nobody tells a device plugin that a container has ended.
     """
 
-    def __init__(self, pools: Callable[[], Sequence[Pool]], kubelet_dir: Path) -> None:
+    def __init__(
+        self, resources: Iterable[str], pools: Callable[[], Sequence[Pool]], kubelet_dir: Path
+    ) -> None:
         self._kubelet_dir = kubelet_dir
         self._registry = CollectorRegistry()
         self._cpus = _Cpus(pools)
@@ -84,6 +90,15 @@ class Metrics:
             ["version"],
             registry=self._registry,
         ).labels(_version()).set(1)
+        for resource in resources:
+            self._begin(resource)
+
+    def _begin(self, resource: str) -> None:
+        """Shows 0 from the start: for Prometheus, a counter that begins at 1 has not gone up."""
+        for result in _RESULTS:
+            self.registrations.labels(resource, result)
+            self.allocations.labels(resource, result)
+        self.allocation_seconds.labels(resource)
 
     def allocated(self, resource: str, result: str, seconds: float) -> None:
         """Notes an answer to Allocate: `result` is ok or refused."""
@@ -96,27 +111,41 @@ class Metrics:
 
     @contextlib.asynccontextmanager
     async def served(self, listen: Listen) -> AsyncIterator[None]:
-        """Serves them within the block. Raises ListenError."""
+        """Serves them within the block.
+
+        Where that cannot be, the log says why, and no more happens: a node needs its plugin more
+        than the plugin's numbers.
+        """
+        server: asyncio.AbstractServer | None = None
         try:
-            if isinstance(listen, Path):
-                listen.unlink(missing_ok=True)
-                server = await asyncio.start_unix_server(
-                    self._serve, str(listen), limit=_MOST_REQUEST
-                )
-            else:
-                host, port = listen
-                server = await asyncio.start_server(self._serve, host, port, limit=_MOST_REQUEST)
+            server = await self._listening(listen)
         except OSError as error:
-            raise ListenError(
-                f"[Metrics] Listen=: cannot listen there: {os.strerror(error.errno or 0)}:"
-                " is the address free, and does the unit's sandbox allow it?"
-            ) from error
+            log.error(
+                "[Metrics] Listen=: cannot listen there: %s; the plugin serves on without metrics",
+                _complaint(error, listen),
+                extra=fields(Event.FAILED),
+            )
         try:
             yield
         finally:
-            server.close()
-            if isinstance(listen, Path):
-                listen.unlink(missing_ok=True)
+            if server:
+                server.close()
+                if isinstance(listen, Path):
+                    listen.unlink(missing_ok=True)
+
+    async def _listening(self, listen: Listen) -> asyncio.AbstractServer:
+        """Raises OSError."""
+        if isinstance(listen, Path):
+            return await asyncio.start_unix_server(self._serve, str(listen), limit=_MOST_REQUEST)
+        # Bound here: asyncio passes over an address that it gets no socket for, and may be left
+        # with none. Nor does it ask a name server, for which the plugin would have to wait.
+        host, port = listen
+        numeric = "127.0.0.1" if host == "localhost" else host
+        [(family, *_, address)] = socket.getaddrinfo(
+            numeric, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+        bound = socket.create_server(address, family=family)
+        return await asyncio.start_server(self._serve, sock=bound, limit=_MOST_REQUEST)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers one request, and closes the connection."""
@@ -136,11 +165,13 @@ class Metrics:
             return None
 
     def _response(self, request_line: list[bytes]) -> bytes:
-        if request_line[:1] != [b"GET"] or request_line[1:2] not in ([b"/metrics"], [b"/"]):
+        method, target, *_ = [*request_line, b"", b""]
+        if method not in (b"GET", b"HEAD") or target.split(b"?")[0] not in (b"/metrics", b"/"):
             return b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n"
         body = generate_latest(self._registry)
         head = f"HTTP/1.0 200 OK\r\nContent-Type: {CONTENT_TYPE_LATEST}\r\n"
-        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        return head.encode() + (body if method == b"GET" else b"")
 
 
 class _Cpus:
@@ -176,6 +207,24 @@ class _Cpus:
             held = [owned(pool, one) for one in allocations if one.resource == pool.resource_name]
             cpus.add_metric([pool.resource_name], len(frozenset().union(*held)))
         return cpus
+
+
+def _complaint(error: OSError, listen: Listen) -> str:
+    """What is wrong, and what to do about it."""
+    # Not every one has a number, and a resolver's numbers are its own.
+    reason = error.strerror or str(error)
+    if isinstance(listen, Path):
+        return f"{reason}: the unit's sandbox lets it make a socket in /run/isolcpus-dp"
+    if isinstance(error, socket.gaierror):
+        return f"{reason}: give an IP address, as names are not looked up"
+    if error.errno == errno.EAFNOSUPPORT:
+        return (
+            f"{reason}: the unit's sandbox has no network unless a drop-in (systemctl edit"
+            " isolcpus-dp) says, below [Service], PrivateNetwork=no and"
+            " RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6 and"
+            " IPAddressAllow=localhost; see isolcpus-dp.conf(5)"
+        )
+    return f"{reason}: give an address of this host that is free"
 
 
 def _version() -> str:
