@@ -18,10 +18,15 @@ def text(path: Path | str) -> str:
 
     Raises Unseen.
     """
+    return raw(path).decode("utf-8", "replace").strip()
+
+
+def raw(path: Path | str) -> bytes:
+    """The bytes of a file; none if it is not there. Raises Unseen."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
-        return ""
+        return b""
     except OSError as error:
         raise Unseen(_sentence(path, error)) from error
     # Thousands are read for one report: this is several times as fast as open().
@@ -30,12 +35,12 @@ def text(path: Path | str) -> str:
         while part := os.read(descriptor, 65536):
             parts.append(part)
     except ProcessLookupError:
-        return ""
+        return b""
     except OSError as error:
         raise Unseen(_sentence(path, error)) from error
     finally:
         os.close(descriptor)
-    return b"".join(parts).decode("utf-8", "replace").strip()
+    return b"".join(parts)
 
 
 def names(folder: Path | str) -> list[str]:

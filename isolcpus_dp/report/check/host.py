@@ -36,6 +36,7 @@ class Roots:
     kubelet_dir: Path = Path("/var/lib/kubelet")
     container_logs: Path = Path("/var/log/containers")
     nri_socket: Path = Path("/var/run/nri/nri.sock")
+    latency: Path = Path("/dev/cpu_dma_latency")
     package: Path = Path(__file__).parents[2]  # what is installed of us
     unit: Callable[[str], Mapping[str, str]] = systemd_shows  # by name; raises Unseen
 
@@ -69,6 +70,26 @@ class Host:
     def threads(self) -> tuple[Thread, ...]:
         """Raises Unseen."""
         return tasks.read(self.roots.proc)
+
+    @functools.cached_property
+    def kernel_threads(self) -> tuple[Thread, ...]:
+        """Raises Unseen where only some processes are seen: nothing follows from the others."""
+        self._see_everybody()
+        return tuple(thread for thread in self.threads if thread.kernel)
+
+    @functools.cached_property
+    def user_threads(self) -> tuple[Thread, ...]:
+        """Those of everybody. Raises Unseen where only some processes are seen."""
+        self._see_everybody()
+        return tuple(thread for thread in self.threads if not thread.kernel)
+
+    def _see_everybody(self) -> None:
+        """Raises Unseen where processes are hidden: then those of the kernel are, too."""
+        if not any(thread.parent_of_the_kernels for thread in self.threads):
+            raise files.Unseen(
+                f"{self.roots.proc} hides processes (hidepid=, or a container's own /proc): look"
+                " as root, on the host"
+            )
 
     @functools.cached_property
     def owned(self) -> Mapping[str, frozenset[int]]:

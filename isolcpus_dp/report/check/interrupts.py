@@ -90,7 +90,7 @@ def judge(host: Host, before: Counts, after: Counts) -> Finding:
 
 def irqbalance(host: Host) -> Finding:
     """Whether irqbalance runs, and whether it was told other CPUs than the isolated ones."""
-    pids = [thread.pid for thread in host.threads if thread.name == "irqbalance"]
+    pids = [thread.pid for thread in host.user_threads if thread.name == "irqbalance"]
     if not pids:
         return ok("irqbalance does not run")
     said = files.text(host.roots.proc / str(pids[0]) / "environ").split("\0")

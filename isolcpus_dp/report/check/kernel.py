@@ -146,7 +146,5 @@ def _nohz_full(host: Host) -> frozenset[int]:
 
 def _offloaded(host: Host) -> frozenset[int]:
     """The CPUs that have such threads. Raises Unseen."""
-    names = [thread.name for thread in host.threads if thread.kernel]
-    if not names:
-        raise files.Unseen("the threads of the kernel are hidden (hidepid=)")
-    return frozenset(int(match[1]) for match in map(_OFFLOADED.fullmatch, names) if match)
+    matches = (_OFFLOADED.fullmatch(thread.name) for thread in host.kernel_threads)
+    return frozenset(int(match[1]) for match in matches if match)

@@ -138,8 +138,10 @@ def _state(file: Path) -> Mapping[str, Any]:
 def _given(state: Mapping[str, Any]) -> frozenset[int]:
     """The CPUs that containers have for themselves: by pod, then by container.
 
-    Kubelets before 1.18 had containers only.
+    Kubelets before 1.18 had containers only. Raises ValueError.
     """
     entries = state.get("entries") or {}
+    if not isinstance(entries, dict):
+        raise ValueError("the entries of cpu_manager_state are no object")
     pods = (pod if isinstance(pod, dict) else {"": pod} for pod in entries.values())
     return frozenset().union(*(cpulist.parse(str(cpus)) for pod in pods for cpus in pod.values()))

@@ -54,8 +54,8 @@ def _told(found: list[_Foreign]) -> list[_Foreign]:
 
 def _foreign(host: Host) -> Iterator[_Foreign]:
     owned = {} if host.snapshot.unseen else host.owned
-    for thread in host.threads:
-        if thread.kernel or not thread.allowed & host.isolated:
+    for thread in host.user_threads:
+        if not thread.allowed & host.isolated:
             continue
         container = host.container(thread.pid)
         if container and container.name is None and thread.name == "pause":

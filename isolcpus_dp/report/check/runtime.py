@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from isolcpus_dp.report.check import containers, files
@@ -20,8 +20,12 @@ def cpu_quota(host: Host) -> Finding:
         return ok("no container owns CPUs")
     if host.owners_unseen:
         return unknown(f"the processes of owners are not seen: {host.owners_unseen}")
-    throttled = sorted({cgroup for pid in _pids_of_owners(host) for cgroup in _limited(host, pid)})
+    pids = _pids_of_owners(host)
+    throttled = sorted(_limited(host, pids))
     if not throttled:
+        unseen = sorted(set(host.owned) - {str(host.container(pid)) for pid in pids})
+        if unseen:
+            return unknown(f"no process is seen of {some(unseen)}", "Check while they run.")
         return ok("no owner has a CPU quota")
     evidence = f"owners are throttled: {some(throttled)}"
     if host.snapshot.config.pinning.cpu_quota == "keep":
@@ -92,25 +96,29 @@ def _pin_daemon_is_installed(host: Host) -> bool:
         return False  # pin-daemon says so
 
 
-def _pids_of_owners(host: Host) -> Iterator[int]:
-    for pid in sorted({thread.pid for thread in host.threads if not thread.kernel}):
-        container = host.container(pid)
-        if container and container.name in host.owned:
-            yield pid
+def _pids_of_owners(host: Host) -> list[int]:
+    return [
+        pid
+        for pid in sorted({thread.pid for thread in host.user_threads})
+        if (container := host.container(pid)) and container.name in host.owned
+    ]
 
 
-def _limited(host: Host, pid: int) -> Iterator[str]:
-    """The cgroups above a process that have a quota, each with what it says."""
-    for hierarchy, path in containers.cgroups(host.roots.proc, pid):
-        name = _QUOTAS.get(hierarchy)
-        if not name:
-            continue
-        cgroup = PurePosixPath(path)
-        for folder in (cgroup, *cgroup.parents):
-            below = str(folder).strip("/")
-            quota = files.text(host.roots.cgroups / hierarchy / below / name).split(" ")[0]
-            if quota.isdecimal():
-                yield f"{below}/{name} is {quota}"
+def _limited(host: Host, pids: Iterable[int]) -> Iterator[str]:
+    """The cgroups above processes that have a quota, each with what it says."""
+    # Thousands of processes share a few cgroups.
+    within = {one for pid in pids for one in containers.cgroups(host.roots.proc, pid)}
+    folders = {
+        (hierarchy, folder)
+        for hierarchy, path in within
+        if hierarchy in _QUOTAS
+        for folder in (PurePosixPath(path), *PurePosixPath(path).parents)
+    }
+    for hierarchy, folder in folders:
+        below, name = str(folder).strip("/"), _QUOTAS[hierarchy]
+        quota = files.text(host.roots.cgroups / hierarchy / below / name).split(" ")[0]
+        if quota.isdecimal():
+            yield f"{below}/{name} is {quota}"
 
 
 def _listening(lines: list[str]) -> Iterator[str]:

@@ -41,6 +41,11 @@ class Thread:
         """Whether somebody else than the kernel may set its CPUs."""
         return not (self._number(_FLAGS) or 0) & _PF_NO_SETAFFINITY
 
+    @property
+    def parent_of_the_kernels(self) -> bool:
+        """Whether it is kthreadd. In a PID namespace, process 2 is somebody else."""
+        return self.pid == int(_KTHREADD) and self.name == "kthreadd"
+
     def _number(self, field: int) -> int | None:
         fields = files.text(f"{self.folder}/stat").rpartition(")")[2].split()
         return int(fields[field]) if len(fields) > field else None

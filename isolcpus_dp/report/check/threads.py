@@ -28,13 +28,10 @@ def workqueues(host: Host) -> Finding:
 
 def kernel_threads(host: Host) -> Finding:
     """RCU's and other threads of the kernel that are not bound to a CPU."""
-    kernel = [thread for thread in host.threads if thread.kernel]
-    if not kernel:
-        return unknown("no thread of the kernel is to be seen", "Look as root, on the host.")
     # An interrupt's thread follows its interrupt, which has a check of its own.
     may = [
         thread
-        for thread in kernel
+        for thread in host.kernel_threads
         if thread.allowed & host.isolated and not thread.name.startswith("irq/") and thread.movable
     ]
     advice = (
@@ -46,7 +43,7 @@ def kernel_threads(host: Host) -> Finding:
         return problem(f"ran on an isolated CPU: {some([_told(one) for one in ran])}", advice)
     if may:
         return warning(f"may run on isolated CPUs: {some([_told(one) for one in may])}", advice)
-    return ok(f"{len(kernel)} threads of the kernel, none that is movable on isolated CPUs")
+    return ok(f"{len(host.kernel_threads)} threads of the kernel, none that is movable on isolated CPUs")
 
 
 def _told(thread: Thread) -> str:

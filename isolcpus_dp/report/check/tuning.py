@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 from isolcpus_dp import cpulist
 from isolcpus_dp.cpulist import render
@@ -69,12 +70,13 @@ def frequency(host: Host) -> Finding:
 def idle_states(host: Host) -> Finding:
     """The idle states that isolated CPUs may enter."""
     deep = {cpu: names for cpu in host.isolated if (names := _deep_states(host, cpu))}
-    if deep:
+    if deep and not _all_held_awake(host):
         names = sorted({name for names in deep.values() for name in names})
         return warning(
             f"CPU {render(deep)} may fall into states that take more than"
             f" {_QUICK_MICROSECONDS} us to leave: {some(names)}",
-            f"cpupower -c {render(deep)} idle-set -D {_QUICK_MICROSECONDS}",
+            f"cpupower -c {render(deep)} idle-set -D {_QUICK_MICROSECONDS}, or hold"
+            f" {host.roots.latency} open at that, as TuneD's force_latency= does.",
         )
     return ok(f"isolated CPUs wake within {_QUICK_MICROSECONDS} us, as far as the kernel decides")
 
@@ -125,3 +127,13 @@ def _held_awake(host: Host, cpu: int) -> bool:
     """
     said = files.text(_cpu(host, cpu, "power/pm_qos_resume_latency_us"))
     return said == "n/a" or (said.isdecimal() and 0 < int(said) <= _QUICK_MICROSECONDS)
+
+
+def _all_held_awake(host: Host) -> bool:
+    """Whether a process forbids deep states of all CPUs, as TuneD and cyclictest do.
+
+    power/pm_qos_interface: the file gives the lowest of all demands in us, as an int of 32 bits.
+    To open it for reading demands nothing. Raises Unseen: it is root's.
+    """
+    said = files.raw(host.roots.latency)
+    return len(said) == 4 and int.from_bytes(said, sys.byteorder, signed=True) <= _QUICK_MICROSECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +22,7 @@ BOUND = 0x04000000
 
 
 class MadeUpHost:
-    """Nothing is there but the machine and PID 1; a test writes what it needs."""
+    """Nothing is there but the machine and the first processes; a test writes what it needs."""
 
     def __init__(self, tree: MadeUpMachine, folder: Path) -> None:
         self.tree = tree
@@ -31,6 +32,7 @@ class MadeUpHost:
         self.unseen: tuple[str, ...] = ()
         self.units: dict[str, Mapping[str, str]] = {}
         self.process(1, "systemd", "0-1,4-5", parent=0)
+        self.process(2, "kthreadd", "0-1,4-5", parent=0)
 
     def sys(self, name: str, text: str) -> None:
         self._write(self.tree.root / name, text)
@@ -80,6 +82,10 @@ class MadeUpHost:
         allocation = Allocation(namespace, of, container, "windriver.com/isolcpus", ids)
         self.owners.append(Owner(allocation, frozenset(cpus)))
 
+    def hide_processes(self) -> None:
+        """As hidepid= does to a user, and a PID namespace to root: only their own are seen."""
+        shutil.rmtree(self.folder / "proc/2")
+
     def irq(self, number: int, device: str, effective: str, allowed: str = "0-7") -> None:
         self.proc(f"irq/{number}/effective_affinity_list", effective)
         self.proc(f"irq/{number}/smp_affinity_list", allowed)
@@ -99,6 +105,7 @@ class MadeUpHost:
             kubelet_dir=self.folder / "kubelet",
             container_logs=self.folder / "containers",
             nri_socket=Path("/var/run/nri/nri.sock"),
+            latency=self.folder / "cpu_dma_latency",
             package=self.folder / "package",
             unit=self._unit,
         )

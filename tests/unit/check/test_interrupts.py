@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from isolcpus_dp.report.check import interrupts
+from isolcpus_dp.report.check import files, interrupts
 from isolcpus_dp.report.check.finding import Verdict
 
 from .conftest import MadeUpHost
@@ -154,6 +154,12 @@ def test_counts_compare_two_moments(made_up: MadeUpHost) -> None:
 
 def test_host_without_irqbalance_is_ok(made_up: MadeUpHost) -> None:
     assert interrupts.irqbalance(made_up.host()).evidence == "irqbalance does not run"
+
+
+def test_irqbalance_is_unseen_where_processes_are_hidden(made_up: MadeUpHost) -> None:
+    made_up.hide_processes()
+    with pytest.raises(files.Unseen, match="/proc hides processes"):
+        interrupts.irqbalance(made_up.host())
 
 
 @pytest.mark.parametrize(

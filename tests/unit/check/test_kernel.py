@@ -126,7 +126,8 @@ def test_list_of_callbacks_that_makes_no_sense_is_a_problem(made_up: MadeUpHost)
 
 def test_callbacks_are_unseen_where_threads_of_the_kernel_are_hidden(made_up: MadeUpHost) -> None:
     made_up.proc("cmdline", "rcu_nocbs=2-3,6-7")
-    with pytest.raises(files.Unseen, match="are hidden"):
+    made_up.hide_processes()
+    with pytest.raises(files.Unseen, match="hides processes"):
         kernel.rcu_nocbs(made_up.host())
 
 

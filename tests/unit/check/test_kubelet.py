@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp.report.check import files, kubelet
+from isolcpus_dp.report.check import files, kubelet, table
 from isolcpus_dp.report.check.finding import Verdict
 from tests.unit.conftest import MakeUp
 
@@ -143,6 +143,16 @@ def test_state_file_that_is_broken_is_unseen(made_up: MadeUpHost) -> None:
     made_up.kubelet("cpu_manager_state", "{")
     with pytest.raises(files.Unseen, match="is no JSON"):
         kubelet.cpu_manager(made_up.host())
+
+
+def test_state_file_whose_entries_are_none_is_unknown(made_up: MadeUpHost) -> None:
+    made_up.kubelet("config.yaml", STATIC)
+    made_up.kubelet("cpu_manager_state", '{"policyName": "static", "entries": "x"}')
+    [result] = table.run(made_up.host(), ["cpu-manager"])
+    assert (result.finding.verdict, result.finding.evidence) == (
+        Verdict.UNKNOWN,
+        "what is there cannot be understood: the entries of cpu_manager_state are no object",
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from isolcpus_dp.report.check import processes
+import pytest
+
+from isolcpus_dp.report.check import files, processes
 from isolcpus_dp.report.check.finding import Verdict
 
 from .conftest import MadeUpHost
@@ -102,3 +104,14 @@ def test_process_of_the_host_is_foreign_whatever_the_kubelet_says(made_up: MadeU
 def test_name_of_a_process_cannot_draw_on_the_terminal(made_up: MadeUpHost) -> None:
     made_up.process(100, "bad\x1b[2J", "0-7")
     assert "bad?[2J (process 100)" in processes.foreign(made_up.host()).evidence
+
+
+@pytest.mark.parametrize("name", ["", "bash"])
+def test_foreign_processes_are_unseen_where_processes_are_hidden(
+    made_up: MadeUpHost, name: str
+) -> None:
+    made_up.hide_processes()
+    if name:  # in a PID namespace, 2 is a process like any other
+        made_up.process(2, name, "0-7")
+    with pytest.raises(files.Unseen, match="/proc hides processes"):
+        processes.foreign(made_up.host())

@@ -78,6 +78,27 @@ def test_quota_is_unknown_without_the_names_of_containers(made_up: MadeUpHost) -
     assert runtime.cpu_quota(made_up.host()).verdict is Verdict.UNKNOWN
 
 
+def test_quota_is_unknown_of_an_owner_without_a_process(owning: MadeUpHost) -> None:
+    owning.owns("default/other/main", 3)
+    found = runtime.cpu_quota(owning.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.UNKNOWN,
+        "no process is seen of default/other/main",
+    )
+
+
+def test_quota_of_an_owner_is_a_problem_though_another_is_not_seen(owning: MadeUpHost) -> None:
+    owning.owns("default/other/main", 3)
+    owning.sys(f"{POD}/cpu.max", "10000 100000")
+    assert runtime.cpu_quota(owning.host()).verdict is Verdict.PROBLEM
+
+
+def test_quota_is_unseen_where_processes_are_hidden(owning: MadeUpHost) -> None:
+    owning.hide_processes()
+    with pytest.raises(files.Unseen, match="/proc hides processes"):
+        runtime.cpu_quota(owning.host())
+
+
 def test_runtime_that_listens_for_plugins_is_ok(made_up: MadeUpHost) -> None:
     made_up.proc("net/unix", SOCKETS.format(flags="00010000"))
     found = runtime.nri(made_up.host())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isolcpus_dp.report.check import threads
+import pytest
+
+from isolcpus_dp.report.check import files, threads
 from isolcpus_dp.report.check.finding import Verdict
 from tests.unit.conftest import MakeUp
 
@@ -40,7 +42,6 @@ def test_unbound_work_is_unknown_without_its_file(made_up: MadeUpHost) -> None:
 
 
 def test_bound_threads_and_those_of_interrupts_are_ok(made_up: MadeUpHost) -> None:
-    made_up.kernel_thread(2, "kthreadd", "0-1,4-5")
     made_up.kernel_thread(30, "ksoftirqd/2", "2", ran_on=2, flags=BOUND)
     made_up.kernel_thread(31, "irq/24-eth0", "2", ran_on=2)
     found = threads.kernel_threads(made_up.host())
@@ -66,11 +67,12 @@ def test_movable_thread_that_ran_on_an_isolated_cpu_is_a_problem(made_up: MadeUp
     assert found.evidence == "ran on an isolated CPU: kswapd0 (process 40)"
 
 
-def test_hidden_threads_of_the_kernel_are_unknown(made_up: MadeUpHost) -> None:
-    assert threads.kernel_threads(made_up.host()).verdict is Verdict.UNKNOWN
+def test_hidden_threads_of_the_kernel_are_unseen(made_up: MadeUpHost) -> None:
+    made_up.hide_processes()
+    with pytest.raises(files.Unseen, match="/proc hides processes"):
+        threads.kernel_threads(made_up.host())
 
 
 def test_thread_that_ends_meanwhile_is_passed_over(made_up: MadeUpHost) -> None:
-    made_up.kernel_thread(2, "kthreadd", "0-1,4-5")
     (made_up.folder / "proc" / "77").mkdir()
     assert threads.kernel_threads(made_up.host()).verdict is Verdict.OK

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
-from isolcpus_dp.report.check import tuning
+from isolcpus_dp.report.check import files, tuning
 from isolcpus_dp.report.check.finding import Verdict
 
 from .conftest import MadeUpHost
@@ -107,7 +109,10 @@ def test_deep_idle_state_of_an_isolated_cpu_is_a_warning(made_up: MadeUpHost) ->
     assert found.evidence == (
         "CPU 3,6-7 may fall into states that take more than 10 us to leave: C6"
     )
-    assert found.advice == "cpupower -c 3,6-7 idle-set -D 10"
+    assert found.advice == (
+        "cpupower -c 3,6-7 idle-set -D 10, or hold"
+        f" {made_up.folder}/cpu_dma_latency open at that, as TuneD's force_latency= does."
+    )
 
 
 @pytest.mark.parametrize(("demand", "verdict"), [("n/a", "ok"), ("5", "ok"), ("0", "warning")])
@@ -117,6 +122,25 @@ def test_cpu_that_is_held_awake_has_no_deep_state(
     idle(made_up, 2, "0")
     made_up.sys("devices/system/cpu/cpu2/power/pm_qos_resume_latency_us", demand)
     assert tuning.idle_states(made_up.host()).verdict.value == verdict
+
+
+@pytest.mark.parametrize(
+    ("demand", "verdict"),
+    [(0, "ok"), (10, "ok"), (11, "warning"), (2_000_000_000, "warning")],
+)
+def test_demand_on_all_cpus_keeps_them_from_deep_states(
+    made_up: MadeUpHost, demand: int, verdict: str
+) -> None:
+    idle(made_up, 2, "0")
+    (made_up.folder / "cpu_dma_latency").write_bytes(struct.pack("=i", demand))
+    assert tuning.idle_states(made_up.host()).verdict.value == verdict
+
+
+def test_deep_idle_state_is_unseen_where_the_demand_may_not_be_read(made_up: MadeUpHost) -> None:
+    idle(made_up, 2, "0")
+    (made_up.folder / "cpu_dma_latency").mkdir()  # root may read all files
+    with pytest.raises(files.Unseen, match="/cpu_dma_latency cannot be read"):
+        tuning.idle_states(made_up.host())
 
 
 @pytest.mark.parametrize(
