@@ -58,13 +58,72 @@ def keys_with_defaults() -> dict[str, dict[str, str]]:
     }
 
 
+def section(name: str) -> str:
+    """A section of isolcpus-dp(8)."""
+    [text] = re.findall(rf"^\.SH {name}\n(.*?)(?=^\.SH )", page("isolcpus-dp.8"), re.M | re.S)
+    return str(text)
+
+
+def plain(source: str) -> str:
+    """A page's source as one line of words, without fonts and brackets."""
+    return " ".join(re.sub(r'^\.[A-Z]+|["\[\]|]', " ", source, flags=re.M).split())
+
+
+@pytest.mark.parametrize("name", sorted(subcommands()))
+def test_synopsis_is_what_the_subcommand_takes(name: str) -> None:
+    [synopsis] = [
+        block.partition("\n")[2]
+        for block in section("SYNOPSIS").split("\n.PP\n")
+        if block.startswith(f".B isolcpus-dp {name}\n")
+    ]
+    taken = {
+        (min(action.option_strings, key=len), action.metavar or "")
+        for action in subcommands()[name]._actions
+        if action.dest != "help"
+    }
+    assert set(re.findall(r"(--?[a-z][a-z-]*)(?: ([A-Za-z]+))?", plain(synopsis))) == taken
+
+
 @pytest.mark.parametrize("name", sorted(subcommands()))
 def test_subcommand_is_in_the_manual_with_its_options(name: str) -> None:
-    manual = page("isolcpus-dp.8")
-    assert f".B isolcpus-dp {name}\n" in manual, "the synopsis"
-    assert f".TP\n.B {name}\n" in manual, "what it does"
+    assert f".TP\n.B {name}\n" in section("SUBCOMMANDS")
     for option in options(subcommands()[name]):
-        assert re.search(rf'^\.B[IR]? (-\w ", " )?"?{option}\b', manual, re.MULTILINE), option
+        assert re.search(
+            rf'^\.B[IR]? (-\w ", " )?"?{option}\b', section("OPTIONS"), re.MULTILINE
+        ), option
+
+
+def test_manual_names_the_defaults_that_apply() -> None:
+    applying = {
+        action.option_strings[0]: f"{action.default:g}"
+        if isinstance(action.default, float)
+        else str(action.default)
+        for parser in subcommands().values()
+        for action in parser._actions
+        if isinstance(action.default, (float, Path))
+    }
+    described = [plain(entry) for entry in section("OPTIONS").split("\n.TP\n")[1:]]
+    named = [
+        (entry.split()[0], re.findall(r"Default: (\S+?)[.:]?(?: |$)", entry)) for entry in described
+    ]
+    assert {option: values[0] for option, values in named if values} == {
+        **applying,
+        "--config": str(config.DEFAULT_FILE),
+        "--isolated": "all",  # but the first core of each package
+    }
+
+
+def test_names_in_the_table_of_checks_are_in_the_manual_as_they_are() -> None:
+    """No name in it begins with a capital letter because a sentence does, or lost an asterisk."""
+    table = (ROOT / "docs" / "check.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \| (.*\*\*.*) \|$", table, re.MULTILINE)
+    assert len(rows) == 23
+    for id, looks_at, rest in rows:
+        [told] = re.findall(
+            rf"^\.TP\n\.B {id}\n(.*?)(?=^\.TP|\Z)", section("CHECKS"), re.MULTILINE | re.DOTALL
+        )
+        for word in re.findall(r"`([^`]+)`", f"{looks_at} {rest}".replace("\\|", "|")):
+            assert word in told, (id, word)
 
 
 def test_manual_names_no_option_that_is_not_there() -> None:
