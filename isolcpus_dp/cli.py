@@ -24,6 +24,10 @@ DONE, FAILED, WRONG_USAGE = 0, 1, 2
 _PR_SET_THP_DISABLE = 41
 
 
+class _UnwrittenError(Exception):
+    """Standard output takes no more; one sentence."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `isolcpus-dp`; the exit status is returned."""
     options = _parse(arguments)
@@ -41,6 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), WRONG_USAGE)
     except machine.MachineError as error:
         return _fail(str(error), FAILED)
+    except BrokenPipeError:
+        if options.command in _DAEMONS:  # a socket's, and nothing that is handled
+            raise
+        # Whoever read it has seen enough.
+        _let_go_of_stdout()
+        return FAILED
+    except _UnwrittenError as error:
+        _let_go_of_stdout()
+        return _fail(str(error), FAILED)
+    except KeyboardInterrupt:
+        return FAILED
 
 
 def _parse(arguments: Sequence[str] | None) -> SimpleNamespace:
@@ -115,7 +130,7 @@ def _status(options: SimpleNamespace) -> int:
     from isolcpus_dp.report import snapshot, status
 
     found = status.look(snapshot.take(options.sysfs, options.config, options.kubelet_dir))
-    print(status.as_json(found) if options.json else status.as_text(found))
+    _print(status.as_json(found) if options.json else status.as_text(found))
     return DONE if found.well else FAILED
 
 
@@ -131,7 +146,7 @@ def _check(options: SimpleNamespace) -> int:
         results = table.run(host.Host(roots, seen, options.interval), options.only)
     except table.UsageError as error:
         return _fail(str(error), WRONG_USAGE)
-    print(show.as_json(results) if options.json else show.for_stdout(results))
+    _print(show.as_json(results) if options.json else show.for_stdout(results))
     return DONE if table.worst(results) is finding.Verdict.OK else FAILED
 
 
@@ -142,8 +157,6 @@ def _simulate(options: SimpleNamespace) -> int:
         as_it_should = show.run(options.sysfs, options.config, options.machine, options.isolated)
     except show.UsageError as error:
         return _fail(str(error), WRONG_USAGE)
-    except BrokenPipeError:
-        return _end_unread()
     return DONE if as_it_should else FAILED
 
 
@@ -154,11 +167,10 @@ def _map(options: SimpleNamespace) -> int:
         if (error.name or "").partition(".")[0] != "rich":
             raise
         return _fail("rich, which draws the map, is missing: install python3-rich", FAILED)
-    except BrokenPipeError:
-        return _end_unread()
     except KeyboardInterrupt:
-        # It is how an operator ends --watch, and no failure.
-        return DONE if options.watch else FAILED
+        if options.watch:  # it is how an operator ends it, and no failure
+            return DONE
+        raise
 
 
 def _draw_map(options: SimpleNamespace) -> int:
@@ -173,14 +185,23 @@ def _draw_map(options: SimpleNamespace) -> int:
         else:
             report.show(*host)
     except report.PictureError as error:
-        return _fail(str(error), FAILED)
+        raise _UnwrittenError(str(error)) from error
     return DONE
 
 
-def _end_unread() -> int:
-    # Whoever read it has seen enough. Python would complain of it again when it ends.
+def _print(text: str) -> None:
+    """Raises BrokenPipeError and _UnwrittenError now, and not when Python ends."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _UnwrittenError(f"standard output cannot be written: {error.strerror}") from error
+
+
+def _let_go_of_stdout() -> None:
+    # Python would try again when it ends, and complain again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return FAILED
 
 
 def _fail(sentence: str, status: int) -> int:

@@ -55,7 +55,7 @@ _OWNER_STYLES = tuple(
 
 
 class PictureError(Exception):
-    """The picture cannot be kept in a file; one sentence says why."""
+    """The picture cannot be drawn where it should be; one sentence says why."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Package:
 
 
 def show(sysfs: Path, config_file: Path | None, kubelet_dir: Path) -> None:
-    """Draws the host in the terminal. Raises what snapshot.take() raises."""
+    """Draws the host in the terminal. Raises PictureError, and what snapshot.take() raises."""
     seen = snapshot.take(sysfs, config_file, kubelet_dir)
     _draw(seen, Console())
 
@@ -108,7 +108,7 @@ def write(sysfs: Path, config_file: Path | None, kubelet_dir: Path, svg: Path) -
 def follow(sysfs: Path, config_file: Path | None, kubelet_dir: Path) -> None:
     """Draws the host in the terminal until KeyboardInterrupt, again whenever it changes.
 
-    Raises what snapshot.take() raises.
+    Raises PictureError, and what snapshot.take() raises.
     """
     # 20 ms that a picture which stands still does not need.
     import asyncio
@@ -275,7 +275,12 @@ def _sorted(numbers: Iterable[int | None]) -> list[int | None]:
 
 
 def _draw(seen: Snapshot, console: Console) -> None:
-    console.print(picture(seen, console.width))
+    try:
+        console.print(picture(seen, console.width))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise PictureError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def _package(package: Package, of_cpu: Mapping[int, Mark], width: int) -> Panel:

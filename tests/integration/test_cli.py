@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 
 
 def isolcpus_dp(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -108,3 +113,73 @@ def test_daemon_loads_nothing_that_it_does_not_need() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "[]\n"
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[str]:
+    """The options for a made-up machine without a kubelet."""
+    MadeUpMachine(tmp_path / "sys", regular(1, 4, 2), (2, 3))
+    return ["--sysfs", str(tmp_path / "sys"), "--kubelet-dir", str(tmp_path)]
+
+
+# What an operator looks with.
+LOOKS = pytest.mark.parametrize(
+    "look",
+    [
+        ["status"],
+        ["status", "--json"],
+        ["map"],
+        ["check", "--interval=0"],
+        ["check", "--only=smt-siblings", "--json"],
+    ],
+    ids=" ".join,
+)
+
+
+@LOOKS
+def test_reader_that_has_seen_enough_is_no_traceback(look: list[str], folders: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "isolcpus_dp", *look, *folders]
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+@LOOKS
+def test_full_disk_is_one_sentence(look: list[str], folders: list[str]) -> None:
+    command = [sys.executable, "-m", "isolcpus_dp", *look, *folders]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stderr) == (
+        1,
+        "standard output cannot be written: No space left on device\n",
+    )
+
+
+@pytest.fixture
+def counting(folders: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A check that counts interrupts for a minute."""
+    command = [sys.executable, "-X", "importtime", "-m", "isolcpus_dp", "check", *folders]
+    process = subprocess.Popen(
+        [*command, "--only=irq-counts", "--interval=60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_check_that_is_interrupted_ends_at_once_without_a_traceback(
+    counting: subprocess.Popen[str],
+) -> None:
+    assert counting.stderr
+    for line in counting.stderr:  # of what it imports
+        if "isolcpus_dp.report.check.table" in line:
+            break
+    counting.send_signal(signal.SIGINT)
+    stdout, stderr = counting.communicate(timeout=20)
+    assert (counting.returncode, stdout) == (1, "")
+    assert "Traceback" not in stderr

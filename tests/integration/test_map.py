@@ -170,11 +170,3 @@ def test_missing_rich_is_one_sentence(host: Host) -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == "rich, which draws the map, is missing: install python3-rich\n"
-
-
-def test_reader_that_has_seen_enough_is_no_traceback(host: Host) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    result = subprocess.run(command(host), stdout=writer, stderr=subprocess.PIPE, text=True)
-    os.close(writer)
-    assert (result.returncode, result.stderr) == (1, "")
