@@ -24,8 +24,8 @@ DONE, FAILED, WRONG_USAGE = 0, 1, 2
 _PR_SET_THP_DISABLE = 41
 
 
-class _UnwrittenError(Exception):
-    """Standard output takes no more; one sentence."""
+class _Unwritten(Exception):
+    """What is to be shown cannot be written; one sentence."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read it has seen enough.
         _let_go_of_stdout()
         return FAILED
-    except _UnwrittenError as error:
+    except _Unwritten as error:
         _let_go_of_stdout()
         return _fail(str(error), FAILED)
     except KeyboardInterrupt:
@@ -185,18 +185,18 @@ def _draw_map(options: SimpleNamespace) -> int:
         else:
             report.show(*host)
     except report.PictureError as error:
-        raise _UnwrittenError(str(error)) from error
+        raise _Unwritten(str(error)) from error
     return DONE
 
 
 def _print(text: str) -> None:
-    """Raises BrokenPipeError and _UnwrittenError now, and not when Python ends."""
+    """Raises BrokenPipeError and _Unwritten now, and not when Python ends."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _UnwrittenError(f"standard output cannot be written: {error.strerror}") from error
+        raise _Unwritten(f"standard output cannot be written: {error.strerror}") from error
 
 
 def _let_go_of_stdout() -> None:

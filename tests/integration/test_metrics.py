@@ -259,8 +259,7 @@ async def test_address_that_cannot_be_had_is_one_sentence(
     async with metrics.served(listen):
         pass
     assert caplog.messages == [
-        f"[Metrics] Listen=: cannot listen there: {complaint};"
-        " the plugin serves on without metrics"
+        f"[Metrics] Listen=: cannot listen there: {complaint}; the plugin serves on without metrics"
     ]
 
 

@@ -43,7 +43,8 @@ def kernel_threads(host: Host) -> Finding:
         return problem(f"ran on an isolated CPU: {some([_told(one) for one in ran])}", advice)
     if may:
         return warning(f"may run on isolated CPUs: {some([_told(one) for one in may])}", advice)
-    return ok(f"{len(host.kernel_threads)} threads of the kernel, none that is movable on isolated CPUs")
+    count = len(host.kernel_threads)
+    return ok(f"{count} threads of the kernel, none that is movable on isolated CPUs")
 
 
 def _told(thread: Thread) -> str:

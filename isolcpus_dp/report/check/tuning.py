@@ -136,4 +136,5 @@ def _all_held_awake(host: Host) -> bool:
     To open it for reading demands nothing. Raises Unseen: it is root's.
     """
     said = files.raw(host.roots.latency)
-    return len(said) == 4 and int.from_bytes(said, sys.byteorder, signed=True) <= _QUICK_MICROSECONDS
+    demand = int.from_bytes(said, sys.byteorder, signed=True)
+    return len(said) == 4 and demand <= _QUICK_MICROSECONDS
