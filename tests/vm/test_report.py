@@ -211,17 +211,19 @@ def test_check_finds_isolated_cpus_that_the_kubelet_does_not_reserve(guest: Gues
 
 
 def test_check_changes_nothing_and_ends_by_its_verdicts(guest: Guest) -> None:
-    """strace sees every file that is opened for writing, in all of its processes."""
-    guest.run(
-        "strace -f -e trace=openat,unlink,rename,mkdir -o /root/trace isolcpus-dp check",
-        check=False,
-        timeout=120,
+    """strace sees all that it and its processes open, remove, rename, make and move."""
+    calls = "openat,unlink,unlinkat,rename,renameat,renameat2,mkdir,mkdirat,sched_setaffinity"
+    ended = guest.run(
+        f"strace -f -e trace={calls} -o /root/trace isolcpus-dp check", check=False, timeout=120
     )
-    written = guest.run(
-        r"grep -E 'O_WRONLY|O_RDWR|O_CREAT|unlink\(|rename\(|mkdir\(' /root/trace"
-        " | grep -v -e /dev/null -e ENOENT || true"
-    ).stdout
-    assert written == ""
+    assert ended.status == 1
+    assert "smt-siblings       problem" in ended.stdout
+    opened = guest.run("grep -c 'openat(.*\"/proc/interrupts\", O_RDONLY' /root/trace").stdout
+    assert int(opened) >= 2, "the counts before and after the interval"
+    changes = r"O_WRONLY|O_RDWR|O_CREAT|(unlink|rename|mkdir)(at2?)?\(|sched_setaffinity\("
+    # awk, unlike grep, ends well if there is none.
+    changed = guest.run(f"awk '/{changes}/ && !/\\/dev\\/null|ENOENT/' /root/trace").stdout
+    assert changed == ""
 
 
 @pytest.mark.parametrize(
@@ -248,6 +250,24 @@ def test_metrics_are_served_out_of_the_sandbox(
     assert f'isolcpus_dp_cpus{{resource="{RESOURCE}",state="healthy"}} 3.0' in scraped
     assert f'isolcpus_dp_allocated_cpus{{resource="{RESOURCE}"}} 2.0' in scraped
     guest.run(f"rm {conf} {unit}; systemctl daemon-reload; systemctl restart isolcpus-dp")
+
+
+def test_address_without_its_drop_in_is_an_error_that_names_it_and_the_plugin_serves_on(
+    guest: Guest,
+) -> None:
+    conf = "/etc/isolcpus-dp/isolcpus-dp.conf.d/50-metrics.conf"
+    guest.run(
+        f"printf '[Metrics]\\nListen=127.0.0.1:9497\\n' > {conf}; systemctl restart isolcpus-dp"
+    )
+    wait_for_devices(guest, healthy=3)
+    said = guest.run(
+        "journalctl --priority=err --output=cat"
+        " _PID=$(systemctl show --property=MainPID --value isolcpus-dp)"
+    ).stdout
+    assert said.startswith("[Metrics] Listen=: cannot listen there: Address family not supported")
+    for line in NETWORK.splitlines()[1:]:
+        assert line in said
+    guest.run(f"rm {conf}; systemctl restart isolcpus-dp")
 
 
 def test_journal_explains_itself(guest: Guest) -> None:
