@@ -22,6 +22,7 @@ from isolcpus_dp.report.metrics import Metrics
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 
 from .conftest import RESOURCE, Host
+from .test_life import RefusingKubelet
 
 StartKubelet = Callable[..., Awaitable[Kubelet]]
 DOCS = Path(__file__).parents[2] / "docs" / "metrics"
@@ -110,13 +111,6 @@ async def test_counters_are_there_before_anything_has_happened(host: Host) -> No
         ("isolcpus_dp_uevents_total",): 0,
     }
     assert seen["isolcpus_dp_allocation_seconds_count", "example.com/dpdk"] == 0
-
-
-class RefusingKubelet(Kubelet):
-    """Refuses every registration."""
-
-    async def connect(self, request: api.RegisterRequest) -> None:
-        raise ValueError("the moon is in the wrong phase")
 
 
 async def test_registration_that_the_kubelet_refuses_is_counted_as_refused(
