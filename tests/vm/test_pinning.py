@@ -261,6 +261,42 @@ def test_two_hundred_containers_come_up_where_they_belong(
 
 
 @on_both
+def test_check_sees_the_daemon_at_work_and_names_a_container_on_isolated_cpus(
+    guest: Guest, containerd: Runtime, everyone: dict[str, Running]
+) -> None:
+    def check(*ids: str) -> list[tuple[str, str, str]]:
+        only = " ".join(f"--only {id}" for id in ids)
+        told = json.loads(guest.run(f"isolcpus-dp check --json {only}", check=False).stdout)
+        return [(one["id"], one["verdict"], one["evidence"]) for one in told["checks"]]
+
+    nri, daemon = check("nri", "pin-daemon")
+    assert nri == ("nri", "ok", "the runtime listens on /var/run/nri/nri.sock")
+    assert daemon[:2] == ("pin-daemon", "ok")
+    assert daemon[2].startswith("Connected to containerd")
+
+    # The host's own processes would be found as well, and be named first.
+    for part in ("system.slice", "init.scope"):
+        guest.run(f"systemctl set-property --runtime {part} AllowedCPUs=0-1,4-5")
+    # What a kubelet would say: no container owns CPUs, and what this one is called.
+    plain = everyone["plain"]
+    guest.run(
+        "systemd-run --unit=kubelet python3 -m isolcpus_dp.simulator\n"
+        "mkdir -p /var/log/containers\n"
+        f"ln -s /nowhere /var/log/containers/first_default_plain-{plain.id}.log"
+    )
+    guest.wait_until("test -S /var/lib/kubelet/pod-resources/kubelet.sock")
+    # A process that sleeps is moved when it wakes up.
+    guest.run(
+        f"echo 6-7 > {plain.cgroup}/cpuset.cpus; kill -STOP {plain.pid}; kill -CONT {plain.pid}"
+    )
+    guest.wait_until(f"cut -d ' ' -f 39 /proc/{plain.pid}/stat | grep '[67]'")
+    [(_, verdict, evidence)] = check("foreign-processes")
+    guest.run(f"echo 0-1,4-5 > {plain.cgroup}/cpuset.cpus; systemctl stop kubelet")
+    assert verdict == "problem"
+    assert f"(process {plain.pid}) of default/first/plain on CPU 6-7" in evidence
+
+
+@on_both
 def test_journal_tells_who_owns_what(guest: Guest) -> None:
     story = guest.run(f"journalctl --boot --unit={PIN} --output=json").stdout
     entries = [json.loads(line) for line in story.splitlines()]
