@@ -16,7 +16,7 @@ import pytest
 from isolcpus_dp.journal import Event
 
 from .guest import Guest
-from .test_service import KUBELET, RESOURCE, wait_for_devices
+from .node import RESOURCE, start_kubelet, wait_for_devices
 
 HOUSEKEEPING = "0-1,4-5,7"
 SERIAL = 4  # the interrupt of the first serial port, which is the guest's console
@@ -89,8 +89,7 @@ def test_status_before_there_is_a_kubelet(guest: Guest) -> None:
 
 
 def test_status_tells_who_owns_what(guest: Guest) -> None:
-    guest.run(f"cat > /etc/systemd/system/kubelet.service <<'END'\n{KUBELET}\nEND")
-    guest.run("systemctl daemon-reload && systemctl enable --now kubelet")
+    start_kubelet(guest)
     wait_for_devices(guest, healthy=3)
     guest.wait_until("isolcpus-dp status | grep forwarder")
     ended, found = status(guest)

@@ -1,8 +1,4 @@
-"""An operator's session: install the package, start a kubelet, break things, look at the journal.
-
-The kubelet is the simulator's, run from the installed package as kubelet.service. Its pods are
-admitted seconds after its socket appears, not 60 ms: an emulated CPU is that much slower.
-"""
+"""An operator's session: install the package, start a kubelet, break things, read the journal."""
 
 from __future__ import annotations
 
@@ -10,17 +6,24 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from isolcpus_dp.journal import Event
 
 from .guest import Guest
+from .node import (
+    RESOURCE,
+    STATUS,
+    messages,
+    remove_kubelet,
+    show,
+    start_kubelet,
+    status,
+    wait_for_devices,
+)
 
-RESOURCE = "windriver.com/isolcpus"
 SOCKET = "/var/lib/kubelet/device-plugins/kubelet.sock"
-STATUS = "/var/lib/kubelet/node-status.json"
 
 # Every kind of event that this module's session brings about.
 STORY = (
@@ -33,17 +36,6 @@ STORY = (
     Event.STOPPED,
     Event.FAILED,
 )
-
-KUBELET = """\
-[Unit]
-StartLimitIntervalSec=0
-[Service]
-ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --pod forwarder=2 --admit-after 8000
-Restart=always
-RestartSec=300ms
-[Install]
-WantedBy=multi-user.target
-"""
 
 # What a kubelet does before it crashes: it wipes the sockets and binds its own.
 CRASHING = """\
@@ -64,25 +56,6 @@ def guest_files() -> Sequence[Path]:
     return packages[-1:]
 
 
-def show(guest: Guest, unit: str, name: str) -> str:
-    return guest.run(f"systemctl show --property={name} --value {unit}").stdout.strip()
-
-
-def node(guest: Guest) -> dict[str, Any]:
-    status: dict[str, Any] = json.loads(guest.run(f"cat {STATUS}").stdout)
-    return status
-
-
-def wait_for_devices(guest: Guest, healthy: int = 4) -> None:
-    """Waits until the kubelet that runs now has so many healthy devices."""
-    guest.wait_until(
-        f"cat {STATUS}; systemctl is-active kubelet && "
-        f'grep -q "\\"pid\\": $(systemctl show -p MainPID --value kubelet)," {STATUS} && '
-        f"grep -q 'allocatable.*{RESOURCE}\": {healthy}}}.*devices' {STATUS}",
-        timeout=90,
-    )
-
-
 def assert_path_unit_watches(guest: Guest) -> None:
     assert show(guest, "isolcpus-dp-kubelet.path", "ActiveState") == "active"
 
@@ -93,12 +66,6 @@ def assert_pidfile_names_the_daemon(guest: Guest) -> None:
     pidfile = guest.run(f"sed -n 's/^pidfile = //p' {conf}").stdout.strip()
     assert guest.run(f"cat {pidfile}").stdout == f"{show(guest, 'isolcpus-dp', 'MainPID')}\n"
     assert guest.run(f"stat -c %a {pidfile}").stdout == "600\n"
-
-
-def messages(guest: Guest, event: Event) -> list[dict[str, str]]:
-    """The daemon's journal entries of a kind, in this boot."""
-    found = guest.run(f"journalctl -b -o json MESSAGE_ID={event.value}").stdout
-    return [json.loads(line) for line in found.splitlines()]
 
 
 def test_apt_installs_and_starts_it_where_no_kubelet_has_been(guest: Guest) -> None:
@@ -120,10 +87,9 @@ def test_apt_installs_and_starts_it_where_no_kubelet_has_been(guest: Guest) -> N
 
 
 def test_kubelet_lists_the_isolated_cpus_with_their_numa_nodes(guest: Guest) -> None:
-    guest.run(f"cat > /etc/systemd/system/kubelet.service <<'END'\n{KUBELET}\nEND")
-    guest.run("systemctl daemon-reload && systemctl enable --now kubelet")
+    start_kubelet(guest)
     wait_for_devices(guest)
-    assert node(guest)["devices"][RESOURCE] == {
+    assert status(guest)["devices"][RESOURCE] == {
         "2": ["Healthy", 0],
         "3": ["Healthy", 0],
         "6": ["Healthy", 1],
@@ -157,7 +123,7 @@ def test_cpu_that_goes_offline_and_comes_back_is_seen_by_the_kubelet(
     for online, health, unhealthy in (("0", "Unhealthy", 1), ("1", "Healthy", 0)):
         switched = int(guest.run(f"echo {online} > {state}; date +%s%6N").stdout)
         wait_for_devices(guest, healthy=4 - unhealthy)
-        assert node(guest)["devices"][RESOURCE]["3"] == [health, 0]
+        assert status(guest)["devices"][RESOURCE]["3"] == [health, 0]
         assert f"{unhealthy} unhealthy" in show(guest, "isolcpus-dp", "StatusText")
         seen = guest.run("journalctl -u kubelet -n 1 -o json --output-fields=MESSAGE").stdout
         after = (int(json.loads(seen)["__REALTIME_TIMESTAMP"]) - switched) / 1000
@@ -243,15 +209,15 @@ def test_core_as_a_device_is_unhealthy_while_the_kernel_hides_one_of_its_threads
     guest.run(f"mkdir -p $(dirname {drop_in}); printf '[Plugin]\\nGranularity=core\\n' > {drop_in}")
     guest.run("systemctl restart isolcpus-dp")
     wait_for_devices(guest, healthy=2)
-    assert node(guest)["devices"][RESOURCE] == {"2": ["Healthy", 0], "6": ["Healthy", 1]}
+    assert status(guest)["devices"][RESOURCE] == {"2": ["Healthy", 0], "6": ["Healthy", 1]}
     guest.run(f"echo 0 > {online}")
     wait_for_devices(guest, healthy=1)
-    assert node(guest)["devices"][RESOURCE] == {"2": ["Unhealthy", 0], "6": ["Healthy", 1]}
+    assert status(guest)["devices"][RESOURCE] == {"2": ["Unhealthy", 0], "6": ["Healthy", 1]}
     # A daemon that starts now never saw where CPU 3 belongs.
     guest.run("systemctl restart isolcpus-dp")
     guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
     wait_for_devices(guest, healthy=1)
-    assert node(guest)["devices"][RESOURCE] == {"2": ["Unhealthy", 0], "6": ["Healthy", 1]}
+    assert status(guest)["devices"][RESOURCE] == {"2": ["Unhealthy", 0], "6": ["Healthy", 1]}
     guest.run(f"echo 1 > {online}")
     wait_for_devices(guest, healthy=2)
     guest.run(f"rm -r $(dirname {drop_in}); systemctl restart isolcpus-dp")
@@ -291,7 +257,7 @@ def test_boot_takes_one_registration_and_no_restart(
     guest.reboot()
     wait_for_devices(guest)
     time.sleep(5)  # whatever wrongly restarts it would do so at the socket's appearance
-    assert node(guest)["registrations"] == 1
+    assert status(guest)["registrations"] == 1
     assert show(guest, "isolcpus-dp", "NRestarts") == "0"
     assert len(messages(guest, Event.STARTED)) == 1
     registered = messages(guest, Event.REGISTERED)
@@ -302,7 +268,7 @@ def test_boot_takes_one_registration_and_no_restart(
 
 
 def test_removed_and_purged_package_leaves_nothing(guest: Guest) -> None:
-    guest.run("systemctl disable --now kubelet; rm -r /etc/systemd/system/kubelet.service")
+    remove_kubelet(guest)
     guest.run("apt-get remove --yes isolcpus-dp", timeout=180)
     assert guest.run("systemctl is-active isolcpus-dp", check=False).stdout == "inactive\n"
     guest.run("test -e /etc/isolcpus-dp/isolcpus-dp.conf -a ! -e /run/isolcpus-dp")

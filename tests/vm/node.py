@@ -1,0 +1,65 @@
+"""A guest as a node: the simulator's kubelet as kubelet.service, and what it knows of the plugin.
+
+Its pods are admitted seconds after its socket appears, not 60 ms: an emulated CPU is that much
+slower.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from isolcpus_dp.journal import Event
+
+from .guest import Guest
+
+RESOURCE = "windriver.com/isolcpus"
+STATUS = "/var/lib/kubelet/node-status.json"
+
+_KUBELET = """\
+[Unit]
+StartLimitIntervalSec=0
+[Service]
+ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --pod forwarder=2 --admit-after 8000
+Restart=always
+RestartSec=300ms
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def start_kubelet(guest: Guest) -> None:
+    """From now on at every boot, too. The package must be installed: it is run from there."""
+    guest.run(f"cat > /etc/systemd/system/kubelet.service <<'END'\n{_KUBELET}\nEND")
+    guest.run("systemctl daemon-reload && systemctl enable --now kubelet")
+
+
+def remove_kubelet(guest: Guest) -> None:
+    guest.run("systemctl disable --now kubelet; rm -r /etc/systemd/system/kubelet.service")
+
+
+def show(guest: Guest, unit: str, name: str) -> str:
+    """A property of a unit."""
+    return guest.run(f"systemctl show --property={name} --value {unit}").stdout.strip()
+
+
+def status(guest: Guest) -> dict[str, Any]:
+    """What the kubelet would tell the API server, and each device besides."""
+    told: dict[str, Any] = json.loads(guest.run(f"cat {STATUS}").stdout)
+    return told
+
+
+def wait_for_devices(guest: Guest, healthy: int = 4) -> None:
+    """Waits until the kubelet that runs now has so many healthy devices."""
+    guest.wait_until(
+        f"cat {STATUS}; systemctl is-active kubelet && "
+        f'grep -q "\\"pid\\": $(systemctl show -p MainPID --value kubelet)," {STATUS} && '
+        f"grep -q 'allocatable.*{RESOURCE}\": {healthy}}}.*devices' {STATUS}",
+        timeout=90,
+    )
+
+
+def messages(guest: Guest, event: Event) -> list[dict[str, str]]:
+    """The daemons' journal entries of a kind, in this boot."""
+    found = guest.run(f"journalctl -b -o json MESSAGE_ID={event.value}").stdout
+    return [json.loads(line) for line in found.splitlines()]

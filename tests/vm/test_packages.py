@@ -1,0 +1,150 @@
+"""The packages over their life on a booted host, each Debian with those that were built on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from isolcpus_dp.journal import Event
+from tests.packages.build import TOP, packages, previous
+
+from .guest import Guest
+from .image import BOOKWORM, TRIXIE, Recipe
+from .node import messages, remove_kubelet, show, start_kubelet, wait_for_devices
+
+# By daemon: the folders in which it may write, beside temporary ones of its own.
+WRITABLE = {
+    "isolcpus-dp": ("/run/isolcpus-dp", "/var/lib/kubelet/device-plugins"),
+    "isolcpus-dp-pin": ("/sys/fs/cgroup",),
+}
+READ_ONLY = (
+    "/boot",
+    "/etc",
+    "/run",
+    "/srv",
+    "/sys",
+    "/usr",
+    "/var",
+    "/var/lib",
+    "/var/lib/kubelet",
+)
+CONFIGURATION = "/etc/isolcpus-dp/isolcpus-dp.conf"
+MINE = "[Plugin]\nCPUs=2-3,6\n"
+INSTALL = "apt-get install --yes --no-install-recommends"
+
+pytestmark = [
+    pytest.mark.skipif(not previous(), reason="no git history, and so no previous version"),
+    pytest.mark.parametrize(
+        "recipe", [BOOKWORM, TRIXIE], ids=lambda recipe: recipe.suite, indirect=True
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    chosen: Recipe = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def guest_files(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
+    script = shutil.copy(
+        TOP / "packaging/deb/tests/service", tmp_path_factory.mktemp("autopkgtest") / "autopkgtest"
+    )
+    return [*packages(recipe.suite), *previous(), Path(script)]
+
+
+def version(guest: Guest) -> str:
+    return guest.run("dpkg-query --show --showformat '${Version}' isolcpus-dp").stdout
+
+
+def seconds_without_devices(guest: Guest) -> float:
+    """How long the kubelet was without them when it last was, by its own log."""
+    log = guest.run("journalctl -u kubelet -o json --output-fields=MESSAGE").stdout
+    entries = [json.loads(line) for line in log.splitlines()]
+    times = [(entry["MESSAGE"], int(entry["__REALTIME_TIMESTAMP"])) for entry in entries]
+    ended = max(time for text, time in times if "the stream ended" in text)
+    return (min(time for text, time in times if "Healthy" in text and time > ended) - ended) / 1e6
+
+
+def install(guest: Guest, *arguments: str) -> None:
+    guest.run(f"{INSTALL} {' '.join(arguments)}", timeout=240)
+    wait_for_devices(guest, healthy=3)
+    assert guest.run(f"cat {CONFIGURATION}").stdout == MINE
+    assert show(guest, "isolcpus-dp-kubelet.path", "ActiveState") == "active"
+
+
+def test_upgrade_keeps_the_configuration_and_takes_no_longer_than_a_restart(
+    guest: Guest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest.run(f"{INSTALL} /mnt/files/*_0.1.0*_all.deb", timeout=240)
+    guest.run(f"printf '{MINE}' > {CONFIGURATION} && systemctl restart isolcpus-dp")
+    start_kubelet(guest)
+    wait_for_devices(guest, healthy=3)
+    guest.run("systemctl restart isolcpus-dp")
+    wait_for_devices(guest, healthy=3)
+    restart = seconds_without_devices(guest)
+    before = version(guest), len(messages(guest, Event.STARTED))
+
+    install(guest, "$(ls /mnt/files/*_all.deb | grep -v _0.1.0)")
+    assert (before[0], version(guest)) == ("0.1.0", "0.2.0-1")
+    # Once for each daemon: while the files are changed, the old one goes on.
+    assert len(messages(guest, Event.STARTED)) - before[1] == 2
+    with capsys.disabled():
+        print(
+            f"\nwithout devices: {restart:.1f} s in a restart,"
+            f" {seconds_without_devices(guest):.1f} s in an upgrade"
+        )
+
+
+def test_downgrade_and_reinstallation_keep_the_configuration(guest: Guest) -> None:
+    install(guest, "--allow-downgrades /mnt/files/*_0.1.0*_all.deb")
+    assert version(guest) == "0.1.0"
+    install(guest, "$(ls /mnt/files/*_all.deb | grep -v _0.1.0)")
+    install(guest, "--reinstall $(ls /mnt/files/*_all.deb | grep -v _0.1.0)")
+    assert version(guest) == "0.2.0-1"
+
+
+def test_daemons_are_shut_in_and_what_they_make_is_for_root_alone(guest: Guest) -> None:
+    for daemon, writable in WRITABLE.items():
+        score = guest.run(f"systemd-analyze security --no-pager {daemon} | tail -n 1").stdout
+        assert float(score.split(":")[1].split()[0]) <= 1.0
+        inside = f"nsenter --mount --target $(systemctl show -p MainPID --value {daemon})"
+        for folder in READ_ONLY:
+            attempt = guest.run(f"{inside} mkdir {folder}/attempt", check=False)
+            assert "Read-only file system" in attempt.stderr or "denied" in attempt.stderr, attempt
+        for folder in writable:
+            guest.run(f"{inside} sh -c 'mkdir {folder}/attempt && rmdir {folder}/attempt'")
+    made = guest.run(
+        "find /run/isolcpus-dp /var/lib/kubelet/device-plugins/windriver* -printf '%m %f\\n' | sort"
+    ).stdout
+    assert made.splitlines() == [
+        "600 isolcpus-dp.pid",
+        "600 registered",
+        "600 windriver.com-isolcpus.sock",
+        "700 isolcpus-dp",
+    ]
+
+
+def test_autopkgtest_of_the_units_passes(guest: Guest) -> None:
+    remove_kubelet(guest)
+    guest.run("sh /mnt/files/autopkgtest", timeout=300)
+
+
+def test_removed_package_leaves_the_configuration_and_a_purged_one_nothing(guest: Guest) -> None:
+    guest.run("apt-get remove --yes isolcpus-dp", timeout=180)
+    assert guest.run(f"cat {CONFIGURATION}").stdout == MINE
+    assert guest.run("systemctl is-active isolcpus-dp isolcpus-dp-pin", check=False).stdout == (
+        "inactive\ninactive\n"
+    )
+    guest.run("rm -r /var/lib/kubelet")  # the kubelet's own
+    guest.run("apt-get purge --yes isolcpus-dp isolcpus-dp-pin", timeout=180)
+    left = guest.run(
+        "find / -xdev -path /proc -prune -o -path /var/log -prune -o"
+        " -iname '*isolcpus*' -not -path '/mnt/*' -print; find /run -name '*isolcpus*'"
+    ).stdout
+    assert left == ""
