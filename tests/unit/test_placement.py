@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,6 +169,122 @@ def test_near_nodes_go_before_far_ones(tmp_path: Path) -> None:
     assert chosen(host, set(range(8)), {3}, 3) == {2, 3, 6}
 
 
+# Many nodes: a last-level cache each, as firmware shows them with "L3 cache as NUMA domain"
+
+
+def many_nodes(
+    root: Path, nodes: int, cpus: int, distances: dict[tuple[int, int], int] | None = None
+) -> Machine:
+    """Nodes of as many CPUs each, by number; CPUs 0 and 1 are siblings, 2 and 3, and so on."""
+    places = [
+        Place(cpu=cpu, core=cpu // 2, package=0, cache=cpu // cpus, node=cpu // cpus)
+        for cpu in range(nodes * cpus)
+    ]
+    return machine.read(MadeUpMachine(root, places, range(nodes * cpus), distances).root)
+
+
+def on_two_sockets(nodes: int) -> dict[tuple[int, int], int]:
+    return {
+        (one, other): 11 if one // (nodes // 2) == other // (nodes // 2) else 32
+        for one, other in itertools.combinations(range(nodes), 2)
+    }
+
+
+@pytest.mark.parametrize("placement", ["packed", "spread"])
+def test_nodes_of_one_socket_go_before_those_of_two(tmp_path: Path, placement: str) -> None:
+    host = many_nodes(tmp_path, 24, 2, on_two_sockets(24))
+    # Nodes 12 to 23 are the second socket. Of the first one, nodes 5 to 11 have room.
+    room = set(range(10, 48))
+    assert chosen(host, room, set(), 14, placement) == set(range(10, 24))
+    assert chosen(host, room, set(), 16, placement) == set(range(24, 40))
+    assert chosen(host, room, {46}, 10, placement) == {*range(24, 32), 46, 47}
+    # All of one socket and little of the other is nearer than half and half.
+    assert chosen(host, room, set(), 30, placement) == {*range(10, 16), *range(24, 48)}
+    assert chosen(host, room, {10, 47}, 8, placement) == {10, 11, 12, 13, 14, 15, 46, 47}
+
+
+def test_lone_thread_is_found_on_any_of_many_nodes(tmp_path: Path) -> None:
+    host = many_nodes(tmp_path, 32, 4, on_two_sockets(32))
+    # Nodes 16 to 31 have CPUs 64 to 127. Node 30 has three, of a whole core and a lone thread.
+    room = {*range(8), *range(64, 120), *range(121, 128)}
+    assert chosen(host, room, set(), 31) == {*range(64, 92), 121, 122, 123}
+    assert chosen(host, room, set(), 63) == {*range(64, 120), *range(121, 128)}
+    # The sibling of the lone thread is somebody else's.
+    assert chosen(host, room, set(), 31, "spread") == set(range(64, 95))
+
+
+def test_best_of_equal_nodes_are_found_among_all_their_sets(tmp_path: Path) -> None:
+    host = many_nodes(tmp_path, 16, 4)
+    assert chosen(host, set(range(64)), set(), 30) == set(range(30))
+    # Of every other node one CPU is taken: eight nodes hold 30 if six of them are whole. With
+    # seven whole ones and a whole core of another no core is broken, and one CPU is left over.
+    room = set(range(64)) - set(range(0, 64, 8))
+    whole = {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31}
+    whole |= {36, 37, 38, 39, 44, 45, 46, 47, 52, 53, 54, 55}
+    assert chosen(host, room, set(), 30) == whole | {2, 3}
+    assert chosen(host, room, {59}, 30) == whole | {58, 59}
+
+
+def test_one_of_equal_groups_of_nodes_is_filled_before_the_next(tmp_path: Path) -> None:
+    # Two sockets of four quadrants of three nodes.
+    distances = on_two_sockets(24)
+    for one, other in distances:
+        if distances[one, other] == 11 and one // 3 != other // 3:
+            distances[one, other] = 12
+    host = many_nodes(tmp_path, 24, 2, distances)
+    room = set(range(48)) - {0, 1, 12, 13, 25}
+    assert chosen(host, room, set(), 6) == {6, 7, 8, 9, 10, 11}
+    assert chosen(host, room, set(), 12) == {*range(6, 12), *range(18, 24)}
+    assert chosen(host, room, set(), 14) == {2, 3, *range(6, 12), *range(18, 24)}
+    assert chosen(host, room, {47}, 8) == {26, 27, 42, 43, 44, 45, 46, 47}
+
+
+def test_near_nodes_are_found_where_distances_have_no_pattern(tmp_path: Path) -> None:
+    # More sets than can be looked at. Those between the far ones are no use.
+    chance = random.Random(1)
+    near = {3, 4, 9, 12, 17, 18, 25, 26, 30, 33}
+    distances = {
+        (one, other): 11 if {one, other} <= near else chance.randint(20, 40)
+        for one, other in itertools.combinations(range(36), 2)
+    }
+    host = many_nodes(tmp_path, 36, 2, distances)
+    cpus = {6, 7, 8, 9, 18, 19, 24, 25, 34, 35, 36, 37, 50, 51, 52, 53, 60, 61, 66, 67}
+    assert chosen(host, set(range(72)), set(), 20) == cpus
+
+
+@pytest.mark.parametrize("size", [24, 36, 48])
+def test_search_that_is_given_up_has_found_few_and_near_nodes(tmp_path: Path, size: int) -> None:
+    chance = random.Random(2)
+    distances = {pair: chance.randint(11, 40) for pair in itertools.combinations(range(36), 2)}
+    host = many_nodes(tmp_path, 36, 2, distances)
+    taken = chosen(host, set(range(72)), {14}, size)
+    assert 14 in taken
+    assert len(taken) == size
+    # By whom always the next one is taken, beginning with the node of CPU 14.
+    greedy = [7]
+    while len(greedy) < size // 2:
+        left = set(range(36)) - {*greedy}
+        greedy.append(min(left, key=lambda node: sum(host.distance(node, n) for n in greedy)))
+    nodes = {cpu // 2 for cpu in taken}
+    assert len(nodes) == len(greedy)
+    between = [
+        sum(host.distance(*pair) for pair in itertools.combinations(some, 2))
+        for some in (nodes, greedy)
+    ]
+    assert between[0] <= between[1]
+
+
+def test_search_that_is_given_up_over_caches_has_found_few_nodes(tmp_path: Path) -> None:
+    """20 nodes under one cache: more sets of ten than can be looked at."""
+    host = many_nodes(tmp_path, 20, 4)
+    everything = frozenset(range(80))
+    cpus = {cpu: replace(place, cache=everything) for cpu, place in host.cpus.items()}
+    taken = chosen(replace(host, cpus=cpus), set(range(80)), {79}, 40)
+    assert len(taken) == 40
+    assert len({cpu // 4 for cpu in taken}) == 10
+    assert 79 in taken
+
+
 # Placement=spread
 
 
@@ -190,7 +309,16 @@ def test_core_handed_out_as_one_device_is_placed_as_one(host: Machine) -> None:
         assert chosen(lone, set(range(8)) - {0}, {7}, 3, placement) == {4, 5, 7}
 
 
-# What no kernel ought to say
+# What no kernel ought to say, and what virtual machines do not
+
+
+def test_siblings_are_known_where_no_cache_is(make_up: MakeUp) -> None:
+    made_up = make_up("1x4x2", set(range(8)))
+    for cpu in range(8):
+        shutil.rmtree(made_up.folder / f"cpu{cpu}/cache")
+    host = machine.read(made_up.root)
+    assert chosen(host, {0, 1, 2, 6, 3}, set(), 3) == {0, 2, 6}
+    assert chosen(host, {0, 4, 5}, set(), 2, "spread") == {0, 5}
 
 
 def test_host_with_a_cache_across_numa_nodes(host: Machine) -> None:
