@@ -293,8 +293,17 @@ async def test_wrong_call_gets_a_sentence_and_all_else_goes_on(
                 await plugin.GetPreferredAllocation(
                     api.PreferredAllocationRequest(container_requests=[request])
                 )
-        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert str(caught.value.details()).startswith(sentence)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert str(caught.value.details()).startswith(sentence)
+            good = api.ContainerPreferredAllocationRequest(
+                available_deviceIDs=["1", "2", "10", "11"],
+                must_include_deviceIDs=["10"],
+                allocation_size=2,
+            )
+            answer = await plugin.GetPreferredAllocation(
+                api.PreferredAllocationRequest(container_requests=[good])
+            )
+            assert [list(one.deviceIDs) for one in answer.container_responses] == [["2", "10"]]
         roomy.machine.set_offline(9)
         await has(kubelet, plugin=11)
         assert (kubelet.registrations, len(daemon.runs)) == (1, 1)
