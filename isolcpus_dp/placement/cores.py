@@ -153,6 +153,7 @@ class Costs:
         the one whose upper threads are the highest.
         """
         held, costs, whole = len(cores[0]), [0], 0
+        of_core = [self._core_cost(taken, held, shared=False) for taken in range(held + 1)]
         upper: list[int] = []  # the masks of the upper 0, 1, 2… threads that are best left out
         for count, core in enumerate(sorted(cores), 1):
             bits = [self._bit[cpu] for cpu in core]
@@ -160,10 +161,7 @@ class Costs:
             upper = list(map(min, masks, upper)) if upper else masks
             whole += masks[held]
             costs += [
-                self._core_cost(taken, held, shared=False)
-                + (count - 1) * self._core_cost(held, held, shared=False)
-                - whole
-                + upper[held - taken]
+                of_core[taken] + (count - 1) * of_core[held] - whole + upper[held - taken]
                 for taken in range(1, held + 1)
             ]
         return Table(0, costs)

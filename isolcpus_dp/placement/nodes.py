@@ -172,10 +172,8 @@ class Nearest:
 
     def _leads(self, point: Point, state: State) -> bool:
         """Whether a set in question can be completed from there."""
-        return any(
-            point.distance + more.distance <= self._least and point.held + more.held >= self._size
-            for more in state.ahead
-        )
+        distance, held = self._least - point.distance, self._size - point.held
+        return any(more.distance <= distance and more.held >= held for more in state.ahead)
 
     def _apart(self, one: int | None, other: int | None) -> int:
         """There and back: that need not be the same."""
