@@ -62,7 +62,7 @@ def choose(
         ways = nearest.ways(_MOST_COMPARED)
         if ways:
             return costs.choice(_least_of_ways(nearest, costs, ways, size))
-        sets = list(itertools.islice(nearest.sets(), max(_FEW_SETS, _MOST_COUNTED // size)))
+        sets = list(itertools.islice(nearest.sets(), max(_FEW_SETS, _MOST_COUNTED // (size + 100))))
     cpus = [[cpu for node in nodes for cpu in nearest.cpus[node]] for nodes in sets]
     return costs.choice(_least_of_sets(costs, cpus, size))
 

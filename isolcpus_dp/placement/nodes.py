@@ -90,10 +90,9 @@ class Nearest:
             _sums(sorted(self._held[step:], reverse=True)) for step in range(len(self._free) + 1)
         ]
         self._rows = [
-            [self._apart(node, other) for other in self._free[step + 1 :]]
-            for step, node in enumerate(self._free)
+            [0 if other == node else self._apart(node, other) for other in self._free]
+            for node in self._free
         ]
-        self._near: dict[tuple[int, int], list[int]] = {}
         already = sum(held[node] for node in self._forced)
         missing = 0
         while already + self._largest[0][missing] < size:
@@ -221,7 +220,7 @@ class Nearest:
             return best
         # A first look at few of them has found a set that others have to beat.
         most = next(point.distance for point in best.ahead if held + point.held >= self._size)
-        width = max(_FEW, _MOST // len(sums) ** 2)
+        width = max(len(sums), _MOST // len(sums) ** 2)
         other, _ = self._search(State(missing, tuple(sums), 0, held), width, most)
         return other if any(held + more.held >= self._size for more in other.ahead) else best
 
@@ -235,7 +234,7 @@ class Nearest:
                 self._decide(step, state, after)
             states = list(after.values())
             if len(states) > _FEW:
-                bounds = {state: self._bound(step + 1, state) for state in states}
+                bounds = self._bounds(step + 1, states)
                 if most is not None:
                     states = [state for state in states if bounds[state] <= most]
                 if len(states) > width:
@@ -273,7 +272,7 @@ class Nearest:
                 found.held = max(found.held, held)
             return found
 
-        rest, largest = self._rows[step], self._largest[step + 1]
+        rest, largest = self._rows[step][step + 1 :], self._largest[step + 1]
         sums, distance, held = state.sums[1:], state.distance, state.held
         state.without = reached(state.missing, sums, distance, held)
         if state.missing:
@@ -281,26 +280,20 @@ class Nearest:
             distance += state.sums[0]
             state.taking = reached(state.missing - 1, sums, distance, held + self._held[step])
 
-    def _bound(self, step: int, state: State) -> int:
-        """No set that is completed from here has a smaller sum of distances.
+    def _bounds(self, step: int, states: Iterable[State]) -> dict[State, int]:
+        """No set that is completed from a state has a smaller sum of distances.
 
         Each node that is added is as far as it is from those taken, and at least as far from the
         others added as from those next to it; each pair of these is counted from both ends.
         """
-        if not state.missing:
-            return state.distance
-        near = self._near.get((step, state.missing))
-        if near is None:
-            near = self._near[step, state.missing] = [
-                sum(
-                    sorted(
-                        self._apart(node, other) for other in self._free[step:] if other != node
-                    )[: state.missing - 1]
-                )
-                for node in self._free[step:]
-            ]
-        added = sorted(2 * apart + more for apart, more in zip(state.sums, near))
-        return state.distance - -sum(added[: state.missing]) // 2
+        # Of each node that is left, itself first, how far the nearest 1, 2… are together.
+        near = [_sums(sorted(row[step:]))[1:] for row in self._rows[step:]]
+        bounds = {}
+        for state in states:
+            missing = state.missing
+            added = sorted(2 * apart + sums[missing - 1] for apart, sums in zip(state.sums, near))
+            bounds[state] = state.distance - -sum(added[:missing]) // 2
+        return bounds
 
 
 def _worthwhile(points: list[Point]) -> list[Point]:

@@ -239,6 +239,23 @@ def test_one_of_equal_groups_of_nodes_is_filled_before_the_next(tmp_path: Path) 
     assert chosen(host, room, {47}, 8) == {26, 27, 42, 43, 44, 45, 46, 47}
 
 
+def test_nearer_nodes_with_enough_cpus_go_before_farther_ones_with_whole_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In each half two nodes are the nearest to each other, and two others, with more CPUs, nearly
+    # so. With those of both halves fewer cores were touched, but those of one hold enough.
+    half = {(0, 1): 11, (0, 2): 12, (2, 3): 15, (0, 3): 99, (1, 2): 99, (1, 3): 99}
+    distances = dict.fromkeys(itertools.combinations(range(8), 2), 16)
+    for (one, other), distance in half.items():
+        distances[one, other] = distances[one + 4, other + 4] = distance
+    host = many_nodes(tmp_path, 8, 4, distances)
+    room = set(range(32)) - {1, 2, 3, 7, 11, 15, 17, 18, 19, 23, 27, 31}
+    nearest = {0, 4, 5, 6, 24, 25, 26, 28, 29, 30}
+    assert chosen(host, room, set(), 10) == nearest
+    monkeypatch.setattr("isolcpus_dp.placement._FEW_SETS", 0)  # as if there were many sets
+    assert chosen(host, room, set(), 10) == nearest
+
+
 def test_near_nodes_are_found_where_distances_have_no_pattern(tmp_path: Path) -> None:
     # More sets than can be looked at. Those between the far ones are no use.
     chance = random.Random(1)

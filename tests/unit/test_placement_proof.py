@@ -61,7 +61,7 @@ def made_up_machine(chance: random.Random) -> Machine:
     ]
     if chance.random() < 0.7:
         chance.shuffle(threads)  # numbers say nothing of where a CPU sits
-    caches = made_up_caches(chance, threads)
+    threads, caches = made_up_caches(chance, threads)
     untold = None if sockets else 3  # a node of whose CPUs the kernel does not tell the node
     cpus = {
         cpu: Cpu(
@@ -87,27 +87,31 @@ def made_up_machine(chance: random.Random) -> Machine:
     )
 
 
-def made_up_caches(chance: random.Random, threads: list[Thread]) -> list[object]:
-    """The cache of each thread."""
+def made_up_caches(
+    chance: random.Random, threads: list[Thread]
+) -> tuple[list[Thread], list[object]]:
+    """The threads, and the cache of each."""
     kind = chance.random()
     if kind < 0.1:  # nodes are parts of a package that has one cache
-        return [node // 2 for node, _, _ in threads]
+        if chance.random() < 0.3:  # and even cores reach across nodes
+            threads = [(node, cache, (node // 2, *core[1:])) for node, cache, core in threads]
+        return threads, [node // 2 for node, _, _ in threads]
     if kind < 0.2:  # some caches reach into other nodes
         across = {cache for _, cache, _ in threads if chance.random() < 0.3}
-        return [cache[1] if cache in across else cache for _, cache, _ in threads]
+        return threads, [cache[1] if cache in across else cache for _, cache, _ in threads]
     if kind < 0.25:  # the kernel tells none, as on many virtual machines
-        return list(range(len(threads)))
-    return [cache for _, cache, _ in threads]
+        return threads, list(range(len(threads)))
+    return threads, [cache for _, cache, _ in threads]
 
 
 def made_up_distances(
     chance: random.Random, nodes: range, sockets: bool
 ) -> dict[tuple[int, int], int]:
-    near, far = chance.choice([(11, 32), (12, 21), (21, 21)])
+    near, far = chance.choice([([11], 32), ([12], 21), ([21], 21), ([11, 15], 32)])
     one_way = chance.random() < 0.2
     distances = {(node, node): 10 for node in nodes}
     for one, other in itertools.combinations(nodes, 2):
-        there = back = near if one // 3 == other // 3 else far
+        there = back = chance.choice(near) if one // 3 == other // 3 else far
         if not sockets:
             there = back = chance.choice([12, 21, 21, 31])
         if one_way and chance.random() < 0.5:
