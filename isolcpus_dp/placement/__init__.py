@@ -63,8 +63,7 @@ def choose(
         if ways:
             return costs.choice(_least_of_ways(nearest, costs, ways, size))
         sets = list(itertools.islice(nearest.sets(), max(_FEW_SETS, _MOST_COUNTED // (size + 100))))
-    cpus = [[cpu for node in nodes for cpu in nearest.cpus[node]] for nodes in sets]
-    return costs.choice(_least_of_sets(costs, cpus, size))
+    return costs.choice(_least_of_sets(costs, [nearest.on(nodes) for nodes in sets], size))
 
 
 def _least_of_sets(costs: Costs, sets: list[list[int]], size: int) -> int:
@@ -94,8 +93,7 @@ def _least_of_ways(nearest: Nearest, costs: Costs, ways: list[list[Way]], size: 
         after: dict[State, tuple[int, list[int]]] = {}
         for way in some:
             if way.nodes not in tables:
-                cpus = [cpu for node in way.nodes for cpu in nearest.cpus[node]]
-                tables[way.nodes] = costs.table(cpus)
+                tables[way.nodes] = costs.table(nearest.on(way.nodes))
             if way.end not in after:
                 fewest = max(0, size - way.end.most_ahead)
                 after[way.end] = fewest, [costs.never] * (min(size, way.end.held) - fewest + 1)

@@ -93,7 +93,7 @@ class Costs:
         )
 
     def table(self, cpus: list[int], spare: int | None = None) -> Table:
-        """The table of some NUMA nodes, of which these CPUs are available.
+        """The table of some NUMA nodes, of which these CPUs are available, the lowest first.
 
         At most `spare` of them are left over, if that is less than of all nodes together.
         """

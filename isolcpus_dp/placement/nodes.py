@@ -77,13 +77,13 @@ class Nearest:
     ) -> None:
         self._machine = machine
         self._size = size
-        self.cpus: dict[int | None, list[int]] = defaultdict(list)  # the available ones by node
+        self._cpus: dict[int | None, list[int]] = defaultdict(list)  # the available ones by node
         for cpu in sorted(available):
-            self.cpus[machine.cpus[cpu].node].append(cpu)
+            self._cpus[machine.cpus[cpu].node].append(cpu)
         self._forced = {machine.cpus[cpu].node for cpu in must_include}
         self._blocks = self._ordered(self._linked())
         self._free = [node for block in self._blocks for node in block if node not in self._forced]
-        held = {node: len(cpus) for node, cpus in self.cpus.items()}
+        held = {node: len(cpus) for node, cpus in self._cpus.items()}
         self._held = [held[node] for node in self._free]
         # Of the nodes from each one on, what the largest 0, 1, 2… hold.
         self._largest = [
@@ -104,6 +104,10 @@ class Nearest:
         self._least = next(
             point.distance for point in self._root.ahead if already + point.held >= size
         )
+
+    def on(self, nodes: Iterable[int | None]) -> list[int]:
+        """The available CPUs of these nodes."""
+        return sorted(cpu for node in nodes for cpu in self._cpus[node])
 
     def sets(self) -> Iterator[tuple[int | None, ...]]:
         """One set after the other."""
@@ -133,7 +137,7 @@ class Nearest:
                     most -= _FOR_ANY + self.spare**2 // 2
                     if way.nodes not in tables:
                         tables.add(way.nodes)
-                        cpus = sum(len(self.cpus[node]) for node in way.nodes)
+                        cpus = sum(len(self._cpus[node]) for node in way.nodes)
                         most -= _FOR_ANY * cpus + len(way.nodes) * self.spare**2 // 2
                     if most < 0:
                         return []
@@ -183,9 +187,9 @@ class Nearest:
 
         Those that are in every set, be it one or many, are in one block.
         """
-        blocks = {node: [node] for node in self.cpus}
+        blocks = {node: [node] for node in self._cpus}
         first: dict[frozenset[int], int | None] = {}
-        for node, cpus in self.cpus.items():
+        for node, cpus in self._cpus.items():
             groups = {self._machine.cpus[cpu].cache for cpu in cpus}
             groups.update(self._machine.cpus[cpu].siblings for cpu in cpus)
             others = {first.setdefault(group, node) for group in groups}
