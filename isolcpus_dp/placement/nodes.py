@@ -244,6 +244,8 @@ class Nearest:
                 if len(states) > width:
                     states = sorted(states, key=bounds.__getitem__)[:width]
                     whole = False
+                for state in bounds.keys() - {*states}:
+                    state.sums = ()
             layers.append(states)
         for state in layers.pop():
             state.ahead = [Point(0, 0)]
@@ -283,6 +285,8 @@ class Nearest:
             sums = tuple(map(int.__add__, sums, rest))
             distance += state.sums[0]
             state.taking = reached(state.missing - 1, sums, distance, held + self._held[step])
+        # Of a long search the sums are most of the memory, and only the first is asked for again.
+        state.sums = state.sums[:1]
 
     def _bounds(self, step: int, states: Iterable[State]) -> dict[State, int]:
         """No set that is completed from a state has a smaller sum of distances.
