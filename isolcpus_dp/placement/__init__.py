@@ -49,7 +49,7 @@ def choose(
     their distances have a pattern: groups of equals, groups of groups, a mesh. It is the caller's
     event loop that waits. So there are limits, which only machines reach that have more than
     twenty nodes without such a pattern, or caches and cores across many nodes: beyond them it is
-    the best choice that was found in half a second, on as few nodes as can be.
+    the best choice that was found in less than about a second, on as few nodes as can be.
 
     Exact on machines where a core's threads share their last-level cache, or where all that share
     a cache are threads of one core, as where the kernel tells no caches. Others are a hypervisor's

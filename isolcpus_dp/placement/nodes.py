@@ -50,6 +50,7 @@ class State:
 
     @property
     def most_ahead(self) -> int:
+        """The most CPUs that can be added."""
         return self.ahead[-1].held
 
 
