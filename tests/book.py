@@ -1,0 +1,167 @@
+"""The pages, taken apart: what they tell to type and to write, and what comes of it.
+
+For the tests that hold them to the truth: `unit/test_book.py` looks, `vm/test_book.py` does it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+ROOT = Path(__file__).parents[1]
+
+# In the order in which their commands are run: the one that removes the packages is the last.
+ON_A_GUEST = (
+    "README.md",
+    "docs/kubelet.md",
+    "docs/runtime.md",
+    "docs/check.md",
+    "docs/operations.md",
+)
+
+# Which test runs what no guest can: its words occur in that file.
+ELSEWHERE = {
+    "make run": "tests/integration/test_cli.py",
+    "build/venv/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm/test_guest.py": (
+        "tests/unit/test_book.py"
+    ),
+}
+
+# What begins with one of these and goes on is a command also in the middle of a sentence.
+PROGRAMS = re.compile(
+    r"(apt|apt-get|cat|cpupower|crictl|ctr|dmesg|dnf|dpkg|echo|grep|isolcpus-dp|journalctl|kubectl"
+    r"|ls|make|man|pip|rm|rpm|sysctl|systemctl|systemd-analyze|taskset|tr|update-grub|yum) "
+)
+
+# In the output of a command, what differs from one host or run to another.
+_VARIES = (
+    (r"^[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d \S+ ([\w-]+)\[\d+\]:", r"DATE HOST \1[PID]:"),
+    (r"\b\d+ ms\b", "N ms"),
+    (r"\bcontainerd \d[\w.+~-]*", "containerd VERSION"),
+)
+_LEFT_OUT = "..."
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line for a shell, and the exit status it is said to have."""
+
+    text: str
+    status: int = 0
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What an operator or a developer types, in a block or in a sentence, and what it prints."""
+
+    page: str
+    line: int
+    commands: tuple[Command, ...]
+    output: str | None = None  # of all of them; None if the page does not show it
+
+
+@dataclass(frozen=True)
+class Block:
+    """Any other block of code: a file, or part of one."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def files(self) -> dict[Path, str]:
+        """What stands below a comment that is nothing but a path; an empty line ends it."""
+        parts = re.split(r"(?:^|\n\n)# (/\S+)\n", self.text)
+        return {Path(path): f"{text.rstrip()}\n" for path, text in zip(parts[1::2], parts[2::2])}
+
+
+Step = Union[Typed, Block]
+
+
+def pages() -> list[str]:
+    """All of them, those of `ON_A_GUEST` first."""
+    found = ["README.md", "CONTRIBUTING.md"]
+    found += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
+    return [*ON_A_GUEST, *(page for page in found if page not in ON_A_GUEST)]
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+def prose(page: str) -> str:
+    """The page without its blocks of code."""
+    return "".join(text for _, language, text in _parts(page) if language is None)
+
+
+def steps(page: str) -> list[Step]:
+    """All that a page tells to do, in its order."""
+    found: list[Step] = []
+    parts = [part for part in _parts(page) if part[1] is not None or part[2].strip()]
+    for number, (line, language, text) in enumerate(parts):
+        if language is None:
+            found += [Typed(page, line, (command,)) for command in _in_prose(text)]
+        elif language == "sh":
+            after = parts[number + 1] if number + 1 < len(parts) else (0, None, "")
+            output = after[2] if after[1] == "text" else None
+            found.append(Typed(page, line, tuple(_in_block(text)), output))
+        else:
+            found.append(Block(page, line, language, text))
+    return found
+
+
+def typed(page: str) -> list[Command]:
+    """All commands of a page."""
+    return [one for step in steps(page) if isinstance(step, Typed) for one in step.commands]
+
+
+def is_elsewhere(command: Command) -> bool:
+    """Whether it is not for a guest: make's targets are for those who have the source."""
+    return command.text in ELSEWHERE or command.text.startswith("make ")
+
+
+def shows(page_says: str, printed: str) -> bool:
+    """Whether a page tells what was printed. A line of `...` stands for any lines, or none."""
+    lines = _same_everywhere(page_says).splitlines()
+    pattern = "".join(
+        r"(?:.*\n)*" if line == _LEFT_OUT else re.escape(line) + r"\n" for line in lines
+    )
+    return re.fullmatch(pattern, _same_everywhere(printed) + "\n") is not None
+
+
+def _same_everywhere(text: str) -> str:
+    for pattern, same in _VARIES:
+        text = re.sub(pattern, same, text, flags=re.MULTILINE)
+    return "\n".join(line.rstrip() for line in text.strip("\n").split("\n"))
+
+
+def _parts(page: str) -> Iterator[tuple[int, str | None, str]]:
+    """Line number, language and text of each block; None is the language of prose."""
+    start, language, lines = 1, None, list[str]()
+    for number, line in enumerate(text_of(page).splitlines(keepends=True), start=1):
+        if line.startswith("```"):
+            yield start, language, "".join(lines)
+            language = line[3:].strip() if language is None else None
+            start, lines = number + 1, []
+        else:
+            lines.append(line)
+    assert language is None, f"{page}: the block in line {start} has no end"
+    yield start, language, "".join(lines)
+
+
+def _in_prose(text: str) -> Iterator[Command]:
+    for code, status in re.findall(r"`([^`]+)`(?:\s+\(exit\s+status\s+(\d+))?", text):
+        line = " ".join(code.replace("\\|", "|").split())
+        if PROGRAMS.match(line):
+            yield Command(line, int(status or 0))
+
+
+def _in_block(text: str) -> Iterator[Command]:
+    for line in text.replace("\\\n", " ").splitlines():
+        command, _, comment = f"{line} ".partition(" # ")
+        status = re.search(r"exit status (\d+)", comment)
+        if command.strip():
+            yield Command(command.strip(), int(status[1]) if status else 0)

@@ -1,0 +1,280 @@
+"""The pages tell nothing that no test has tried: commands, links, paths, examples, the rooms."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import book
+from tests.book import ROOT, Block, Command
+from tests.vm import runtime
+
+# Named in the contents, and not there yet.
+ANNOUNCED = {"docs/starlingx.md"}
+
+LANGUAGES = {"sh", "text", "ini", "yaml", "toml"}
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+every_page = pytest.mark.parametrize("page", book.pages())
+
+
+def blocks(page: str, language: str) -> list[Block]:
+    return [
+        step for step in book.steps(page) if isinstance(step, Block) and step.language == language
+    ]
+
+
+def documents(page: str) -> list[dict[str, Any]]:
+    return [yaml.safe_load(block.text) for block in blocks(page, "yaml")]
+
+
+def rules() -> dict[str, tuple[list[str], bool]]:
+    """By target of the Makefile, as it is written there: prerequisites, and if it has a recipe."""
+    found = re.findall(r"^([\w$()/.-]+):(?!=)[ \t]*(.*)\n(\t)?", MAKEFILE, re.MULTILINE)
+    return {target: (needs.split(), bool(recipe)) for target, needs, recipe in found}
+
+
+def made_by_ci() -> set[str]:
+    """What .ci/run makes: the targets it names, and what they need."""
+    script = (ROOT / ".ci/run").read_text()
+    due = [
+        word
+        for line in re.findall(r"^make (.*)$", script, re.MULTILINE)
+        for word in line.split()
+        if not word.startswith("-")
+    ]
+    made: set[str] = set()
+    while due:
+        target = due.pop()
+        if target not in made:
+            made.add(target)
+            due += rules().get(target, ([], False))[0]
+    return made
+
+
+def is_made_by_ci(target: str) -> bool:
+    needs, has_recipe = rules()[target]
+    return target in made_by_ci() or (not has_recipe and set(needs) <= made_by_ci())
+
+
+@every_page
+def test_every_command_is_run_by_a_test(page: str) -> None:
+    for command in book.typed(page):
+        if command.text in book.ELSEWHERE:
+            continue
+        if command.text.startswith("make "):
+            for target in command.text.split()[1:]:
+                assert target in rules(), f"{page}: {command.text}: the Makefile has no {target}"
+                assert is_made_by_ci(target), f"{page}: {command.text}: .ci/run does not make it"
+        else:
+            assert page in book.ON_A_GUEST, (
+                f"{page}: {command.text}: run it on a guest (ON_A_GUEST in tests/book.py),"
+                " or name the test that does (ELSEWHERE)"
+            )
+
+
+def test_what_is_run_elsewhere_is_run_there_and_still_in_the_pages() -> None:
+    told = {command.text for page in book.pages() for command in book.typed(page)}
+    for command, file in book.ELSEWHERE.items():
+        assert command in told, f"no page has it any more: {command}"
+        words = shlex.split(command)
+        if words[0] == "make":
+            [recipe] = re.findall(rf"^{words[1]}:.*\n\t(.*)$", MAKEFILE, re.MULTILINE)
+            words = recipe.split()[1:]
+        text = (ROOT / file).read_text()
+        for word in words:
+            assert word in text, f"{file} does not run {command}: there is no {word}"
+
+
+def test_pytest_finds_the_one_test_that_is_run_alone() -> None:
+    command = "build/venv/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm/test_guest.py"
+    assert command in book.ELSEWHERE
+    arguments = [sys.executable, *command.split()[1:], "--collect-only"]
+    found = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "tests/vm/test_guest.py::test_everything_has_started" in found.stdout
+
+
+@every_page
+def test_every_block_says_what_it_is(page: str) -> None:
+    opened = re.findall(r"^```(.*)$", book.text_of(page), re.MULTILINE)[::2]
+    assert set(opened) <= LANGUAGES
+    assert not re.search(r"\n\n {4,}\S", book.prose(page)), "an indented block says nothing"
+
+
+@every_page
+def test_every_link_leads_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", book.text_of(page)):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        inside = str(path.resolve().relative_to(ROOT))
+        assert path.exists() or inside in ANNOUNCED, target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+            slugs = [
+                re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+            ]
+            assert anchor in slugs, target
+
+
+@every_page
+def test_every_path_of_the_source_exists(page: str) -> None:
+    top = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
+    for code in re.findall(r"`([^`\s]+)`", book.prose(page)):
+        if re.fullmatch(rf"(?:{top})/[\w./-]*|Makefile|setup\.cfg|pyproject\.toml", code):
+            assert (ROOT / code).exists() or code.startswith("build/"), code
+
+
+def test_contents_name_every_page() -> None:
+    linked = set(re.findall(r"\]\(([\w/.-]+\.md)\)", book.text_of("README.md")))
+    assert linked >= {page for page in book.pages() if page != "README.md"}
+
+
+def test_run_shows_what_the_readme_shows() -> None:
+    [shown] = [one.text for one in blocks("README.md", "text") if "machine  2x8x2" in one.text]
+    command = [sys.executable, "-m", "isolcpus_dp", "simulate", "--machine", "2x8x2"]
+    for _ in range(3):  # it has deadlines of its own, which a busy host may miss
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if ended.returncode == 0:
+            break
+    said = [re.sub(r" +\d+\.\d ms$", "", line) for line in ended.stdout.splitlines()]
+    assert said == [re.sub(r" +\d+\.\d ms$", "", line) for line in shown.splitlines()]
+
+
+@every_page
+def test_pods_request_what_their_limits_are(page: str) -> None:
+    for pod in (one for one in documents(page) if one.get("kind") == "Pod"):
+        owners = 0
+        for container in pod["spec"]["containers"]:
+            resources = container.get("resources", {})
+            limits, requests = resources.get("limits", {}), resources.get("requests", {})
+            for name in (name for name in {*limits, *requests} if "/" in name):
+                owners += 1
+                assert requests.get(name, limits[name]) == limits[name]
+        assert owners, pod["metadata"]["name"]
+
+
+def test_pod_that_is_said_to_be_guaranteed_is() -> None:
+    [pod] = [
+        one
+        for one in documents("docs/kubelet.md")
+        if one.get("metadata", {}).get("name") == "guaranteed"
+    ]
+    for container in pod["spec"]["containers"]:
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+
+
+def test_containerd_is_told_what_the_tests_tell_it() -> None:
+    [nri_on] = [one for one in blocks("docs/runtime.md", "toml") if "version = 2" in one.text]
+    lines = [line.strip() for line in nri_on.text.splitlines() if line.strip()]
+    assert len(lines) == 4
+    assert set(lines) <= set(runtime.SETTINGS[1].splitlines())
+
+
+def test_drop_ins_for_another_folder_say_what_the_units_say() -> None:
+    [drop_ins] = [one for one in blocks("docs/kubelet.md", "ini") if "/data/kubelet" in one.text]
+    files = drop_ins.files()
+    assert len(files) == 3
+    for path, text in files.items():
+        unit = path.parent.name[: -len(".d")]
+        said = (ROOT / "systemd" / unit).read_text().splitlines()
+        usual = text.replace(" --kubelet-dir /data/kubelet", "")
+        usual = usual.replace("/data/kubelet", "/var/lib/kubelet")
+        keys = {line.partition("=")[0] for line in usual.splitlines() if "=" in line}
+        # An empty assignment takes away all that the unit says; the others must be all of it.
+        expected = [line for line in said if line.partition("=")[0] in keys]
+        assert [line for line in usual.splitlines() if re.search("=.", line)] == expected
+        assert {line[:-1] for line in usual.splitlines() if line.endswith("=")} == keys
+
+
+def test_every_metric_is_one_that_is_served_and_all_are_told() -> None:
+    served = set(
+        re.findall(r'"(isolcpus_dp_\w+)"', (ROOT / "isolcpus_dp/report/metrics.py").read_text())
+    )
+    told = set(re.findall(r"`(isolcpus_dp_\w+)`", book.text_of("docs/operations.md")))
+    assert {name.replace("_total", "") for name in told} == served
+
+
+def rooms() -> list[str]:
+    """The rooms of docs/architecture.md, in the order of its table."""
+    table = book.text_of("docs/architecture.md").partition("| room in")[2].partition("\n\n")[0]
+    return re.findall(r"^\| `([\w./]+)` \|", table, re.MULTILINE)
+
+
+def room_of(module: str) -> str:
+    """`pool.py` for pool, `nri/` for nri.plugin."""
+    name, *_ = module.split(".")
+    return f"{name}.py" if (ROOT / f"isolcpus_dp/{name}.py").exists() else f"{name}/"
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The modules of ours that a module loads, also within functions, less the package's name."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "isolcpus_dp":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("isolcpus_dp."):
+            yield str(node.module).partition(".")[2]
+
+
+def test_every_module_has_its_room() -> None:
+    there = {
+        path.name if path.is_file() else f"{path.name}/"
+        for path in (ROOT / "isolcpus_dp").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert sorted(rooms()) == sorted(there - {"__init__.py", "__main__.py"})
+
+
+def test_modules_import_only_from_rooms_above() -> None:
+    order = rooms()
+    for file in sorted((ROOT / "isolcpus_dp").rglob("*.py")):
+        inside = str(file.relative_to(ROOT / "isolcpus_dp"))
+        room = next((one for one in order if inside == one or inside.startswith(one)), None)
+        if room is None or room == "api/":
+            continue
+        for module in imports(file):
+            assert order.index(room_of(module)) <= order.index(room), f"{inside} imports {module}"
+
+
+def test_commands_are_found_in_blocks_and_in_sentences() -> None:
+    assert list(book._in_block("make run   # shows it\nisolcpus-dp check # exit status 1\n")) == [
+        Command("make run"),
+        Command("isolcpus-dp check", 1),
+    ]
+    assert list(book._in_prose("`grep a \\| cat` of `isolcpus-dp`, `apt x` (exit\nstatus 2)")) == [
+        Command("grep a | cat"),
+        Command("apt x", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("page_says", "printed", "same"),
+    [
+        ("a\nb\n", "a\nb\n", True),
+        ("a\n", "a\nb\n", False),
+        ("b\n", "a\nb\n", False),
+        ("...\nb\n", "a\nb\n", True),
+        ("...\nb\n", "b\n", True),
+        ("...\nb\n", "b\nc\n", False),
+        ("a\n...\n", "a\nb\n", True),
+        ("a\n...\nc\n", "a\nb\nc\n", True),
+        ("a\n...\nc\n", "a\nc\n", True),
+        ("a\n...\na\n", "a\n", False),
+        ("...\nb\n...\n", "a\nb\nc\n", True),
+        ("...\nc\n...\nb\n...\n", "a\nb\nc\n", False),
+        ("after 12 ms\n", "after 7 ms\n", True),
+        ("containerd 1.7.24, up\n", "containerd 2.1.9, up\n", True),
+    ],
+)
+def test_page_tells_what_was_printed(page_says: str, printed: str, same: bool) -> None:
+    assert book.shows(page_says, printed) is same

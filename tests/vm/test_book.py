@@ -1,0 +1,181 @@
+"""Does what the pages say, in their order: writes their files, types their commands, looks.
+
+The kubelet is the simulator's, run from the installed package's own tree as kubelet.service; its
+one pod has a real container beside it, on containerd.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests import book
+from tests.book import Block, Command, Typed
+
+from . import runtime
+from .guest import Guest, Result
+from .image import TRIXIE, Recipe
+from .runtime import Container, Pod, Runtime
+
+HOUSEKEEPING = "0-1,4-5"
+STATUS = "/var/lib/kubelet/node-status.json"
+
+KUBELET = """\
+[Service]
+ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --admit-after 5000 {pods}
+"""
+
+# What only looks may be typed again until it shows what it should: things take their time.
+LOOKS = re.compile(
+    r"(cat|dmesg|grep|isolcpus-dp|journalctl|ls|tr) |systemctl (is-active|show|status) "
+)
+SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return TRIXIE
+
+
+@pytest.fixture(scope="module")
+def guest_files(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
+    packages = [
+        *sorted(Path("build").glob("isolcpus-dp_*_all.deb"))[-1:],
+        *sorted(Path("build").glob("isolcpus-dp-pin_*_all.deb"))[-1:],
+    ]
+    assert len(packages) == 2, "there are no packages to install: make deb"
+    return [*packages, *runtime.files(tmp_path_factory.mktemp("runtime"))]
+
+
+class Reader:
+    """Somebody at the guest who reads the pages and does what they say."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._containerd = Runtime(guest)
+        self._written: list[Path] = []
+        # What stands for something in a command, and what for.
+        self._stands_for = {"LIST": HOUSEKEEPING, "N": "4"}
+
+    def prepare(self) -> None:
+        """The host as the first page finds it: packages are built, a kubelet is on its way."""
+        self._containerd.start()
+        self._guest.run(
+            "mkdir build; cp /mnt/files/*.deb build/\n"
+            # The reader's answer to whether it should go on.
+            "echo 'APT::Get::Assume-Yes \"true\";' > /etc/apt/apt.conf.d/90yes\n"
+            "systemd-run --quiet --unit=stray sleep infinity"
+        )
+        self._write_kubelet("")
+
+    def read(self, page: str) -> None:
+        # What a page does to a process, it says of one that is nobody's; the first ones look only.
+        if page == "docs/check.md":
+            self._stands_for["PID"] = self._show("stray", "MainPID")
+        for step in book.steps(page):
+            if isinstance(step, Typed):
+                self._type(step)
+            elif step.language == "ini":
+                self._write(step)
+            elif step.language == "yaml":
+                self._tell_kubernetes(step)
+
+    def undo(self) -> None:
+        """Takes away the files of a page: the next one begins with a host as it was."""
+        for path in self._written:
+            self._guest.run(f"rm {path}")
+        self._written.clear()
+        self._guest.run(
+            "systemctl daemon-reload\n"
+            "systemctl restart isolcpus-dp isolcpus-dp-kubelet.path isolcpus-dp-pin"
+        )
+        self._wait_until_it_serves()
+
+    def _type(self, step: Typed) -> None:
+        commands = [one for one in step.commands if not book.is_elsewhere(one)]
+        results = [self._run(command) for command in commands]
+        end = time.monotonic() + SECONDS
+        while not as_said(step, commands, results) and time.monotonic() < end:
+            time.sleep(1)
+            results = [
+                self._run(command) if LOOKS.match(command.text) else result
+                for command, result in zip(commands, results)
+            ]
+        assert as_said(step, commands, results), (
+            f"{step.page}, line {step.line}, says otherwise: statuses"
+            f" {[command.status for command in commands]}, output\n{step.output}\nbut:\n"
+            + "\n".join(map(str, results))
+        )
+
+    def _run(self, command: Command) -> Result:
+        words = "|".join(self._stands_for)
+        text = re.sub(rf"\b({words})\b", lambda word: self._stands_for[word[0]], command.text)
+        result = self._guest.run(text, timeout=240, check=False)
+        if text.startswith("apt install"):
+            self._wait_until_it_serves()
+        return result
+
+    def _write(self, block: Block) -> None:
+        for path, text in block.files().items():
+            self._guest.run(f"mkdir -p {path.parent}; cat > {path} <<'END'\n{text}END")
+            self._written.append(path)
+
+    def _tell_kubernetes(self, block: Block) -> None:
+        said = yaml.safe_load(block.text)
+        if said.get("kind") != "Pod":
+            self._guest.run(f"cat > /var/lib/kubelet/config.yaml <<'END'\n{block.text}END")
+        elif block.page == "README.md":  # the other pods are examples of the same
+            self._make_pod(said)
+
+    def _make_pod(self, pod: dict[str, dict[str, object]]) -> None:
+        name = str(pod["metadata"]["name"])
+        self._write_kubelet(f"--pod {name}=2")
+        self._guest.wait_until(f'cat {STATUS}; grep \'"{name}": "Running"\' {STATUS}')
+        running = self._containerd.run(Pod(name, [Container("main", devices=("2", "3"))]))
+        self._stands_for["PID"] = str(running["main"].pid)
+
+    def _write_kubelet(self, pods: str) -> None:
+        unit = "/etc/systemd/system/kubelet.service"
+        self._guest.run(
+            f"cat > {unit} <<'END'\n{KUBELET.format(pods=pods)}END\nsystemctl daemon-reload"
+        )
+        # Before the package is there, nothing can simulate it.
+        if self._guest.run("test -e /usr/bin/isolcpus-dp", check=False).status == 0:
+            self._guest.run("systemctl restart kubelet")
+
+    def _wait_until_it_serves(self) -> None:
+        self._guest.run("systemctl start kubelet")
+        for unit, state in (("isolcpus-dp", "Registered"), ("isolcpus-dp-pin", "Connected")):
+            self._guest.wait_until(f"systemctl show -p StatusText {unit} | grep {state}")
+
+    def _show(self, unit: str, name: str) -> str:
+        return self._guest.run(f"systemctl show --property={name} --value {unit}").stdout.strip()
+
+
+def as_said(step: Typed, commands: Sequence[Command], results: Sequence[Result]) -> bool:
+    """Whether the commands ended, and printed, as the page says."""
+    printed = "".join(result.stdout for result in results)
+    return [one.status for one in commands] == [one.status for one in results] and (
+        step.output is None or book.shows(step.output, printed)
+    )
+
+
+@pytest.fixture(scope="module")
+def reader(guest: Guest) -> Reader:
+    prepared = Reader(guest)
+    prepared.prepare()
+    return prepared
+
+
+@pytest.mark.parametrize("page", book.ON_A_GUEST)
+def test_page_does_what_it_says(guest: Guest, reader: Reader, page: str) -> None:
+    reader.read(page)
+    if page == book.ON_A_GUEST[-1]:
+        guest.run("test ! -e /usr/bin/isolcpus-dp -a ! -e /etc/isolcpus-dp")
+    else:
+        reader.undo()
