@@ -61,6 +61,7 @@ class Typed:
     line: int
     commands: tuple[Command, ...]
     output: str | None = None  # of all of them; None if the page does not show it
+    in_prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def steps(page: str) -> list[Step]:
     parts = [part for part in _parts(page) if part[1] is not None or part[2].strip()]
     for number, (line, language, text) in enumerate(parts):
         if language is None:
-            found += [Typed(page, line, (command,)) for command in _in_prose(text)]
+            found += [Typed(page, line, (one,), in_prose=True) for one in _in_prose(text)]
         elif language == "sh":
             after = parts[number + 1] if number + 1 < len(parts) else (0, None, "")
             output = after[2] if after[1] == "text" else None
