@@ -142,13 +142,15 @@ def _same_everywhere(text: str) -> str:
 def _parts(page: str) -> Iterator[tuple[int, str | None, str]]:
     """Line number, language and text of each block; None is the language of prose."""
     start, language, lines = 1, None, list[str]()
+    indent = ""  # of a block that belongs to an item of a list
     for number, line in enumerate(text_of(page).splitlines(keepends=True), start=1):
-        if line.startswith("```"):
+        if line.lstrip().startswith("```"):
             yield start, language, "".join(lines)
-            language = line[3:].strip() if language is None else None
+            language = line.strip()[3:] if language is None else None
+            indent = line[: line.index("`")]
             start, lines = number + 1, []
         else:
-            lines.append(line)
+            lines.append(line if language is None else line.removeprefix(indent))
     assert language is None, f"{page}: the block in line {start} has no end"
     yield start, language, "".join(lines)
 

@@ -105,7 +105,7 @@ def test_pytest_finds_the_one_test_that_is_run_alone() -> None:
 
 @every_page
 def test_every_block_says_what_it_is(page: str) -> None:
-    opened = re.findall(r"^```(.*)$", book.text_of(page), re.MULTILINE)[::2]
+    opened = re.findall(r"^ *```(.*)$", book.text_of(page), re.MULTILINE)[::2]
     assert set(opened) <= LANGUAGES
     assert not re.search(r"\n\n {4,}\S", book.prose(page)), "an indented block says nothing"
 
