@@ -13,18 +13,22 @@ from typing import Union
 
 ROOT = Path(__file__).parents[1]
 
-# In the order in which their commands are run: the one that removes the packages is the last.
+# In the order in which their commands are run. The last two remove the packages.
 ON_A_GUEST = (
     "README.md",
     "docs/kubelet.md",
     "docs/runtime.md",
     "docs/check.md",
     "docs/operations.md",
+    "docs/starlingx.md",
 )
 
 # Which test runs what no guest can: its words occur in that file.
 ELSEWHERE = {
     "make run": "tests/integration/test_cli.py",
+    "make rpm": "tests/packages/rpm.py",
+    "make sbom": "tests/packages/test_sbom.py",
+    "dnf install isolcpus-dp isolcpus-dp-pin": "tests/packages/test_rpm.py",
     "build/venv/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm/test_guest.py": (
         "tests/unit/test_book.py"
     ),

@@ -30,6 +30,40 @@ KUBELET = """\
 ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --admit-after 12000 {pods}
 """
 
+# What else a page needs that is not of this project: the programs of StarlingX, which only tell its
+# process monitor, and its Go plugin, as far as that holds a socket.
+STARLINGX = """\
+mkdir -p /etc/pmon.d /usr/share/starlingx/pmon.d /usr/local/sbin
+touch /usr/share/starlingx/pmon.d/isolcpu_plugin.conf
+ln -s /usr/share/starlingx/pmon.d/isolcpu_plugin.conf /etc/pmon.d/
+for program in stop restart; do ln -s /bin/true /usr/local/sbin/pmon-$program; done
+cat > /usr/local/sbin/isolcpu_plugin <<'END'
+import pathlib, signal, socket
+path = pathlib.Path("/var/lib/kubelet/device-plugins/windriver.com-isolcpus.sock")
+path.parent.mkdir(parents=True, exist_ok=True)
+path.unlink(missing_ok=True)
+server = socket.socket(socket.AF_UNIX)
+server.bind(str(path))
+server.listen()
+signal.pause()
+END
+cat > /etc/systemd/system/isolcpu_plugin.service <<'END'
+[Service]
+ExecStart=/usr/bin/python3 -IS /usr/local/sbin/isolcpu_plugin
+[Install]
+WantedBy=multi-user.target
+END
+systemctl daemon-reload
+systemctl enable --now isolcpu_plugin
+"""
+
+# What a page calls "as above", before which command.
+AS_ABOVE = {
+    "apt install ./isolcpus-dp-pin_*_all.deb": (
+        "systemctl disable --now isolcpu_plugin; apt install ./isolcpus-dp_*_all.deb"
+    )
+}
+
 # What only looks may be typed again until it shows what it should: things take their time.
 LOOKS = re.compile(
     r"(cat|dmesg|grep|isolcpus-dp|journalctl|ls|tr) |systemctl (is-active|show|status) "
@@ -67,7 +101,7 @@ class Reader:
         """The host as the first page finds it: packages are built, a kubelet is on its way."""
         self._containerd.start()
         self._guest.run(
-            "mkdir build; cp /mnt/files/*.deb build/\n"
+            "mkdir build; cp /mnt/files/*.deb .; cp *.deb build/\n"
             # The reader's answer to whether it should go on.
             "echo 'APT::Get::Assume-Yes \"true\";' > /etc/apt/apt.conf.d/90yes\n"
             "systemd-run --quiet --unit=stray sleep infinity"
@@ -78,6 +112,8 @@ class Reader:
         # What a page does to a process, it says of one that is nobody's; the first ones look only.
         if page == "docs/check.md":
             self._stands_for["PID"] = self._show("stray", "MainPID")
+        elif page == "docs/starlingx.md":
+            self._guest.run(STARLINGX)
         for step in book.steps(page):
             if isinstance(step, Typed):
                 self._type(step)
@@ -121,9 +157,13 @@ class Reader:
     def _run(self, command: Command) -> Result:
         words = "|".join(self._stands_for)
         text = re.sub(rf"\b({words})\b", lambda word: self._stands_for[word[0]], command.text)
+        if text in AS_ABOVE:
+            self._guest.run(AS_ABOVE[text], timeout=240)
         result = self._guest.run(text, timeout=240, check=False)
-        if text.startswith("apt install"):
+        if text.startswith("apt install ./build/"):
             self._wait_until_it_serves()
+        elif text.startswith("apt install"):
+            self._guest.run("systemctl start kubelet")
         return result
 
     def _write(self, block: Block) -> None:
@@ -184,7 +224,7 @@ def reader(guest: Guest) -> Reader:
 @pytest.mark.parametrize("page", book.ON_A_GUEST)
 def test_page_does_what_it_says(guest: Guest, reader: Reader, page: str) -> None:
     reader.read(page)
-    if page == book.ON_A_GUEST[-1]:
+    if page == "docs/operations.md":
         guest.run("test ! -e /usr/bin/isolcpus-dp -a ! -e /etc/isolcpus-dp")
-    else:
+    elif page != "docs/starlingx.md":
         reader.undo()
