@@ -23,6 +23,7 @@ WRITABLE = {
 }
 READ_ONLY = (
     "/boot",
+    "/dev/shm",
     "/etc",
     "/run",
     "/srv",
