@@ -59,6 +59,15 @@ def guest_files(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Seq
     return [*packages(recipe.suite), *previous(), Path(script)]
 
 
+def names(files: Sequence[Path]) -> str:
+    """The packages, as the guest finds them."""
+    return " ".join(f"/mnt/files/{file.name}" for file in files)
+
+
+def version_of(files: Sequence[Path]) -> str:
+    return files[0].name.split("_")[1]
+
+
 def version(guest: Guest) -> str:
     return guest.run("dpkg-query --show --showformat '${Version}' isolcpus-dp").stdout
 
@@ -80,9 +89,10 @@ def install(guest: Guest, *arguments: str) -> None:
 
 
 def test_upgrade_keeps_the_configuration_and_takes_no_longer_than_a_restart(
-    guest: Guest, capsys: pytest.CaptureFixture[str]
+    guest: Guest, recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    guest.run(f"{INSTALL} /mnt/files/*_0.1.0*_all.deb", timeout=240)
+    old, new = previous(), packages(recipe.suite)
+    guest.run(f"{INSTALL} {names(old)}", timeout=240)
     guest.run(f"printf '{MINE}' > {CONFIGURATION} && systemctl restart isolcpus-dp")
     start_kubelet(guest)
     wait_for_devices(guest, healthy=3)
@@ -91,8 +101,8 @@ def test_upgrade_keeps_the_configuration_and_takes_no_longer_than_a_restart(
     restart = seconds_without_devices(guest)
     before = version(guest), len(messages(guest, Event.STARTED))
 
-    install(guest, "$(ls /mnt/files/*_all.deb | grep -v _0.1.0)")
-    assert (before[0], version(guest)) == ("0.1.0", "0.2.0-1")
+    install(guest, names(new))
+    assert (before[0], version(guest)) == (version_of(old), version_of(new))
     # Once for each daemon: while the files are changed, the old one goes on.
     assert len(messages(guest, Event.STARTED)) - before[1] == 2
     with capsys.disabled():
@@ -102,12 +112,13 @@ def test_upgrade_keeps_the_configuration_and_takes_no_longer_than_a_restart(
         )
 
 
-def test_downgrade_and_reinstallation_keep_the_configuration(guest: Guest) -> None:
-    install(guest, "--allow-downgrades /mnt/files/*_0.1.0*_all.deb")
-    assert version(guest) == "0.1.0"
-    install(guest, "$(ls /mnt/files/*_all.deb | grep -v _0.1.0)")
-    install(guest, "--reinstall $(ls /mnt/files/*_all.deb | grep -v _0.1.0)")
-    assert version(guest) == "0.2.0-1"
+def test_downgrade_and_reinstallation_keep_the_configuration(guest: Guest, recipe: Recipe) -> None:
+    old, new = previous(), packages(recipe.suite)
+    install(guest, "--allow-downgrades", names(old))
+    assert version(guest) == version_of(old)
+    install(guest, names(new))
+    install(guest, "--reinstall", names(new))
+    assert version(guest) == version_of(new)
 
 
 def test_daemons_are_shut_in_and_what_they_make_is_for_root_alone(guest: Guest) -> None:
