@@ -120,6 +120,7 @@ def unpacked(recipe: Recipe) -> Iterator[Root]:
         folder = Path(name) / "root"
         folder.mkdir()
         subprocess.run(["tar", "--extract", "--file", archive, "--directory", folder], check=True)
+        (folder / "etc/hosts").write_text("127.0.0.1 localhost\n")
         yield Root(folder)
 
 

@@ -151,7 +151,7 @@ def test_run_shows_what_the_readme_shows() -> None:
     [shown] = [one.text for one in blocks("README.md", "text") if "machine  2x8x2" in one.text]
     command = [sys.executable, "-m", "isolcpus_dp", "simulate", "--machine", "2x8x2"]
     for _ in range(3):  # it has deadlines of its own, which a busy host may miss
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode == 0:
             break
     said = [re.sub(r" +\d+\.\d ms$", "", line) for line in ended.stdout.splitlines()]
