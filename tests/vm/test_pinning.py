@@ -300,11 +300,12 @@ def test_check_sees_the_daemon_at_work_and_names_a_container_on_isolated_cpus(
 def test_journal_tells_who_owns_what(guest: Guest) -> None:
     story = guest.run(f"journalctl --boot --unit={PIN} --output=json").stdout
     entries = [json.loads(line) for line in story.splitlines()]
+    # When it was created, and when its cpuset was to be widened.
     pinned = [entry for entry in entries if entry.get("EVENT") == "pinned"]
     assert [
         (entry["POD"], entry["CONTAINER"], entry["CPU"])
         for entry in pinned
         if entry["POD"] == "default/first"
-    ] == [("default/first", "owner", "2-3")]
+    ] == [("default/first", "owner", "2-3")] * 2
     assert not [entry for entry in entries if "Traceback" in str(entry["MESSAGE"])]
     assert not [entry for entry in entries if entry.get("EVENT") in ("undecided", "quota_kept")]
