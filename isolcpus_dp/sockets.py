@@ -91,11 +91,20 @@ class SocketWatch:
             delays = iter(_BIND_TO_LISTEN)
         raise self._left()
 
-    async def changed(self, seconds: float) -> None:
-        """Waits until something changes that was not yet told of, at most so long."""
+    async def replaced(self, created: int | None, seconds: float) -> None:
+        """Waits until the socket is not the one of that creation() any more, at most so long.
+
+        It is not merely waited for a change: that the socket appeared may be told only after
+        somebody has already talked to its owner.
+        """
+
+        async def another() -> None:
+            while creation(self._path) == created:
+                self._changed.clear()
+                await self._changed.wait()
+
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), seconds)
-        self._changed.clear()
+            await asyncio.wait_for(another(), seconds)
 
     def _left(self) -> Gone:
         return Gone(f"{self._path.parent} was removed or moved")

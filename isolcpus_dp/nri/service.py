@@ -129,10 +129,13 @@ class _Daemon:
 
     async def _serve_from(self, watch: sockets.SocketWatch) -> None:
         """Serves whoever listens on the socket, one after another. Raises sockets.Gone."""
+        socket = self._host.nri_socket
         async for _ in watch.attempts():
+            created = sockets.creation(socket)
             while (end := await self._serve_runtime()) is not _End.NOBODY:
                 self._tell_waiting()
-                await watch.changed(_AGAIN_SECONDS[end])
+                await watch.replaced(created, _AGAIN_SECONDS[end])
+                created = sockets.creation(socket)
 
     async def _serve_runtime(self) -> _End:
         """From connecting to the end of the connection."""

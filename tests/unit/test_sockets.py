@@ -49,6 +49,23 @@ def test_creation_does_not_change_while_a_socket_is_used(
         assert creation(path) == 5 * SECOND
 
 
+async def test_socket_is_replaced_by_another_one_only(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    path, aside = tmp_path / "nri.sock", tmp_path / "aside"
+    serve(listener, path, 5 * SECOND)
+    with SocketWatch(path) as watch, socket.socket(socket.AF_UNIX) as successor:
+        waiting = asyncio.create_task(watch.replaced(5 * SECOND, PATIENCE))
+        await asyncio.sleep(0)
+        path.rename(aside)
+        aside.rename(path)
+        await asyncio.wait({waiting}, timeout=0.1)
+        assert not waiting.done()
+        path.unlink()
+        serve(successor, path, 6 * SECOND)
+        await asyncio.wait_for(waiting, PATIENCE / 2)
+
+
 async def test_live_socket_is_found_at_once(tmp_path: Path, listener: socket.socket) -> None:
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 5 * SECOND)
