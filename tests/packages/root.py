@@ -42,6 +42,11 @@ class Recipe:
     packages: tuple[str, ...] = ()
     apt_options: tuple[str, ...] = ()  # in the words of apt.conf
 
+    @property
+    def name(self) -> str:
+        packages = hashlib.sha256(repr(self.packages).encode()).hexdigest()[:8]
+        return f"{self.suite}-{packages}"
+
     def key(self) -> str:
         return hashlib.sha256(repr(self).encode() + Path(__file__).read_bytes()).hexdigest()[:16]
 
@@ -125,12 +130,14 @@ def unpacked(recipe: Recipe) -> Iterator[Root]:
 
 
 def _cached(recipe: Recipe) -> Path:
-    """The recipe's root as an archive, made if there is none yet."""
+    """The recipe's root as an archive, made if there is none yet in place of an older one."""
     folder = cache_directory().parent / "root"
     folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / f"{recipe.suite}-{recipe.key()}.tar"
+    archive = folder / f"{recipe.name}-{recipe.key()}.tar"
     with locked(folder):
         if not archive.exists():
+            for outdated in folder.glob(f"{recipe.name}-*.tar"):
+                outdated.unlink()
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 _make(recipe, Path(scratch)).rename(archive)
     return archive
