@@ -163,6 +163,8 @@ def counting(folders: list[str]) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-X", "importtime", "-m", "isolcpus_dp", "check", *folders]
     process = subprocess.Popen(
         [*command, "--only=irq-counts", "--interval=60"],
+        # A shell's job in the background, which the tests may be, ignores the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
