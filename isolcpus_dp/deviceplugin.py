@@ -252,13 +252,16 @@ class Endpoint:
             )
         with _locked(self._path.parent):
             self._check_free()
+            # Those whose path was wiped have no caller left, but only now is nobody at the path: a
+            # gRPC server that stops removes what is there. One may stay, so that the first wipe,
+            # which every kubelet does when it starts, costs no time.
+            while len(self._servers) > 1:
+                await self._servers.pop(0).stop(grace=None)
             server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
             rpc.add_DevicePluginServicer_to_server(self._plugin, server)
             self._bind(server)
             self._inode = _inode(self._path)
         await server.start()
-        # The server before it, if any, has no caller left. It is stopped with the others at the
-        # end, as a gRPC server that stops removes the path it was bound to, whoever is there now.
         self._servers.append(server)
 
     async def prove(self) -> None:

@@ -459,6 +459,21 @@ async def test_second_stream_is_not_taken_for_the_kubelets(host: Host) -> None:
 # The socket
 
 
+async def test_endpoint_that_is_wiped_again_and_again_takes_up_no_more_files(
+    host: Host, tmp_path: Path
+) -> None:
+    path, descriptors = tmp_path / "plugin.sock", []
+    endpoint = Endpoint(path, host.plugin)
+    for _ in range(10):
+        path.unlink(missing_ok=True)
+        await endpoint.publish()
+        assert path.is_socket()
+        descriptors.append(len(list(Path("/proc/self/fd").iterdir())))
+    await endpoint.close()
+    assert max(descriptors[3:]) <= max(descriptors[:3])
+    assert not path.exists()
+
+
 async def test_endpoint_that_somebody_serves_already(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "held.sock"
     with socket.socket(socket.AF_UNIX) as listener:
