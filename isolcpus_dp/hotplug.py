@@ -51,11 +51,7 @@ def _uevents(on_change: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _online_file(sysfs: Path, on_change: Callable[[], None]) -> Iterator[None]:
-    def on_entry(name: str) -> None:
-        if name == "online":
-            on_change()
-
     events = inotify.IN_CLOSE_WRITE | inotify.IN_MOVED_TO
     with inotify.Watch() as watch:
-        watch.add(sysfs / "devices" / "system" / "cpu", events, on_entry)
+        watch.add(sysfs / "devices" / "system" / "cpu", events, on_change, "online")
         yield

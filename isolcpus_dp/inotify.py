@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 # <sys/inotify.h>
 IN_MODIFY = 0x2
@@ -20,37 +21,49 @@ IN_MOVED_FROM = 0x40
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
 IN_DELETE = 0x200
+_IN_Q_OVERFLOW = 0x4000
 _IN_IGNORED = 0x8000
 _IN_ONLYDIR = 0x1000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class _Interest(NamedTuple):
+    """What somebody wants to be told of."""
+
+    entry: str | None  # of a folder; None for any entry, and for a watched file
+    on_change: Callable[[], None]
+
+
 class Watch:
     """Tells from the event loop of changes to files and to folders' entries; a context manager.
+
+    When the kernel had to drop events, everything that is watched counts as changed.
 
     One for all folders of a purpose: closing it takes the kernel some 10 ms, as it waits for all
     readers of its lists of watches.
     """
 
     def __init__(self) -> None:
-        self._on_change: dict[int, Callable[[str], None]] = {}
+        self._interests: dict[int, _Interest] = {}
         self._descriptor = -1
 
-    def add(self, folder: Path, events: int, on_change: Callable[[str], None]) -> None:
-        """Calls `on_change(name)` for each of the `events` on an entry of the folder.
+    def add(
+        self, folder: Path, events: int, on_change: Callable[[], None], entry: str | None = None
+    ) -> None:
+        """Calls `on_change()` for each of the `events` on that entry of the folder, or on any.
 
         Raises OSError if the folder cannot be watched. Once for every folder.
         """
-        self._add(folder, events | _IN_ONLYDIR, on_change)
+        self._add(folder, events | _IN_ONLYDIR, _Interest(entry, on_change))
 
     def add_file(self, file: Path, events: int, on_change: Callable[[], None]) -> None:
         """Calls `on_change()` for each of the `events` on a file. Raises OSError, too."""
-        self._add(file, events, lambda name: on_change())
+        self._add(file, events, _Interest(None, on_change))
 
-    def _add(self, path: Path, mask: int, on_change: Callable[[str], None]) -> None:
+    def _add(self, path: Path, mask: int, interest: _Interest) -> None:
         watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask)
-        self._on_change[_checked(watch, path)] = on_change
+        self._interests[_checked(watch, path)] = interest
 
     def __enter__(self) -> Watch:
         self._descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), None)
@@ -65,12 +78,15 @@ class Watch:
         events = os.read(self._descriptor, 65536)
         while events:
             watch, mask, _, length = struct.unpack_from("iIII", events)
-            name = events[16 : 16 + length].rstrip(b"\0")
+            name = os.fsdecode(events[16 : 16 + length].rstrip(b"\0"))
             events = events[16 + length :]
-            if mask & _IN_IGNORED:  # the folder is gone
-                self._on_change.pop(watch, None)
-            elif watch in self._on_change:  # -1 tells that events were lost
-                self._on_change[watch](os.fsdecode(name))
+            if mask & _IN_Q_OVERFLOW:
+                for interest in list(self._interests.values()):
+                    interest.on_change()
+            elif mask & _IN_IGNORED:  # the folder is gone
+                self._interests.pop(watch, None)
+            elif watch in self._interests and self._interests[watch].entry in (None, name):
+                self._interests[watch].on_change()
 
 
 def _checked(result: int, path: Path | None) -> int:

@@ -50,12 +50,17 @@ class SocketWatch:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._watch)
             try:
-                self._watch.add(folder, inotify.IN_CREATE | inotify.IN_MOVED_TO, self._on_entry)
+                self._watch.add(
+                    folder,
+                    inotify.IN_CREATE | inotify.IN_MOVED_TO,
+                    self._changed.set,
+                    self._path.name,
+                )
             except FileNotFoundError:
                 raise self._left() from None
             # A folder's own watch is silent as long as a bound socket of ours lies in it.
             self._watch.add(
-                folder.parent, inotify.IN_DELETE | inotify.IN_MOVED_FROM, self._on_folder
+                folder.parent, inotify.IN_DELETE | inotify.IN_MOVED_FROM, self._on_gone, folder.name
             )
             stack.pop_all()
         return self
@@ -109,14 +114,9 @@ class SocketWatch:
     def _left(self) -> Gone:
         return Gone(f"{self._path.parent} was removed or moved")
 
-    def _on_entry(self, name: str) -> None:
-        if name == self._path.name:
-            self._changed.set()
-
-    def _on_folder(self, name: str) -> None:
-        if name == self._path.parent.name:
-            self._gone = True
-            self._changed.set()
+    def _on_gone(self) -> None:
+        self._gone = True
+        self._changed.set()
 
 
 def _listening_since(path: Path) -> int | None:
@@ -139,15 +139,11 @@ async def folder(path: Path) -> None:
     Raises OSError if that cannot be watched.
     """
     made = asyncio.Event()
-
-    def on_entry(name: str) -> None:
-        if name == path.name:
-            made.set()
-
     with inotify.Watch() as watch:
-        watch.add(path.parent, inotify.IN_CREATE | inotify.IN_MOVED_TO, on_entry)
-        if not path.is_dir():
+        watch.add(path.parent, inotify.IN_CREATE | inotify.IN_MOVED_TO, made.set, path.name)
+        while not path.is_dir():
             await made.wait()
+            made.clear()
 
 
 def peer(path: Path) -> str | None:

@@ -129,13 +129,22 @@ class _Daemon:
 
     async def _serve_from(self, watch: sockets.SocketWatch) -> None:
         """Serves whoever listens on the socket, one after another. Raises sockets.Gone."""
-        socket = self._host.nri_socket
+        while True:
+            created, end = await self._serve_next(watch)
+            self._tell_waiting()
+            await watch.replaced(created, _AGAIN_SECONDS[end])
+
+    async def _serve_next(self, watch: sockets.SocketWatch) -> tuple[int | None, _End]:
+        """Waits until somebody listens, and serves; the creation() of the socket, and how it went.
+
+        Raises sockets.Gone.
+        """
         async for _ in watch.attempts():
-            created = sockets.creation(socket)
-            while (end := await self._serve_runtime()) is not _End.NOBODY:
-                self._tell_waiting()
-                await watch.replaced(created, _AGAIN_SECONDS[end])
-                created = sockets.creation(socket)
+            created = sockets.creation(self._host.nri_socket)
+            end = await self._serve_runtime()
+            if end is not _End.NOBODY:
+                return created, end
+        raise AssertionError("attempts() have no end")
 
     async def _serve_runtime(self) -> _End:
         """From connecting to the end of the connection."""

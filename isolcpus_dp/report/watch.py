@@ -56,7 +56,7 @@ def _allocations(kubelet_dir: Path, on_change: Callable[[], None]) -> Iterator[t
         not_watched = []
         for folder, events in _signs(kubelet_dir).items():
             try:
-                watch.add(folder, events, lambda _: on_change())
+                watch.add(folder, events, on_change)
             except OSError as error:
                 not_watched.append(f"changes in {folder}: {error.strerror}")
         yield tuple(not_watched)

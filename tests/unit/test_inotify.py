@@ -1,0 +1,71 @@
+"""inotify: changes of the entries that were asked for, and what becomes of lost ones."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from isolcpus_dp import inotify
+
+PATIENCE = 10  # seconds until a test that waits has failed
+
+
+async def test_only_the_named_entry_is_told_of(tmp_path: Path) -> None:
+    named, others = asyncio.Event(), asyncio.Event()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with inotify.Watch() as watch:
+        watch.add(tmp_path / "a", inotify.IN_CREATE, named.set, "online")
+        watch.add(tmp_path / "b", inotify.IN_CREATE, others.set)
+        (tmp_path / "a" / "offline").touch()
+        (tmp_path / "b" / "offline").touch()
+        await asyncio.wait_for(others.wait(), PATIENCE)
+        assert not named.is_set()
+        (tmp_path / "a" / "online").touch()
+        await asyncio.wait_for(named.wait(), PATIENCE)
+
+
+async def test_written_file_is_told_of(tmp_path: Path) -> None:
+    file, written = tmp_path / "cpu.max", asyncio.Event()
+    file.write_text("max")
+    with inotify.Watch() as watch:
+        watch.add_file(file, inotify.IN_MODIFY, written.set)
+        file.write_text("10000 100000")
+        await asyncio.wait_for(written.wait(), PATIENCE)
+
+
+async def test_everything_counts_as_changed_when_events_were_lost(tmp_path: Path) -> None:
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    busy, quiet = tmp_path / "busy", tmp_path / "quiet"
+    busy.mkdir()
+    quiet.mkdir()
+    changed = asyncio.Event()
+    with inotify.Watch() as watch:
+        watch.add(busy, inotify.IN_CREATE | inotify.IN_DELETE, lambda: None)
+        watch.add(quiet, inotify.IN_CREATE, changed.set, "kubelet.sock")
+        for _ in range(limit // 2 + 1):
+            (busy / "file").touch()
+            (busy / "file").unlink()
+        await asyncio.wait_for(changed.wait(), PATIENCE)
+
+
+async def test_removed_folder_is_no_longer_watched(tmp_path: Path) -> None:
+    folder, made, removed = tmp_path / "folder", asyncio.Event(), asyncio.Event()
+    folder.mkdir()
+    with inotify.Watch() as watch:
+        watch.add(folder, inotify.IN_CREATE, made.set)
+        watch.add(tmp_path, inotify.IN_DELETE, removed.set, "folder")
+        folder.rmdir()
+        await asyncio.wait_for(removed.wait(), PATIENCE)
+        assert not made.is_set()
+
+
+async def test_only_a_folder_that_is_there_can_be_watched(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with inotify.Watch() as watch:
+        with pytest.raises(FileNotFoundError):
+            watch.add(tmp_path / "absent", inotify.IN_CREATE, lambda: None)
+        with pytest.raises(NotADirectoryError):
+            watch.add(tmp_path / "file", inotify.IN_CREATE, lambda: None)
