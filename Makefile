@@ -12,7 +12,7 @@ ARCHIVE := build/isolcpus-dp-$(VERSION).tar.gz
 DEB := build/isolcpus-dp_$(shell sed -n '1s/.*(\(.*\)).*/\1/p' packaging/deb/changelog)_all.deb
 RPM := build/rpm/isolcpus-dp-$(VERSION)-$(shell sed -n 's/^Release: *\([0-9]*\).*/\1/p' packaging/rpm/isolcpus-dp.spec).noarch.rpm
 # Of Debian's packages, what it takes to build packages for RPM, and to run the unit tests on them.
-RPM_NEEDS := protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-hypothesis python3-jsonschema python3-protobuf python3-pytest python3-pytest-asyncio python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd rpm
+RPM_NEEDS := protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-hypothesis python3-jsonschema python3-protobuf python3-pytest python3-pytest-asyncio python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd python3-yaml rpm
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
 SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service
 
@@ -115,9 +115,10 @@ $(SHIPPED)/built: $(SOURCES)
 $(ARCHIVE): force
 	tools/dist $@
 
+# Without its tests: make test runs them, and those who build for a distribution do.
 $(DEB): $(ARCHIVE)
 	tools/need bash-completion build-essential debhelper dh-python dpkg-dev fakeroot protobuf-compiler protobuf-compiler-grpc pybuild-plugin-pyproject python3-setuptools
-	tools/deb $(ARCHIVE) build
+	DEB_BUILD_OPTIONS=nocheck DEB_BUILD_PROFILES=nocheck tools/deb $(ARCHIVE) build
 
 $(RPM): $(ARCHIVE)
 	tools/need $(RPM_NEEDS)

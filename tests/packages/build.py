@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,9 @@ BUILDERS = {
     for suite in ("bookworm", "trixie")
 }
 
+# Leaves out the package's own tests, and what they need.
+UNTESTED = {"DEB_BUILD_OPTIONS": "nocheck", "DEB_BUILD_PROFILES": "nocheck"}
+
 
 def archive() -> Path:
     """The source archive, as `make dist` has made it."""
@@ -32,23 +35,33 @@ def archive() -> Path:
     return BUILD / f"isolcpus-dp-{version}.tar.gz"
 
 
-def build_in(root: Root, folder: str, before: str = "true") -> Path:
+def build_in(root: Root, folder: str, environment: Mapping[str, str] = UNTESTED) -> Path:
     """Builds in a folder of the root, without a network; where the packages lie outside of it."""
     source = root.path("/source")
-    if not source.exists():
-        source.mkdir()
-        subprocess.run(
-            ["tar", "--extract", "--strip-components=1", "-f", archive(), "-C", source], check=True
-        )
-        shutil.copy(archive(), source)
-        (source / "debian").symlink_to("packaging/deb")
-        root.run("apt-get build-dep -qq --yes --no-install-recommends /source")
-        (source / "debian").unlink()
-    root.run(
-        f"{before}; mkdir -p {folder} && cd /source && tools/deb {archive().name} {folder}",
-        network=False,
+    source.mkdir()
+    subprocess.run(
+        ["tar", "--extract", "--strip-components=1", "-f", archive(), "-C", source], check=True
     )
+    shutil.copy(archive(), source)
+    (source / "debian").symlink_to("packaging/deb")
+    root.run("apt-get build-dep -qq --yes --no-install-recommends /source", environment=environment)
+    (source / "debian").unlink()
+    built = root.run(
+        f"mkdir -p {folder} && cd /source && tools/deb {archive().name} {folder}",
+        network=False,
+        environment=environment,
+    )
+    root.path(f"{folder}/build.log").write_text(built.stdout)
     return root.path(folder)
+
+
+def as_made() -> list[Path]:
+    """Both binary packages of this version, as `make deb` has made them: the plugin's, pin's."""
+    changelog = (TOP / "packaging/deb/changelog").read_text()
+    version = changelog[changelog.index("(") + 1 : changelog.index(")")]
+    files = [BUILD / f"{name}_{version}_all.deb" for name in ("isolcpus-dp", "isolcpus-dp-pin")]
+    assert all(file.exists() for file in files), f"{files} are not there: make deb"
+    return files
 
 
 def packages(suite: str) -> list[Path]:
@@ -68,10 +81,11 @@ def previous() -> list[Path]:
 
     Empty where there is no history, as in a source archive.
     """
+    if not (TOP / ".git").exists():
+        return []
     folder = BUILD / "packages" / "previous"
     commit = _last_of_previous_version()
-    if not commit:
-        return []
+    assert commit, "the version before is not in this clone: git fetch --unshallow"
     with _locked(folder):
         if not (folder / commit).exists():
             source = BUILD / "previous"

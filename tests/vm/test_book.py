@@ -16,6 +16,7 @@ import yaml
 
 from tests import book
 from tests.book import Block, Command, Typed
+from tests.packages.build import as_made
 
 from . import runtime
 from .guest import Guest, Result
@@ -78,12 +79,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture(scope="module")
 def guest_files(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
-    packages = [
-        *sorted(Path("build").glob("isolcpus-dp_*_all.deb"))[-1:],
-        *sorted(Path("build").glob("isolcpus-dp-pin_*_all.deb"))[-1:],
-    ]
-    assert len(packages) == 2, "there are no packages to install: make deb"
-    return [*packages, *runtime.files(tmp_path_factory.mktemp("runtime"))]
+    return [*as_made(), *runtime.files(tmp_path_factory.mktemp("runtime"))]
 
 
 class Reader:
@@ -168,7 +164,9 @@ class Reader:
 
     def _write(self, block: Block) -> None:
         for path, text in block.files().items():
-            self._guest.run(f"mkdir -p {path.parent}; cat > {path} <<'END'\n{text}END")
+            if path.is_relative_to("/etc/systemd"):
+                self._guest.run(f"mkdir -p {path.parent}")  # as systemctl edit does
+            self._guest.run(f"cat > {path} <<'END'\n{text}END")
             self._written.append(path)
 
     def _tell_kubernetes(self, block: Block) -> None:

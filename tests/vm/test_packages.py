@@ -23,6 +23,8 @@ WRITABLE = {
 }
 READ_ONLY = (
     "/boot",
+    "/dev/hugepages",
+    "/dev/mqueue",
     "/dev/shm",
     "/etc",
     "/run",
@@ -82,6 +84,20 @@ def seconds_without_devices(guest: Guest) -> float:
     return (min(time for text, time in times if "Healthy" in text and time > ended) - ended) / 1e6
 
 
+def seconds_served_after_unpacking(guest: Guest) -> float:
+    """How long the daemon went on when its package's new files were there, by two logs."""
+    configured = guest.run(
+        "date +%s --date \"$(grep ' configure isolcpus-dp:all ' /var/log/dpkg.log"
+        ' | tail -n 1 | cut -d " " -f 1,2)"'
+    ).stdout
+    stopped = [
+        int(entry["__REALTIME_TIMESTAMP"]) / 1e6
+        for entry in messages(guest, Event.STOPPED)
+        if entry["_SYSTEMD_UNIT"] == "isolcpus-dp.service"
+    ]
+    return max(stopped) - int(configured)
+
+
 def install(guest: Guest, *arguments: str) -> None:
     guest.run(f"{INSTALL} {' '.join(arguments)}", timeout=240)
     wait_for_devices(guest, healthy=3)
@@ -107,6 +123,7 @@ def test_upgrade_keeps_the_configuration_and_takes_no_longer_than_a_restart(
     assert (before[0], version(guest)) == (version_of(old), version_of(new))
     # Once for each daemon: while the files are changed, the old one goes on.
     assert len(messages(guest, Event.STARTED)) - before[1] == 2
+    assert seconds_served_after_unpacking(guest) > 0
     with capsys.disabled():
         print(
             f"\nwithout devices: {restart:.1f} s in a restart,"

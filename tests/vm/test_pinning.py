@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.packages.build import as_made
+
 from . import runtime
 from .guest import Guest
 from .image import FORKY, TRIXIE, Recipe
@@ -44,12 +46,7 @@ def recipe(request: pytest.FixtureRequest) -> Recipe:
 
 @pytest.fixture(scope="module")
 def guest_files(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
-    packages = [
-        *sorted(Path("build").glob("isolcpus-dp_*_all.deb"))[-1:],
-        *sorted(Path("build").glob("isolcpus-dp-pin_*_all.deb"))[-1:],
-    ]
-    assert len(packages) == 2, "there are no packages to install: make deb"
-    return [*packages, *runtime.files(tmp_path_factory.mktemp("runtime"))]
+    return [*as_made(), *runtime.files(tmp_path_factory.mktemp("runtime"))]
 
 
 @pytest.fixture(scope="module")

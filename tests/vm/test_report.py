@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from isolcpus_dp.journal import Event
+from tests.packages.build import as_made
 
 from .guest import Guest
 from .node import RESOURCE, start_kubelet, wait_for_devices
@@ -47,12 +48,7 @@ def arguments() -> str:
 
 @pytest.fixture(scope="module")
 def guest_files() -> Sequence[Path]:
-    packages = [
-        *sorted(Path("build").glob("isolcpus-dp_*_all.deb"))[-1:],
-        *sorted(Path("build").glob("isolcpus-dp-pin_*_all.deb"))[-1:],
-    ]
-    assert len(packages) == 2, "there are no packages to install: make deb"
-    return packages
+    return as_made()
 
 
 def check(guest: Guest, *ids: str, options: str = "") -> dict[str, tuple[str, str]]:
@@ -239,13 +235,15 @@ def test_metrics_are_served_out_of_the_sandbox(
     conf = "/etc/isolcpus-dp/isolcpus-dp.conf.d/50-metrics.conf"
     unit = "/etc/systemd/system/isolcpus-dp.service.d/metrics.conf"
     guest.run(
-        f"mkdir -p $(dirname {conf} {unit})\n"
+        f"mkdir -p $(dirname {unit})\n"
         f"printf '[Metrics]\\nListen={listen}\\n' > {conf}\n"
         f"cat > {unit} <<'END'\n{drop_in}\nEND\n"
         "systemctl daemon-reload; systemctl restart isolcpus-dp"
     )
     wait_for_devices(guest, healthy=3)
     scraped = guest.run(f"python3 -c '{SCRAPE}' {where}").stdout
+    if where.startswith("/"):
+        assert guest.run(f"stat -c '%A %U' {where}").stdout == "srw------- root\n"
     assert f'isolcpus_dp_cpus{{resource="{RESOURCE}",state="healthy"}} 3.0' in scraped
     assert f'isolcpus_dp_allocated_cpus{{resource="{RESOURCE}"}} 2.0' in scraped
     guest.run(f"rm {conf} {unit}; systemctl daemon-reload; systemctl restart isolcpus-dp")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from isolcpus_dp.journal import Event
+from tests.packages.build import as_made
 
 from .guest import Guest
 from .node import (
@@ -51,9 +52,7 @@ ExecStart=/usr/bin/python3 -IS -c 'import os, socket; \\
 
 @pytest.fixture(scope="module")
 def guest_files() -> Sequence[Path]:
-    packages = sorted(Path("build").glob("isolcpus-dp_*_all.deb"))
-    assert packages, "there is no package to install: make deb"
-    return packages[-1:]
+    return as_made()[:1]
 
 
 def assert_path_unit_watches(guest: Guest) -> None:
@@ -191,13 +190,13 @@ def test_path_unit_restarts_a_daemon_whose_kubelet_made_a_new_socket(guest: Gues
 
 def test_wrong_configuration_stops_the_start_until_it_is_mended(guest: Guest) -> None:
     drop_in = "/etc/isolcpus-dp/isolcpus-dp.conf.d/wrong.conf"
-    guest.run(f"mkdir -p $(dirname {drop_in}); printf '[Plugin]\\nCPUs=two\\n' > {drop_in}")
+    guest.run(f"printf '[Plugin]\\nCPUs=two\\n' > {drop_in}")
     assert guest.run("systemctl restart isolcpus-dp", check=False).status == 1
     assert show(guest, "isolcpus-dp", "ExecMainStatus") == "2"
     assert messages(guest, Event.FAILED)[-1]["MESSAGE"].startswith(
         f"{drop_in}: [Plugin] CPUs=two: 'two' is none of: a CPU number"
     )
-    guest.run(f"rm -r $(dirname {drop_in}); systemctl restart isolcpus-dp")
+    guest.run(f"rm {drop_in}; systemctl restart isolcpus-dp")
     wait_for_devices(guest)
 
 
@@ -206,7 +205,7 @@ def test_core_as_a_device_is_unhealthy_while_the_kernel_hides_one_of_its_threads
 ) -> None:
     drop_in = "/etc/isolcpus-dp/isolcpus-dp.conf.d/core.conf"
     online = "/sys/devices/system/cpu/cpu3/online"
-    guest.run(f"mkdir -p $(dirname {drop_in}); printf '[Plugin]\\nGranularity=core\\n' > {drop_in}")
+    guest.run(f"printf '[Plugin]\\nGranularity=core\\n' > {drop_in}")
     guest.run("systemctl restart isolcpus-dp")
     wait_for_devices(guest, healthy=2)
     assert status(guest)["devices"][RESOURCE] == {"2": ["Healthy", 0], "6": ["Healthy", 1]}
@@ -220,7 +219,7 @@ def test_core_as_a_device_is_unhealthy_while_the_kernel_hides_one_of_its_threads
     assert status(guest)["devices"][RESOURCE] == {"2": ["Unhealthy", 0], "6": ["Healthy", 1]}
     guest.run(f"echo 1 > {online}")
     wait_for_devices(guest, healthy=2)
-    guest.run(f"rm -r $(dirname {drop_in}); systemctl restart isolcpus-dp")
+    guest.run(f"rm {drop_in}; systemctl restart isolcpus-dp")
     wait_for_devices(guest)
 
 
