@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,10 @@ OPTIONS = api.DevicePluginOptions(get_preferred_allocation_available=True)
 
 # sun_path of unix(7), less its final zero byte.
 _LONGEST_SOCKET_PATH = 107
+
+# Another daemon that starts holds the folder's lock for milliseconds.
+_LOCK_SECONDS = 10.0
+_LOCK_INTERVAL = 0.005
 
 
 class EndpointError(Exception):
@@ -250,7 +254,7 @@ class Endpoint:
                 f"{self._path} is longer than the {_LONGEST_SOCKET_PATH} bytes that a socket's"
                 " path may have: shorten ResourceName= or --kubelet-dir"
             )
-        with _locked(self._path.parent):
+        async with _locked(self._path.parent):
             self._check_free()
             # Those whose path was wiped have no caller left, but only now is nobody at the path: a
             # gRPC server that stops removes what is there. One may stay, so that the first wipe,
@@ -298,9 +302,13 @@ class Endpoint:
             )
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds an advisory lock on a folder: of two daemons that start at once, one binds first."""
+@contextlib.asynccontextmanager
+async def _locked(folder: Path) -> AsyncIterator[None]:
+    """Holds an advisory lock on a folder: of two daemons that start at once, one binds first.
+
+    So does one of two endpoints of ours. Waited for without holding up the event loop, which has
+    the watchdog to feed. Raises EndpointError.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -309,7 +317,17 @@ def _locked(folder: Path) -> Iterator[None]:
             " plugins; see --kubelet-dir"
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for _ in range(round(_LOCK_SECONDS / _LOCK_INTERVAL)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_LOCK_INTERVAL)
+        else:
+            raise EndpointError(
+                f"{folder} has been locked for {_LOCK_SECONDS:.0f} s by a process that does not let"
+                " go of it (flock(2)): lslocks names it"
+            )
         yield
     finally:
         os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import socket
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 import grpc
 import pytest
 
-from isolcpus_dp import machine, pool
+from isolcpus_dp import deviceplugin, machine, pool
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.config import Config, ConfigError, PoolConfig
 from isolcpus_dp.deviceplugin import DevicePlugin, Endpoint, EndpointError
@@ -472,6 +473,31 @@ async def test_endpoint_that_is_wiped_again_and_again_takes_up_no_more_files(
     await endpoint.close()
     assert max(descriptors[3:]) <= max(descriptors[:3])
     assert not path.exists()
+
+
+async def test_endpoints_of_two_resources_that_were_wiped_do_not_wait_for_each_other_for_ever(
+    host: Host, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "one.sock", tmp_path / "other.sock"]
+    endpoints = [Endpoint(path, host.plugin) for path in paths]
+    for _ in range(5):
+        for path in paths:
+            path.unlink(missing_ok=True)
+        await asyncio.wait_for(asyncio.gather(*(one.publish() for one in endpoints)), 20)
+        assert all(path.is_socket() for path in paths)
+    for endpoint in endpoints:
+        await endpoint.close()
+
+
+async def test_endpoint_in_a_folder_that_somebody_locks_for_ever(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deviceplugin, "_LOCK_SECONDS", 0.1)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with pytest.raises(EndpointError, match=r"has been locked for 0 s by a process that does not"):
+        await Endpoint(tmp_path / "plugin.sock", host.plugin).publish()
+    os.close(folder)
 
 
 async def test_endpoint_that_somebody_serves_already(host: Host, tmp_path: Path) -> None:
