@@ -7,9 +7,12 @@ order of their names, the last assignment of a key wins, an empty one brings the
 from __future__ import annotations
 
 import configparser
+import contextlib
 import itertools
 import re
-from collections.abc import Callable
+import socket
+import stat
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Union
@@ -25,6 +28,7 @@ MEMORY_NODES = ("any", "local")
 CPU_QUOTAS = ("unlimited", "keep")
 
 PLUGIN, PINNING, METRICS = "Plugin", "Pinning", "Metrics"
+_HEADER = re.compile(r"\[[^]]*\](\s+#.*)?")
 _POOL = re.compile(r"Pool [A-Za-z0-9][-A-Za-z0-9_.]*")
 
 # An address and a port of TCP, or the path of a unix socket.
@@ -135,11 +139,8 @@ def load(file: Path | None, last: int) -> Config:
     file that was named must be. Raises ConfigError.
     """
     main = file or DEFAULT_FILE
-    if file and not file.is_file():
-        raise ConfigError(f"{file}: there is no such file: --config takes a configuration file")
-    drop_ins = sorted(main.parent.glob(f"{main.name}.d/*.conf"), key=lambda path: path.name)
     sections = {PLUGIN: _Section(main, PLUGIN)}
-    for path in [main, *drop_ins] if main.is_file() else drop_ins:
+    for path in _files(main, must_exist=file is not None):
         _read_into(sections, path, last)
     pinning, metrics = sections.pop(PINNING, None), sections.pop(METRICS, None)
     pools = [(section, section.pool()) for section in sections.values()]
@@ -150,6 +151,25 @@ def load(file: Path | None, last: int) -> Config:
         pinning=PinningConfig(**pinning.values) if pinning else PinningConfig(),
         metrics=metrics.values.get("listen") if metrics else None,
     )
+
+
+def _files(main: Path, must_exist: bool) -> list[Path]:
+    """The main file and its drop-ins, in the order they are read in. Raises ConfigError."""
+    folder = main.with_name(f"{main.name}.d")
+    there, names = False, list[str]()
+    # What is not there is asked for here alone: is_file() may say so of what may not be looked at.
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            there = stat.S_ISREG(main.stat().st_mode)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            names = [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {_reason(error)}") from error
+    if must_exist and not there:
+        raise ConfigError(f"{main}: there is no such file: --config takes a configuration file")
+    # As systemd does: what an editor hides while it is at work is no drop-in.
+    drop_ins = sorted(name for name in names if name.endswith(".conf") and name[0] != ".")
+    return [*([main] if there else []), *(folder / name for name in drop_ins)]
 
 
 def _check_apart(
@@ -183,9 +203,10 @@ def _read_into(sections: dict[str, _Section], path: Path, last: int) -> None:
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
         # Blanks before a key mean nothing to systemd; configparser would go on with the key above.
-        parser.read_string("\n".join(line.lstrip() for line in lines), source=str(path))
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").split("\n")]
+        _check_headers(path, lines)
+        parser.read_string("\n".join(lines), source=str(path))
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"{path}: {_reason(error)}") from error
     for name in parser.sections():
@@ -197,6 +218,15 @@ def _read_into(sections: dict[str, _Section], path: Path, last: int) -> None:
         section = sections.setdefault(name, _Section(path, name))
         for key, text in parser[name].items():
             section.set(path, key, text, last)
+
+
+def _check_headers(path: Path, lines: Iterable[str]) -> None:
+    """configparser passes over what follows a [section] in its line. Raises ConfigError."""
+    for number, line in enumerate(lines, start=1):
+        if line.startswith("[") and not _HEADER.fullmatch(line):
+            raise ConfigError(
+                f"{path}: line {number}, {line!r}, is neither [Section] nor Key=value"
+            )
 
 
 def _reason(error: Exception) -> str:
@@ -255,7 +285,13 @@ def _listen(text: str, _last: int) -> Listen:
     host, colon, port = text.rpartition(":")
     if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError("is no address to listen on")
-    return host.strip("[]"), int(port)
+    # Names are not looked up: the plugin would have to wait for a name server.
+    address = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    except OSError:
+        raise ValueError("is no address to listen on") from None
+    return address, int(port)
 
 
 # Of [Plugin] and of every [Pool NAME].
@@ -285,6 +321,6 @@ METRICS_KEYS = {
     "Listen": _Key(
         "listen",
         _listen,
-        "an address and a port such as 127.0.0.1:9497, or the path of a unix socket",
+        "an IP address and a port such as 127.0.0.1:9497, or the path of a unix socket",
     ),
 }

@@ -108,6 +108,44 @@ def test_only_files_called_conf_are_drop_ins(main: Path) -> None:
     assert load(main, LAST).pools[0].device_nodes == "yes"
 
 
+def test_what_an_editor_hides_is_no_drop_in(main: Path) -> None:
+    main.write_text("[Plugin]\nDeviceNodes=yes\n")
+    drop_in(main, "10-nodes.conf", "[Plugin]\n")
+    (main.with_name(f"{main.name}.d") / ".#10-nodes.conf").symlink_to("user@host.1234")
+    assert load(main, LAST).pools[0].device_nodes == "yes"
+
+
+def test_name_of_the_file_is_no_pattern(tmp_path: Path) -> None:
+    main = tmp_path / "x[1].conf"
+    main.write_text("[Plugin]\nDeviceNodes=yes\n")
+    drop_in(tmp_path / "x1.conf", "10-nodes.conf", "[Plugin]\nDeviceNodes=no\n")
+    assert load(main, LAST).pools[0].device_nodes == "yes"
+    drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=auto\n")
+    assert load(main, LAST).pools[0].device_nodes == "auto"
+
+
+def test_file_that_may_not_be_looked_for(tmp_path: Path) -> None:
+    main = tmp_path / ("x" * 300)
+    assert error_of(main) == f"{main}: cannot be read: File name too long"
+
+
+def test_only_a_newline_ends_a_comment(main: Path) -> None:
+    main.write_text("[Plugin]\r\n# a page\fDeviceNodes=no\u2028DeviceNodes=no\r\nMixed=yes\r\n")
+    [plugin] = load(main, LAST).pools
+    assert (plugin.device_nodes, plugin.mixed) == ("auto", True)
+
+
+@pytest.mark.parametrize("line", ["[Plugin] CPUs=2", "[Plugin", "[Plugin]]"])
+def test_header_with_something_behind_it(main: Path, line: str) -> None:
+    main.write_text(f"# first\n{line}\n")
+    assert error_of(main) == f"{main}: line 2, {line!r}, is neither [Section] nor Key=value"
+
+
+def test_header_with_a_comment_behind_it(main: Path) -> None:
+    main.write_text("  [Plugin]  # of all\nDeviceNodes=no\n")
+    assert load(main, LAST).pools[0].device_nodes == "no"
+
+
 def test_last_assignment_in_a_file_wins(main: Path) -> None:
     main.write_text("[Plugin]\nDeviceNodes=yes\n[Plugin]\nDeviceNodes=auto\nDeviceNodes=no\n")
     assert load(main, LAST).pools[0].device_nodes == "no"
@@ -240,6 +278,7 @@ def test_wrong_choice_of_pinning(main: Path, key: str, value: str, allowed: str)
     [
         ("127.0.0.1:9497", ("127.0.0.1", 9497)),
         ("[::1]:9497", ("::1", 9497)),
+        ("localhost:9497", ("127.0.0.1", 9497)),
         ("/run/isolcpus-dp/metrics.sock", Path("/run/isolcpus-dp/metrics.sock")),
     ],
 )
@@ -248,11 +287,18 @@ def test_metrics_are_served_where_it_says(main: Path, text: str, listen: object)
     assert load(main, LAST).metrics == listen
 
 
-@pytest.mark.parametrize("text", ["yes", ":9497", "localhost", "localhost:http", "h:0", "h:70000"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("yes", ":9497", "localhost", "localhost:http", "127.0.0.1:0", "127.0.0.1:70000"),
+        # Names are not looked up, and * is none of an address.
+        *("*:9497", "worker.example:9497", "a..b:9497", "[*]:9497", "1.2.3:9497"),
+    ],
+)
 def test_wrong_address_for_metrics(main: Path, text: str) -> None:
     main.write_text(f"[Metrics]\nListen={text}\n")
     assert error_of(main) == (
-        f"{main}: [Metrics] Listen={text}: is no address to listen on: allowed is an address and"
+        f"{main}: [Metrics] Listen={text}: is no address to listen on: allowed is an IP address and"
         " a port such as 127.0.0.1:9497, or the path of a unix socket"
     )
 
