@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -132,12 +132,6 @@ class _Daemon:
         )
 
     async def live(self) -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            if self._metrics and self._settings.metrics:
-                await stack.enter_async_context(self._metrics.served(self._settings.metrics))
-            await self._live()
-
-    async def _live(self) -> None:
         self._systemd.feed_watchdog()
         with hotplug.watch(self._host.sysfs, self._hotplug_soon):
             self._hotplug()  # what changed before the watch stood
@@ -145,12 +139,21 @@ class _Daemon:
                 for resource in self._resources:
                     await resource.endpoint.publish()
                 await self._resources[0].endpoint.prove()
-                await daemon.until_signal(self._serve_kubelet())
+                # Not before it is known that no other daemon serves: these might be its metrics.
+                async with self._metrics_served():
+                    await daemon.until_signal(self._serve_kubelet())
             finally:
                 self._systemd.notify("STOPPING=1")
                 self._remove_traces()
                 for resource in self._resources:
                     await resource.endpoint.close()
+
+    @contextlib.asynccontextmanager
+    async def _metrics_served(self) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            if self._metrics and self._settings.metrics:
+                await stack.enter_async_context(self._metrics.served(self._settings.metrics))
+            yield
 
     async def _serve_kubelet(self) -> None:
         """From waiting for the kubelet to its end."""

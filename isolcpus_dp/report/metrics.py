@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 # A scraper's request is a line and a few headers.
 _MOST_REQUEST = 8192
 _REQUEST_SECONDS = 5.0
+# Every further one is closed at once: its descriptor is one that the plugin may need.
+_MOST_CONNECTIONS = 16
 
 # Seconds: an answer takes less than a millisecond, unless the host is overloaded.
 _BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -52,6 +54,7 @@ class Metrics:
         self, resources: Iterable[str], pools: Callable[[], Sequence[Pool]], kubelet_dir: Path
     ) -> None:
         self._kubelet_dir = kubelet_dir
+        self._connections = 0
         self._registry = CollectorRegistry()
         self._cpus = _Cpus(pools)
         self._registry.register(self._cpus)
@@ -138,25 +141,28 @@ class Metrics:
         if isinstance(listen, Path):
             return await asyncio.start_unix_server(self._serve, str(listen), limit=_MOST_REQUEST)
         # Bound here: asyncio passes over an address that it gets no socket for, and may be left
-        # with none. Nor does it ask a name server, for which the plugin would have to wait.
-        host, port = listen
-        numeric = "127.0.0.1" if host == "localhost" else host
-        [(family, *_, address)] = socket.getaddrinfo(
-            numeric, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
-        bound = socket.create_server(address, family=family)
+        # with none.
+        family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
+        bound = socket.create_server(listen, family=family)
         return await asyncio.start_server(self._serve, sock=bound, limit=_MOST_REQUEST)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers one request, and closes the connection."""
+        self._connections += 1
         with contextlib.suppress(
-            OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
-        ):
-            request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_SECONDS)
-            self._cpus.allocations = await self._allocations()
-            writer.write(self._response(request.split(b"\r\n", 1)[0].split()))
-            await writer.drain()
+            OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError,
+            asyncio.CancelledError,  # the daemon ends, and this with it
+        ):  # fmt: skip
+            if self._connections <= _MOST_CONNECTIONS:
+                await self._answer(reader, writer)
+        self._connections -= 1
         writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_SECONDS)
+        self._cpus.allocations = await self._allocations()
+        writer.write(self._response(request.split(b"\r\n", 1)[0].split()))
+        await writer.drain()
 
     async def _allocations(self) -> Sequence[Allocation] | None:
         try:
@@ -211,12 +217,10 @@ class _Cpus:
 
 def _complaint(error: OSError, listen: Listen) -> str:
     """What is wrong, and what to do about it."""
-    # Not every one has a number, and a resolver's numbers are its own.
+    # Not every one has a number.
     reason = error.strerror or str(error)
     if isinstance(listen, Path):
         return f"{reason}: the unit's sandbox lets it make a socket in /run/isolcpus-dp"
-    if isinstance(error, socket.gaierror):
-        return f"{reason}: give an IP address, as names are not looked up"
     if error.errno == errno.EAFNOSUPPORT:
         return (
             f"{reason}: the unit's sandbox has no network unless a drop-in (systemctl edit"
