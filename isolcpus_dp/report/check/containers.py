@@ -30,9 +30,7 @@ class Container:
 def names(logs: Path) -> dict[str, str]:
     """namespace/pod/container of every container that the kubelet runs, by its id."""
     matches = (_LOG.fullmatch(name) for name in files.names(logs))
-    return {
-        match[4]: files.printable(f"{match[2]}/{match[1]}/{match[3]}") for match in matches if match
-    }
+    return {match[4]: f"{match[2]}/{match[1]}/{match[3]}" for match in matches if match}
 
 
 def cgroups(proc: Path, pid: int) -> list[tuple[str, str]]:

@@ -59,9 +59,9 @@ def number(path: Path | str) -> int | None:
     return int(said) if said.lstrip("-").isdecimal() else None
 
 
-def printable(name: str) -> str:
-    """A name that others chose, fit for a terminal: processes may call themselves anything."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
+def printable(text: str) -> str:
+    """A text in which others had a say, fit for a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _sentence(path: Path | str, error: OSError) -> str:

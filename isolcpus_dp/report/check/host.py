@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,14 @@ class Host:
         """Those of everybody. Raises Unseen where only some processes are seen."""
         self._see_everybody()
         return tuple(thread for thread in self.threads if not thread.kernel)
+
+    def daemon(self, name: str, threads: Iterable[Thread]) -> int | None:
+        """The PID of a daemon of the host's own; None if it is not among the threads.
+
+        A process may call itself anything: one in a container is not believed. Raises Unseen.
+        """
+        pids = (thread.pid for thread in threads if thread.name == name)
+        return next((pid for pid in pids if self.container(pid) is None), None)
 
     def _see_everybody(self) -> None:
         """Raises Unseen where processes are hidden: then those of the kernel are, too."""

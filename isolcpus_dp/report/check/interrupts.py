@@ -90,10 +90,10 @@ def judge(host: Host, before: Counts, after: Counts) -> Finding:
 
 def irqbalance(host: Host) -> Finding:
     """Whether irqbalance runs, and whether it was told other CPUs than the isolated ones."""
-    pids = [thread.pid for thread in host.user_threads if thread.name == "irqbalance"]
-    if not pids:
+    pid = host.daemon("irqbalance", host.user_threads)
+    if pid is None:
         return ok("irqbalance does not run")
-    said = files.text(host.roots.proc / str(pids[0]) / "environ").split("\0")
+    said = files.text(host.roots.proc / str(pid) / "environ").split("\0")
     environment = dict(word.split("=", 1) for word in said if "=" in word)
     banned = _banned(environment)
     if banned is None:
@@ -156,7 +156,7 @@ def _device(host: Host, irq: str) -> str:
     """Who asked for an interrupt, in brackets: each has a folder of its name."""
     folder = host.roots.proc / "irq" / irq
     actions = [name for name in files.names(folder) if (folder / name).is_dir()]
-    return f" ({files.printable(', '.join(actions))})" if actions else ""
+    return f" ({', '.join(actions)})" if actions else ""
 
 
 def _new_go_to(host: Host) -> frozenset[int]:

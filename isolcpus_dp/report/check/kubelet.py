@@ -23,6 +23,8 @@ _FLAGS = {
     "topology-manager-policy": "topologyManagerPolicy",
 }
 
+_MOST_BYTES = 1 << 20  # of a file of configuration
+
 
 def reserved_cpus(host: Host) -> Finding:
     """Whether the kubelet leaves the isolated CPUs out of what it counts as cpu."""
@@ -99,8 +101,8 @@ def _settings(host: Host) -> Mapping[str, Any]:
 
 def _flags(host: Host) -> Mapping[str, str]:
     """What the running kubelet was started with: --name=value and --name value."""
-    pids = [thread.pid for thread in host.threads if thread.name == "kubelet"]
-    words = files.text(host.roots.proc / str(pids[0]) / "cmdline").split("\0") if pids else []
+    pid = host.daemon("kubelet", host.threads)
+    words = files.text(host.roots.proc / str(pid) / "cmdline").split("\0") if pid else []
     flags = {}
     for word, following in zip(words, [*words[1:], ""]):
         name, equals, value = word.partition("=")
@@ -111,6 +113,9 @@ def _flags(host: Host) -> Mapping[str, str]:
 
 def _yaml(file: Path) -> dict[str, Any]:
     """The keys of a file; none if it is not there. Raises Unseen."""
+    # What it says it is comes from a command line.
+    if file.exists() and not (file.is_file() and file.stat().st_size <= _MOST_BYTES):
+        raise files.Unseen(f"{file} is no file of at most {_MOST_BYTES >> 20} MiB")
     text = files.text(file)
     if not text:
         return {}

@@ -64,7 +64,7 @@ def pin_daemon(host: Host) -> Finding:
             f"{PIN_UNIT} is {said.get('ActiveState') or 'not running'}",
             f"systemctl enable --now {PIN_UNIT}, and see journalctl -u {PIN_UNIT}",
         )
-    status = files.printable(said.get("StatusText", ""))
+    status = said.get("StatusText", "")
     if not status.startswith("Connected"):
         return problem(
             f"{PIN_UNIT} runs, but is not connected: {status or 'no status'}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isolcpus_dp import cpulist
 from isolcpus_dp.report.check import (
@@ -82,7 +82,17 @@ def worst(results: Sequence[Result]) -> Verdict:
 
 
 def look(check: Check, host: Host) -> Finding:
-    """Runs one check; what it cannot see is a finding, too."""
+    """Runs one check; what it cannot see is a finding, too.
+
+    What others chose to call themselves, or wrote somewhere, does nothing to a terminal.
+    """
+    found = _look(check, host)
+    return replace(
+        found, evidence=files.printable(found.evidence), advice=files.printable(found.advice)
+    )
+
+
+def _look(check: Check, host: Host) -> Finding:
     try:
         return check.run(host)
     except files.Unseen as unseen:

@@ -79,7 +79,7 @@ def _thread(folder: str, pid: int, said: dict[str, str]) -> Thread:
     return Thread(
         folder=folder,
         pid=pid,
-        name=files.printable(said.get("Name", "")),
+        name=said.get("Name", ""),
         kernel=_KTHREADD in (said.get("PPid"), str(pid)),
         allowed=_parsed(said.get("Cpus_allowed_list", "")),
     )

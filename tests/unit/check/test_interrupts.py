@@ -156,6 +156,12 @@ def test_host_without_irqbalance_is_ok(made_up: MadeUpHost) -> None:
     assert interrupts.irqbalance(made_up.host()).evidence == "irqbalance does not run"
 
 
+def test_container_that_calls_itself_irqbalance_is_not_believed(made_up: MadeUpHost) -> None:
+    made_up.process(50, "irqbalance", "0-1,4-5")
+    made_up.contains(50, "a", None)
+    assert interrupts.irqbalance(made_up.host()).evidence == "irqbalance does not run"
+
+
 def test_irqbalance_is_unseen_where_processes_are_hidden(made_up: MadeUpHost) -> None:
     made_up.hide_processes()
     with pytest.raises(files.Unseen, match="/proc hides processes"):

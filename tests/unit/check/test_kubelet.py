@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -60,6 +61,30 @@ def test_command_line_of_the_kubelet_wins(made_up: MadeUpHost, tmp_path: Path) -
         f"kubelet\0--config\0{tmp_path}/other.yaml\0--reserved-cpus=2-3,6-7",
     )
     assert kubelet.reserved_cpus(made_up.host()).verdict is Verdict.OK
+
+
+def test_container_that_calls_itself_kubelet_is_not_believed(
+    made_up: MadeUpHost, tmp_path: Path
+) -> None:
+    made_up.kubelet("config.yaml", "reservedSystemCPUs: 2-3,6-7")
+    (tmp_path / "its.yaml").write_text("reservedSystemCPUs: 0-1\n")
+    made_up.process(80, "kubelet", "0-1,4-5")
+    made_up.proc("80/cmdline", f"kubelet\0--config={tmp_path}/its.yaml")
+    made_up.contains(80, "a", None)
+    assert kubelet.reserved_cpus(made_up.host()).verdict is Verdict.OK
+    # The host's own one is, whatever its number.
+    made_up.process(90, "kubelet", "0-1,4-5")
+    made_up.proc("90/cmdline", "kubelet\0--reserved-cpus=0-1")
+    assert kubelet.reserved_cpus(made_up.host()).verdict is Verdict.PROBLEM
+
+
+def test_configuration_that_is_no_file_is_unseen(made_up: MadeUpHost, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    made_up.process(90, "kubelet", "0-1,4-5")
+    for name in (tmp_path / "pipe", Path("/dev/zero")):
+        made_up.proc("90/cmdline", f"kubelet\0--config={name}")
+        with pytest.raises(files.Unseen, match=f"{name} is no file of at most 1 MiB"):
+            kubelet.reserved_cpus(made_up.host())
 
 
 def test_drop_ins_of_the_kubelet_come_after_its_file(made_up: MadeUpHost, tmp_path: Path) -> None:

@@ -101,11 +101,6 @@ def test_process_of_the_host_is_foreign_whatever_the_kubelet_says(made_up: MadeU
     assert processes.foreign(made_up.host()).verdict is Verdict.PROBLEM
 
 
-def test_name_of_a_process_cannot_draw_on_the_terminal(made_up: MadeUpHost) -> None:
-    made_up.process(100, "bad\x1b[2J", "0-7")
-    assert "bad?[2J (process 100)" in processes.foreign(made_up.host()).evidence
-
-
 @pytest.mark.parametrize("name", ["", "bash"])
 def test_foreign_processes_are_unseen_where_processes_are_hidden(
     made_up: MadeUpHost, name: str

@@ -57,6 +57,22 @@ def test_what_may_not_be_read_is_unknown(made_up: MadeUpHost) -> None:
     )
 
 
+def test_what_others_wrote_cannot_draw_on_the_terminal(made_up: MadeUpHost) -> None:
+    made_up.process(100, "bad\x1b[2J", "0-7")
+    made_up.process(50, "irqbalance", "0-1,4-5")
+    made_up.proc("50/environ", "IRQBALANCE_BANNED_CPULIST=\x1b]0;owned\a")
+    made_up.process(90, "kubelet", "0-1,4-5")
+    made_up.proc("90/cmdline", "kubelet\0--topology-manager-policy=\x1b[31mX")
+    results = table.run(
+        made_up.host(), ["foreign-processes", "irqbalance", "topology-manager", "reserved-cpus"]
+    )
+    told = " ".join(f"{result.finding.evidence} {result.finding.advice}" for result in results)
+    assert "bad?[2J (process 100)" in told
+    assert "'?]0;owned?'" in told
+    assert "policy ?[31mx" in told
+    assert told.isprintable()
+
+
 def test_only_the_checks_asked_for_are_run(made_up: MadeUpHost) -> None:
     results = table.run(made_up.host(), ["nri", "smt-siblings"])
     assert [result.check.id for result in results] == ["smt-siblings", "nri"]
