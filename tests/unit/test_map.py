@@ -325,6 +325,30 @@ def test_svg_file_is_replaced_as_a_whole_and_nothing_else_is_left(
     assert sorted(os.listdir(folder)) == ["link.svg", "old.svg"]  # noqa: PTH208
 
 
+def test_link_of_another_user_is_not_followed(
+    make_up: MakeUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "precious").write_text("old")
+    (tmp_path / "map.svg").symlink_to("precious")
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "map.svg", 65534, 65534, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    with pytest.raises(report.PictureError, match="is a link of another user's"):
+        write(make_up, tmp_path, tmp_path / "map.svg")
+    assert (tmp_path / "precious").read_text() == "old"
+
+
+def test_file_that_lies_in_wait_for_the_picture_is_not_written(
+    make_up: MakeUp, tmp_path: Path
+) -> None:
+    (tmp_path / "precious").write_text("old")
+    (tmp_path / f".map.svg.{os.getpid()}").symlink_to("precious")
+    with pytest.raises(report.PictureError, match="cannot be written: File exists"):
+        write(make_up, tmp_path, tmp_path / "map.svg")
+    assert (tmp_path / "precious").read_text() == "old"
+
+
 @pytest.mark.parametrize("name", ["nowhere/map.svg", "n" * 300])
 def test_file_that_cannot_be_written_is_named(make_up: MakeUp, tmp_path: Path, name: str) -> None:
     with pytest.raises(report.PictureError, match=f"{name} cannot be written"):
