@@ -61,5 +61,8 @@ def mark_registered(marker: Path, created: int) -> None:
 
     isolcpus-dp-kubelet.service compares the two times before it restarts the daemon.
     """
-    marker.touch(mode=0o600)
-    os.utime(marker, ns=(created, created))
+    # Made beside it: who looks meanwhile would take its own time for that of another socket.
+    beside = marker.with_name(f".{marker.name}")
+    beside.touch(mode=0o600)
+    os.utime(beside, ns=(created, created))
+    beside.replace(marker)
