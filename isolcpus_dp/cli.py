@@ -80,12 +80,7 @@ def _serve(options: SimpleNamespace) -> int:
     except EndpointError as error:
         return _fail(str(error), FAILED)
     except OSError as error:
-        # What is likeliest to be used up on a host with many containers.
-        return _fail(
-            f"{error}: see the limits of open files and of inotify(7),"
-            " fs.inotify.max_user_instances and max_user_watches",
-            FAILED,
-        )
+        return _fail_for_want(error)
     return _end_at_once()
 
 
@@ -96,7 +91,18 @@ def _pin(options: SimpleNamespace) -> int:
         service.serve(service.Host(options.sysfs, options.nri_socket), options.config)
     except service.HostError as error:
         return _fail(str(error), FAILED)
+    except OSError as error:
+        return _fail_for_want(error)
     return _end_at_once()
+
+
+def _fail_for_want(error: OSError) -> int:
+    # What is likeliest to be used up on a host with many containers.
+    return _fail(
+        f"{error}: see the limits of open files and of inotify(7),"
+        " fs.inotify.max_user_instances and max_user_watches",
+        FAILED,
+    )
 
 
 def _take_small_pages() -> None:

@@ -57,13 +57,22 @@ class Watch:
         """
         self._add(folder, events | _IN_ONLYDIR, _Interest(entry, on_change))
 
-    def add_file(self, file: Path, events: int, on_change: Callable[[], None]) -> None:
-        """Calls `on_change()` for each of the `events` on a file. Raises OSError, too."""
-        self._add(file, events, _Interest(None, on_change))
+    def add_file(self, file: Path, events: int, on_change: Callable[[], None]) -> int:
+        """Calls `on_change()` for each of the `events` on a file; what `remove` takes is returned.
 
-    def _add(self, path: Path, mask: int, interest: _Interest) -> None:
-        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask)
+        Raises OSError, too.
+        """
+        return self._add(file, events, _Interest(None, on_change))
+
+    def remove(self, watch: int) -> None:
+        """Tells no more of a file. Not every file system tells by itself that one is gone."""
+        if self._interests.pop(watch, None):
+            _libc.inotify_rm_watch(self._descriptor, watch)
+
+    def _add(self, path: Path, mask: int, interest: _Interest) -> int:
+        watch: int = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask)
         self._interests[_checked(watch, path)] = interest
+        return watch
 
     def __enter__(self) -> Watch:
         self._descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), None)

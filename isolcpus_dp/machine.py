@@ -99,6 +99,11 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
     )
 
 
+def nodes_with_memory(sysfs: Path) -> frozenset[int]:
+    """The NUMA nodes that have memory; none where the kernel has no notion of nodes."""
+    return _cpus(f"{sysfs}/devices/system/node/has_memory")
+
+
 def cpuid_device_nodes(sysfs: Path, cpus: Iterable[int]) -> list[Path]:
     """The `/dev/cpu/N/cpuid` device nodes that exist for these CPUs, in their order.
 

@@ -22,6 +22,8 @@ _VERSIONS = (
     ("cpu", "cpu.cfs_quota_us", "-1"),
 )
 
+_FEW_WATCHES = 16
+
 
 class Quotas:
     """The quotas of pods that own CPUs. `watch` tells when somebody writes them again."""
@@ -29,6 +31,8 @@ class Quotas:
     def __init__(self, root: Path, watch: inotify.Watch) -> None:
         self._root = root
         self._watch = watch
+        self._watched: dict[Path, int] = {}
+        self._enough = _FEW_WATCHES  # so many are there before those of ended pods are looked for
 
     def lift(self, parent: str, pod: str) -> None:
         """Lifts the quota of the pod whose containers have their cgroups in `parent`.
@@ -53,10 +57,20 @@ class Quotas:
         try:
             # Watched first: what is written meanwhile is seen twice, but not missed. The file and
             # not its folder, where the kernel itself tells of a pod that is short of memory.
-            self._watch.add_file(file, inotify.IN_MODIFY, lambda: _lift(file, unlimited, pod))
+            self._watched[file] = self._watch.add_file(
+                file, inotify.IN_MODIFY, lambda: _lift(file, unlimited, pod)
+            )
         except OSError as error:
             log.warning("%s cannot be watched: %s", file, error.strerror)
         _lift(file, unlimited, pod)
+        if len(self._watched) > self._enough:
+            self._let_go_of_ended_pods()
+
+    def _let_go_of_ended_pods(self) -> None:
+        """The kernel keeps a watch, and what is watched, when a cgroup is removed."""
+        for file in [file for file in self._watched if not file.exists()]:
+            self._watch.remove(self._watched.pop(file))
+        self._enough = _FEW_WATCHES + 2 * len(self._watched)
 
 
 def nameable(root: Path, machine: Machine) -> frozenset[int]:

@@ -32,7 +32,7 @@ class Rules:
     isolated: frozenset[int]
     housekeeping: frozenset[int]  # where everybody may run who owns nothing
     online: frozenset[int]
-    nodes: Mapping[int, int | None]  # of every CPU
+    nodes: Mapping[int, int | None]  # of every CPU; None if it has no memory, or is not known
     pinning: PinningConfig
 
 
@@ -47,10 +47,13 @@ class Decision:
     complaints: tuple[str, ...] = ()  # why it did not get what its annotations name
 
 
-def rules(machine: Machine, config: Config, nameable: frozenset[int]) -> Rules:
+def rules(
+    machine: Machine, config: Config, nameable: frozenset[int], with_memory: frozenset[int]
+) -> Rules:
     """The rules for a machine as it is now; `nameable` are the CPUs that a cpuset may name.
 
-    An offline CPU among them comes back to the containers that may use it by itself.
+    An offline CPU among them comes back to the containers that may use it by itself. Of NUMA
+    nodes a cpuset names only those `with_memory`.
     """
     isolated = machine.isolated & machine.present
     return Rules(
@@ -61,7 +64,9 @@ def rules(machine: Machine, config: Config, nameable: frozenset[int]) -> Rules:
         isolated=isolated,
         housekeeping=nameable - isolated,
         online=machine.online,
-        nodes={cpu.cpu: cpu.node for cpu in machine.cpus.values()},
+        nodes={
+            cpu.cpu: cpu.node if cpu.node in with_memory else None for cpu in machine.cpus.values()
+        },
         pinning=config.pinning,
     )
 

@@ -131,13 +131,14 @@ class Plugin:
         """
         container = request.container
         if request.event == _POST_START_CONTAINER:
-            if container.id in self._starting:
-                self._update(self._starting.pop(container.id))
-            else:
+            update = self._starting.pop(container.id, None)
+            if not update:
                 cpu = container.linux.resources.cpu
                 resources = self._changes(request.pod, container, cpu.cpus, cpu)
-                if resources:
-                    self._update(_update(container, resources))
+                update = _update(container, resources) if resources else None
+            if update:
+                update.ignore_failure = False  # or nobody would be told
+                self._update(update)
         return api.Empty()
 
     def _shutdown(self, _request: api.Empty) -> api.Empty:
@@ -178,11 +179,11 @@ class Plugin:
 
     def _kubelets_annotations(self, container: api.Container) -> Mapping[str, str]:
         """A container's annotations, without any that its pod's author may have written."""
-        received = container.annotations.get(_CRIO_ANNOTATIONS)
-        if received is None:
-            return {} if self._runtime.lower().startswith(_CRIO) else container.annotations
+        if not self._runtime.lower().startswith(_CRIO):
+            return container.annotations
         import json  # a third of a MiB that containerd does not need
 
+        received = container.annotations.get(_CRIO_ANNOTATIONS, "null")
         annotations: Mapping[str, str] | None = json.loads(received)
         return annotations or {}
 
@@ -203,6 +204,6 @@ def _update(container: api.Container, resources: api.LinuxResources) -> api.Cont
     return api.ContainerUpdate(
         container_id=container.id,
         linux=api.LinuxContainerUpdate(resources=resources),
-        # It may have ended meanwhile, and then there is nothing to be put right.
+        # A runtime that cannot do it says so in its log; otherwise it would drop the plugin.
         ignore_failure=True,
     )

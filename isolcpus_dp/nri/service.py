@@ -13,6 +13,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
+
 from isolcpus_dp import config, cpulist, daemon, hotplug, inotify, machine, sockets
 from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.journal import Event, fields
@@ -88,7 +90,9 @@ class _Daemon:
 
     def _rules_for(self, present: machine.Machine) -> pinning.Rules:
         nameable = cgroup.nameable(self._cgroups, present)
-        return pinning.rules(present, self._settings, nameable)
+        return pinning.rules(
+            present, self._settings, nameable, machine.nodes_with_memory(self._host.sysfs)
+        )
 
     async def live(self) -> None:
         self._systemd.feed_watchdog()
@@ -199,16 +203,23 @@ class _Daemon:
     async def _update(self, connection: ttrpc.Connection, update: api.ContainerUpdate) -> None:
         request = api.UpdateContainersRequest(update=[update]).SerializeToString()
         try:
-            await connection.call(
+            answer = await connection.call(
                 plugin.RUNTIME_SERVICE, "UpdateContainers", request, _REGISTER_SECONDS
             )
-        except (ttrpc.CallError, ttrpc.Lost, asyncio.TimeoutError) as error:
+            failed = api.UpdateContainersResponse.FromString(answer).failed
+        except (ttrpc.CallError, ttrpc.Lost, asyncio.TimeoutError, DecodeError) as error:
             # A fresh connection tells of all containers again.
             log.warning(
                 "container %s was not put right: %s; connecting anew", update.container_id,
                 str(error) or "no answer", extra=fields(Event.NOT_PINNED),
             )  # fmt: skip
             connection.close()
+            return
+        for one in failed:
+            log.warning(
+                "container %s was not put right: the runtime could not change it, and says why in"
+                " its own log", one.container_id, extra=fields(Event.NOT_PINNED),
+            )  # fmt: skip
 
     def _on_synchronized(self, runtime: str) -> None:
         self._synchronized = True

@@ -112,6 +112,7 @@ class MadeUpMachine:
     def _write_nodes(self, distances: Mapping[tuple[int, int], int]) -> None:
         nodes = sorted({place.node for place in self._places.values()})
         self._write("../node/online", nodes)
+        self._write("../node/has_memory", nodes)
         for node in nodes:
             row = (
                 10 if node == other else distances.get((min(node, other), max(node, other)), 21)

@@ -41,6 +41,7 @@ class Runtime:
         self.containers = {} if containers is None else containers
         self.registered: list[api.RegisterPluginRequest] = []
         self.synchronize_seconds = 0.0  # what the plugin took for the last Synchronize
+        self.unchangeable: set[str] = set()  # the containers whose cgroups cannot be written
         self._socket = socket
         self._refuses = refuses
         self._chunk = chunk
@@ -153,9 +154,13 @@ class Runtime:
 
     def _answer(self, service: str, method: str, payload: bytes) -> bytes:
         if method == "UpdateContainers":
+            failed = []
             for update in api.UpdateContainersRequest.FromString(payload).update:
-                self._apply(update)
-            return api.UpdateContainersResponse().SerializeToString()
+                if update.container_id not in self.unchangeable:
+                    self._apply(update)
+                elif not update.ignore_failure:
+                    failed.append(update)
+            return api.UpdateContainersResponse(failed=failed).SerializeToString()
         if method != "RegisterPlugin":
             raise CallError(Code.UNIMPLEMENTED, f"there is no {service}/{method}")
         if self._refuses:

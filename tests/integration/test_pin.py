@@ -120,6 +120,17 @@ async def test_environment_and_the_pods_annotations_are_never_trusted(
         assert cpus(forged) == "0-1,4-5"
 
 
+async def test_annotation_of_crio_counts_for_nothing_elsewhere(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    """containerd passes on what its patterns in pod_annotations match, maybe io.*."""
+    runtime = await start_runtime(name="containerd")
+    async with host.daemon().running():
+        await runtime.until_connected()
+        forged = {"io.kubernetes.cri-o.Annotations": json.dumps(OWNER)}
+        assert cpus(await runtime.create(runtime.run_pod("a"), "forger", forged)) == "0-1,4-5"
+
+
 async def test_crio_mixes_the_pods_annotations_in_and_only_the_kubelets_are_trusted(
     host: Host, start_runtime: StartRuntime
 ) -> None:
@@ -199,6 +210,19 @@ async def test_container_that_the_runtime_was_still_making_is_put_right_when_it_
         for container in (owner, plain):
             await runtime.start_container(container)
         await until(lambda: (cpus(owner), cpus(plain)) == ("2-3", "0-1,4-5"))
+
+
+async def test_container_that_the_runtime_cannot_change_is_told(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    plain = await runtime.create(runtime.run_pod("starting"), "plain", starts=False)
+    runtime.unchangeable.add(plain.id)
+    async with host.daemon().running() as daemon:
+        await runtime.until_connected()
+        await runtime.start_container(plain)
+        await until(lambda: f"container {plain.id} was not put right: the runtime" in host.log)
+        assert (cpus(plain), len(runtime.registered), len(daemon.runs)) == ("", 1, 1)
 
 
 async def test_update_that_widens_the_cpuset_is_answered(
@@ -358,6 +382,22 @@ async def test_removed_folder_of_the_socket_is_waited_for_again(
         runtime = await start_runtime()
         await runtime.until_connected()
         assert len(daemon.runs) == 1
+
+
+def test_used_up_limits_are_one_sentence(host: Host) -> None:
+    (host.folder / "nri").mkdir()
+    code = (
+        "import errno, os, sys; from isolcpus_dp import cli, inotify\n"
+        "def fail(flags): raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))\n"
+        "inotify._libc.inotify_init1 = fail\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    options = ["--sysfs", host.machine.root, "--nri-socket", host.socket]
+    command = [sys.executable, "-c", code, "pin", *map(str, options)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("[Errno 24] Too many open files: see the ")
+    assert "Traceback" not in result.stderr
 
 
 async def test_runtime_that_refuses_is_told_and_its_successor_asked(

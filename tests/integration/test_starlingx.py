@@ -175,7 +175,7 @@ async def test_container_of_the_go_plugin_is_a_stranger_to_pinning_until_its_pod
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     present = machine.read(host.machine.root)
-    rules = pinning.rules(present, config.Config(), present.online)
+    rules = pinning.rules(present, config.Config(), present.online, frozenset())
     kubelet = await start_kubelet()
     async with host.daemon().running():
         await has_devices(kubelet)

@@ -28,6 +28,7 @@ def made(host: MadeUpMachine, *pools: PoolConfig, **pinning: object) -> Rules:
         present,
         Config(pools=pools or (PoolConfig(),), pinning=PinningConfig(**pinning)),  # type: ignore[arg-type]
         present.online,
+        machine.nodes_with_memory(host.root),
     )
 
 
@@ -154,13 +155,25 @@ def test_offline_cpu_is_no_part_of_a_cpuset(tmp_path_factory: pytest.TempPathFac
     assert decide(made(host), {OWN: "3"}, "3") == decision
 
 
+def test_memory_is_never_that_of_a_node_without_any(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """cgroup v1 refuses a cpuset that names such a node."""
+    host = MadeUpMachine(tmp_path_factory.mktemp("sys"), regular(2, 4, 1), {2, 3, 6, 7})
+    (host.root / "devices/system/node/has_memory").write_text("0\n")
+    local = made(host, memory_nodes="local")
+    assert decide(local, {OWN: "2"}, "").mems == frozenset({0})
+    assert decide(local, {OWN: "6"}, "").mems is None
+    assert decide(local, {OWN: "3,7"}, "").mems is None
+
+
 def test_cpuset_that_may_name_offline_cpus_has_all_housekeeping_ones(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     host = MadeUpMachine(tmp_path_factory.mktemp("sys"), regular(2, 4, 1), {2, 3, 6, 7})
     host.set_offline(1, 3)
     present = machine.read(host.root)
-    cgroup_v2 = rules(present, Config(), present.present)
+    cgroup_v2 = rules(present, Config(), present.present, frozenset())
     assert cpus(decide(cgroup_v2, {}, "")) == {0, 1, 4, 5}
     assert cpus(decide(cgroup_v2, {OWN: "2-3"}, "")) == {2}
 

@@ -1,0 +1,28 @@
+"""The quotas of pods: which are watched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from isolcpus_dp import inotify
+from isolcpus_dp.nri.cgroup import Quotas
+
+
+async def test_ended_pods_are_let_go_of(tmp_path: Path) -> None:
+    """The kernel keeps a watch on a file of a cgroup that is removed: here a file elsewhere."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with inotify.Watch() as watch:
+        quotas = Quotas(tmp_path, watch)
+        for number in range(200):
+            pod = tmp_path / f"kubepods/pod{number}"
+            pod.mkdir(parents=True)
+            (pod / "cpu.max").write_text("10000 100000")
+            (kept / str(number)).hardlink_to(pod / "cpu.max")
+            quotas.lift(f"/kubepods/pod{number}", f"default/{number}")
+            assert (pod / "cpu.max").read_text() == "max"
+            if number >= 10:
+                shutil.rmtree(tmp_path / f"kubepods/pod{number - 10}")
+        watched = Path(f"/proc/self/fdinfo/{watch._descriptor}").read_text().count("inotify wd:")
+    assert watched < 50
