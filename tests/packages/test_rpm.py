@@ -26,6 +26,7 @@ from .rpm import PATH, PYTHON, ROOT, Distribution, Host, python_version
 
 SPEC = ROOT / "packaging/rpm/isolcpus-dp.spec"
 SITE_PACKAGES = f"/usr/lib/python{python_version()}/site-packages"
+DEVICE_PLUGINS = Path("var/lib/kubelet/device-plugins")
 CONFIGURATION = "etc/isolcpus-dp/isolcpus-dp.conf"
 RESOURCE = "windriver.com/isolcpus"
 
@@ -386,6 +387,29 @@ def test_removal_leaves_what_the_administrator_wrote(host: Host) -> None:
     }
     saved = host.root / "etc/isolcpus-dp/isolcpus-dp.conf.rpmsave"
     assert saved.read_text() == "[Plugin]\nMixed=yes\n"
+
+
+def test_removal_takes_the_kubelets_folders_if_there_was_no_kubelet(host: Host) -> None:
+    files = host.files()
+    host.dnf("install", *BEFORE)
+    (host.root / DEVICE_PLUGINS).mkdir(parents=True)  # as the service does
+    host.dnf("upgrade", *BOTH)
+    assert (host.root / DEVICE_PLUGINS).exists()
+    output = host.dnf("remove", *BOTH)
+    assert said_without_complaint(output), output
+    assert host.files() == files
+
+
+@pytest.mark.parametrize("own", ["kubelet_internal_checkpoint", "../config.yaml"])
+def test_removal_leaves_what_is_the_kubelets(host: Host, own: str) -> None:
+    host.dnf("install", *BOTH)
+    (host.root / DEVICE_PLUGINS).mkdir(parents=True)
+    (host.root / DEVICE_PLUGINS / own).touch()
+    output = host.dnf("remove", *BOTH)
+    assert said_without_complaint(output), output
+    # An empty folder within its own the kubelet makes again.
+    assert (host.root / DEVICE_PLUGINS).exists() == (own == "kubelet_internal_checkpoint")
+    assert (host.root / DEVICE_PLUGINS.parent).exists()
 
 
 def test_removal_of_pin_leaves_the_main_package_alone(host: Host) -> None:
