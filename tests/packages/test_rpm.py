@@ -230,6 +230,91 @@ def test_spec_asks_a_distribution_for_its_tools(packages: Packages, distribution
     ]
 
 
+# In place of the macros of EL and Fedora: what they were called with.
+STAND_INS = """\
+%pyproject_buildrequires(x:) echo 'needs(build)' %{-x:'needs(%{-x*})'}
+%pyproject_wheel() make-wheel
+%pyproject_install() install-wheel
+%systemd_requires Requires(post): systemd-of-the-distribution
+%systemd_post() post %*
+%systemd_preun() preun %*
+%systemd_postun_with_restart() postun %*
+"""
+INSTALLING = """\
+install-wheel
+install -d ROOT/etc/isolcpus-dp/isolcpus-dp.conf.d
+install -D -p -m 644 -t ROOT/etc/isolcpus-dp packaging/isolcpus-dp.conf
+install -D -p -m 644 -t ROOT/usr/lib/systemd/system systemd/*.service systemd/*.path
+install -D -p -m 644 -t ROOT/usr/lib/systemd/catalog packaging/isolcpus-dp.catalog
+install -D -p -m 644 -t ROOT/usr/share/starlingx/pmon.d packaging/pmon.d/isolcpus-dp.conf
+install -D -p -m 644 packaging/isolcpus-dp.bash \
+ROOT/usr/share/bash-completion/completions/isolcpus-dp
+install -D -p -m 644 -t ROOT/usr/share/man/man8 docs/isolcpus-dp.8
+install -D -p -m 644 -t ROOT/usr/share/man/man5 docs/isolcpus-dp.conf.5"""
+AFTER_INSTALLATION = """\
+journalctl --update-catalog >/dev/null 2>&1 || :
+post isolcpus-dp.service isolcpus-dp-kubelet.path"""
+AFTER_REMOVAL = """\
+# systemd's own trigger does not see a catalogue go.
+journalctl --update-catalog >/dev/null 2>&1 || :
+postun isolcpus-dp.service isolcpus-dp-kubelet.path
+if [ $1 -eq 0 ]; then
+    # The service makes the kubelet's folder where no kubelet has done it yet.
+    rmdir --ignore-fail-on-non-empty /var/lib/kubelet/device-plugins /var/lib/kubelet \\
+        2>/dev/null || :
+fi"""
+
+
+@pytest.fixture
+def macros(tmp_path: Path) -> Path:
+    file = tmp_path / "macros"
+    file.write_text(STAND_INS)
+    return file
+
+
+@pytest.mark.parametrize("distribution", ["rhel 9", "fedora 43"])
+def test_spec_leaves_the_work_to_a_distributions_macros(
+    packages: Packages, macros: Path, distribution: str
+) -> None:
+    expanded = packages.distribution.run(
+        *("rpmspec", "-P", "--load", macros, "--define", distribution, SPEC)
+    )
+    assert expanded.count("\nRequires(post): systemd-of-the-distribution\n") == 2
+    expanded = re.sub(r"\S+/BUILDROOT/[^/]+/", "ROOT/", expanded)
+    headings = "build|install|check|post|preun|postun|post pin|preun pin|postun pin|files"
+    parts = re.split(rf"^%({headings})\n", expanded, flags=re.MULTILINE)
+    section = {heading: text.strip() for heading, text in zip(parts[1::2], parts[2::2])}
+    assert section["build"] == "make-wheel"
+    assert section["install"] == INSTALLING
+    assert section["post"] == AFTER_INSTALLATION
+    assert section["preun"] == "preun isolcpus-dp.service isolcpus-dp-kubelet.path"
+    assert section["postun"] == AFTER_REMOVAL
+    assert section["post pin"] == "post isolcpus-dp-pin.service"
+    assert section["preun pin"] == "preun isolcpus-dp-pin.service"
+    assert section["postun pin"] == "postun isolcpus-dp-pin.service"
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"), [((), ["build", "test"]), (("--without=tests",), ["build"])]
+)
+def test_build_asks_for_what_the_tests_need_if_they_are_run(
+    packages: Packages, macros: Path, tmp_path: Path, options: tuple[str, ...], asked: list[str]
+) -> None:
+    # Exit status 11: it ends there, and a package has all that it asks for.
+    packages.distribution.run(
+        *("sh", "-c", '"$@"; test $? -eq 11', "sh"),
+        *("rpmbuild", "-tr", "--nodeps", "--load", macros, "--define", "rhel 9"),
+        *("--define", f"_topdir {tmp_path}"),
+        *options,
+        packages.archive,
+    )
+    [asking] = (tmp_path / "SRPMS").iterdir()
+    assert asking.name == f"isolcpus-dp-{packages.version}-1.buildreqs.nosrc.rpm"
+    requires = packages.rpm("-qp", "--requires", asking)
+    assert [one for one in requires if "needs" in one] == [f"needs({one})" for one in asked]
+    assert "grpc-plugins" in requires
+
+
 def test_rpmlint_finds_nothing(packages: Packages) -> None:
     said = packages.distribution.run(
         *("rpmlint", "--strict", "--config", SPEC.with_name("rpmlint.toml")),
