@@ -33,9 +33,8 @@ test-placement: $(VENV)/installed
 	PLACEMENT_CASES=20000 $(VENV)/bin/python -m pytest -q tests/unit/test_placement_proof.py
 
 # Builds the packages, installs them in folders and runs what is installed; needs root.
-test-packages: $(VENV)/installed $(DEB)
-	tools/need autopkgtest busybox-static createrepo-c dnf mmdebstrap rpmlint $(RPM_NEEDS)
-	$(VENV)/bin/pip install -q --disable-pip-version-check $$(tools/extra sbom)
+test-packages: $(VENV)/installed $(DEB) $(RPM) sbom
+	tools/need autopkgtest busybox-static createrepo-c dnf mmdebstrap rpmlint
 	$(VENV)/bin/python -m pytest -q -o faulthandler_timeout=0 tests/packages
 
 # Boots virtual machines and installs the package in them; needs root, for mmdebstrap.

@@ -26,8 +26,6 @@ ON_A_GUEST = (
 # Which test runs what no guest can: its words occur in that file.
 ELSEWHERE = {
     "make run": "tests/integration/test_cli.py",
-    "make rpm": "tests/packages/rpm.py",
-    "make sbom": "tests/packages/test_sbom.py",
     "dnf install isolcpus-dp isolcpus-dp-pin": "tests/packages/test_rpm.py",
     "build/venv/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm/test_guest.py": (
         "tests/unit/test_book.py"

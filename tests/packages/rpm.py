@@ -14,6 +14,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .build import BUILD, archive
+
 ROOT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -93,6 +95,14 @@ def python_version() -> str:
     ).stdout.strip()
 
 
+def as_made() -> list[Path]:
+    """The packages of the source archive by name, as `make rpm` has made them."""
+    files = sorted((BUILD / "rpm").glob("*.rpm"))
+    oldest = min((file.stat().st_mtime for file in files), default=0.0)
+    assert oldest >= archive().stat().st_mtime, "not there, or of an older archive: make rpm"
+    return files
+
+
 class Distribution:
     """What is built and published in a folder."""
 
@@ -126,13 +136,6 @@ class Distribution:
         )
         assert ended.returncode == 0, f"{command}\n{ended.stdout}"
         return ended.stdout
-
-    def archive(self) -> Path:
-        """The source archive of the working tree."""
-        [name] = {line for line in (ROOT / "setup.cfg").open() if line.startswith("version = ")}
-        archive = self.folder / f"isolcpus-dp-{name.split()[-1]}.tar.gz"
-        self.run("tools/dist", archive)
-        return archive
 
     def archive_of_version_before(self, archive: Path) -> Path:
         """The archive as if of version 0.0.1, which says so, with another sample configuration."""

@@ -1,4 +1,4 @@
-"""RPM's packages: built from the source archive, installed by dnf in folders, run from there."""
+"""RPM's packages, as `make rpm` has made them: installed by dnf in folders, run from there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from isolcpus_dp.simulator.kubelet import Kubelet
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 from isolcpus_dp.simulator.supervisor import Supervisor
 
-from .rpm import PATH, PYTHON, ROOT, Distribution, Host, python_version
+from .build import archive
+from .rpm import PATH, PYTHON, ROOT, Distribution, Host, as_made, python_version
 
 SPEC = ROOT / "packaging/rpm/isolcpus-dp.spec"
 SITE_PACKAGES = f"/usr/lib/python{python_version()}/site-packages"
@@ -84,21 +85,20 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     before = hosts_own()
     distribution = Distribution(tmp_path_factory.mktemp("rpm"))
     distribution.build_stand_ins()
-    archive = distribution.archive()
-    version = archive.name[len("isolcpus-dp-") : -len(".tar.gz")]
-    built = distribution.build(archive, distribution.folder / "new")
+    version = archive().name[len("isolcpus-dp-") : -len(".tar.gz")]
+    made = as_made()
     # The unit tests have passed on the new one.
     previous = distribution.build(
-        distribution.archive_of_version_before(archive),
+        distribution.archive_of_version_before(archive()),
         distribution.folder / "before",
         "--without=tests",
     )
-    for package in (*built, *previous):
+    for package in (*made, *previous):
         if package.match("*.noarch.rpm"):
             shutil.copy(package, distribution.repository)
     distribution.publish()
-    main, source, pin = built
-    return Packages(distribution, archive, version, source, main, pin, before)
+    main, source, pin = made
+    return Packages(distribution, archive(), version, source, main, pin, before)
 
 
 @pytest.fixture(scope="session")
@@ -325,12 +325,12 @@ def test_rpmlint_finds_nothing(packages: Packages) -> None:
 
 
 def test_building_twice_makes_the_same_bytes(packages: Packages, tmp_path: Path) -> None:
-    packages.archive.touch()
+    later = Path(shutil.copy(packages.archive, tmp_path))
     folder = tmp_path / "rpm"
     first, second = (
         {
             path.name: path.read_bytes()
-            for path in packages.distribution.build(packages.archive, folder, "--without=tests")
+            for path in packages.distribution.build(later, folder, "--without=tests")
         }
         for _ in range(2)
     )
