@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,12 @@ def made_by_ci() -> set[str]:
     return made
 
 
+def recipe(target: str) -> str:
+    """What make does for a target, as it is written there."""
+    [lines] = re.findall(rf"^{re.escape(target)}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    return str(lines)
+
+
 def is_made_by_ci(target: str) -> bool:
     needs, has_recipe = rules()[target]
     return target in made_by_ci() or (not has_recipe and set(needs) <= made_by_ci())
@@ -65,13 +72,14 @@ def is_made_by_ci(target: str) -> bool:
 
 @every_page
 def test_every_command_is_run_by_a_test(page: str) -> None:
+    not_made_by_ci = {*book.ELSEWHERE, *book.BY_HAND}
     for command in book.typed(page):
         if command.text in book.ELSEWHERE:
             continue
         if command.text.startswith("make "):
             for target in command.text.split()[1:]:
                 assert target in rules(), f"{page}: {command.text}: the Makefile has no {target}"
-                assert is_made_by_ci(target) or f"make {target}" in book.ELSEWHERE, (
+                assert is_made_by_ci(target) or f"make {target}" in not_made_by_ci, (
                     f"{page}: {command.text}: .ci/run does not make {target}"
                 )
         else:
@@ -81,26 +89,72 @@ def test_every_command_is_run_by_a_test(page: str) -> None:
             )
 
 
+def told() -> set[str]:
+    """All commands of the pages; those for make with one target each."""
+    commands = {command.text for page in book.pages() for command in book.typed(page)}
+    return commands | {
+        f"make {target}"
+        for text in commands
+        if text.startswith("make ")
+        for target in text.split()[1:]
+    }
+
+
 def test_what_is_run_elsewhere_is_run_there_and_still_in_the_pages() -> None:
-    told = {command.text for page in book.pages() for command in book.typed(page)}
-    told |= {f"make {one}" for text in told if text[:5] == "make " for one in text.split()[1:]}
     for command, file in book.ELSEWHERE.items():
-        assert command in told, f"no page has it any more: {command}"
+        assert command in told(), f"no page has it any more: {command}"
         text = (ROOT / file).read_text()
         for word in words_that_run(command):
             assert word in text, f"{file} does not run {command}: there is no {word}"
 
 
 def words_that_run(command: str) -> list[str]:
-    """Those of a command; for a target of make, those of the last line that make runs for it."""
+    """Those of a command; for a target of make, those of the last line of its recipe."""
     words = shlex.split(command)
     if words[0] != "make":
         return words
-    needs, has_recipe = rules()[words[1]]
-    target = words[1] if has_recipe else needs[0]
-    [recipe] = re.findall(rf"^{re.escape(target)}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
-    last = recipe.splitlines()[-1].split()
-    return [word for word in last if "$" not in word and not word.startswith(("build/", "dp"))]
+    return [word for word in recipe(words[1]).splitlines()[-1].split() if "$" not in word]
+
+
+def test_what_is_no_command_is_still_in_the_pages() -> None:
+    text = " ".join("".join(book.prose(page) for page in book.pages()).split())
+    for words in book.NOT_COMMANDS:
+        assert f"`{words}`" in text, f"no page has it any more: {words}"
+
+
+def test_contributing_tells_of_every_target() -> None:
+    [phony] = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    commands = [command.text.split() for command in book.typed("CONTRIBUTING.md")]
+    targets = {target for program, *rest in commands if program == "make" for target in rest}
+    assert targets == {*phony.split()} - {"force"}  # which is no developer's
+
+
+def test_what_is_made_by_hand_is_still_in_the_pages_and_not_made_by_ci() -> None:
+    for command in book.BY_HAND:
+        assert command in told(), f"no page has it any more: {command}"
+        assert not is_made_by_ci(command.split()[1])
+
+
+def test_make_test_runs_what_its_parts_run() -> None:
+    assert recipe("test").endswith(" -m pytest -q\n")
+    settings = (ROOT / "pyproject.toml").read_text()
+    assert 'testpaths = ["tests/unit", "tests/integration"]' in settings
+    assert recipe("test-unit").endswith(" -m pytest -q tests/unit\n")
+    assert recipe("test-placement").endswith(" -q tests/unit/test_placement_proof.py\n")
+
+
+@pytest.mark.parametrize(("target", "folder"), [("bench", "bench"), ("fuzz", "tests/fuzz")])
+def test_all_programs_of_a_folder_are_run(target: str, folder: str) -> None:
+    there = {path.name for path in (ROOT / folder).iterdir() if path.is_file()}
+    assert set(re.findall(rf"/{folder}/(\S+)", recipe(target))) == there
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_clean_removes_what_was_made_and_nothing_else(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "build/venv").mkdir(parents=True)
+    subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]
 
 
 def test_pytest_finds_the_one_test_that_is_run_alone() -> None:
@@ -262,6 +316,14 @@ def test_commands_are_found_in_blocks_and_in_sentences() -> None:
         Command("grep a | cat"),
         Command("apt x", 2),
     ]
+    programs = "`no-such_program1.0 x`, `/usr/local/sbin/y z`, `./run it`"
+    assert list(book._in_prose(f"{programs}, `disable = true`")) == [
+        Command("no-such_program1.0 x"),
+        Command("/usr/local/sbin/y z"),
+        Command("./run it"),
+    ]
+    others = "`key=value other=one`, `2-3,6 and 7`, `/etc/fstab /proc`, `Pod: x`, `--svg FILE`"
+    assert list(book._in_prose(others)) == []
 
 
 @pytest.mark.parametrize(
