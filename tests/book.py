@@ -27,6 +27,9 @@ ON_A_GUEST = (
 ELSEWHERE = {
     "make run": "tests/integration/test_cli.py",
     "dnf install isolcpus-dp isolcpus-dp-pin": "tests/packages/test_rpm.py",
+    "dnf upgrade isolcpus-dp isolcpus-dp-pin": "tests/packages/test_rpm.py",
+    "dnf remove isolcpus-dp-pin isolcpus-dp": "tests/packages/test_rpm.py",
+    "rpmbuild --rebuild isolcpus-dp-*.src.rpm": "tests/packages/test_rpm.py",
     "build/venv/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm/test_guest.py": (
         "tests/unit/test_book.py"
     ),

@@ -377,7 +377,7 @@ def test_upgrade_restarts_the_daemons_that_run(host: Host, packages: Packages) -
     host.dnf("install", *BEFORE)
     host.boot()
     host.calls()
-    output = host.dnf("upgrade")
+    output = host.dnf("upgrade", *BOTH)
     assert said_without_complaint(output), output
     assert host.rpm("-q", "--qf", "%{VERSION} ", *BOTH) == f"{packages.version} " * 2
     # Nothing is enabled or disabled again.

@@ -109,10 +109,10 @@ def test_what_is_run_elsewhere_is_run_there_and_still_in_the_pages() -> None:
 
 
 def words_that_run(command: str) -> list[str]:
-    """Those of a command; for a target of make, those of the last line of its recipe."""
+    """Those of a command but for patterns; of a target of make, those of its recipe's last line."""
     words = shlex.split(command)
     if words[0] != "make":
-        return words
+        return [word for word in words if "*" not in word]
     return [word for word in recipe(words[1]).splitlines()[-1].split() if "$" not in word]
 
 
