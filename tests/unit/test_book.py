@@ -235,6 +235,14 @@ def test_pod_that_is_said_to_be_guaranteed_is() -> None:
         assert container["resources"]["requests"] == container["resources"]["limits"]
 
 
+def test_starlingx_is_told_what_the_package_depends_on() -> None:
+    control = (ROOT / "packaging/deb/control").read_text()
+    [depends] = re.findall(r"^Depends:\n((?: .*\n)+)", control, re.MULTILINE)[:1]
+    needed = set(re.findall(r"^ ([a-z0-9-]+)", depends, re.MULTILINE))
+    assert len(needed) == 5
+    assert set(re.findall(r"`(python3-[a-z0-9-]+)`", book.prose("docs/starlingx.md"))) == needed
+
+
 def test_containerd_is_told_what_the_tests_tell_it() -> None:
     [nri_on] = [one for one in blocks("docs/runtime.md", "toml") if "version = 2" in one.text]
     lines = [line.strip() for line in nri_on.text.splitlines() if line.strip()]
