@@ -235,6 +235,13 @@ def test_pod_that_is_said_to_be_guaranteed_is() -> None:
         assert container["resources"]["requests"] == container["resources"]["limits"]
 
 
+@every_page
+def test_every_toml_block_is_one(page: str) -> None:
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
+    for block in blocks(page, "toml"):
+        assert tomllib.loads(block.text), f"{page}, line {block.line}"
+
+
 def test_starlingx_is_told_what_the_package_depends_on() -> None:
     control = (ROOT / "packaging/deb/control").read_text()
     [depends] = re.findall(r"^Depends:\n((?: .*\n)+)", control, re.MULTILINE)[:1]
