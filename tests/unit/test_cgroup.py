@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ async def test_ended_pods_are_let_go_of(tmp_path: Path) -> None:
             pod = tmp_path / f"kubepods/pod{number}"
             pod.mkdir(parents=True)
             (pod / "cpu.max").write_text("10000 100000")
-            (kept / str(number)).hardlink_to(pod / "cpu.max")
+            os.link(pod / "cpu.max", kept / str(number))
             quotas.lift(f"/kubepods/pod{number}", f"default/{number}")
             assert (pod / "cpu.max").read_text() == "max"
             if number >= 10:
