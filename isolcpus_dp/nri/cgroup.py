@@ -6,10 +6,11 @@ Both of the names that cgroup drivers give are known: a slice of systemd's, or a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path, PurePosixPath
 
-from isolcpus_dp import inotify
+from isolcpus_dp import cpulist, inotify
 from isolcpus_dp.journal import Event, fields
 from isolcpus_dp.machine import Machine
 
@@ -57,9 +58,12 @@ class Quotas:
         try:
             # Watched first: what is written meanwhile is seen twice, but not missed. The file and
             # not its folder, where the kernel itself tells of a pod that is short of memory.
+            before = self._watched.get(file)
             self._watched[file] = self._watch.add_file(
                 file, inotify.IN_MODIFY, lambda: _lift(file, unlimited, pod)
             )
+            if before not in (None, self._watched[file]):  # a cgroup of that name that has ended
+                self._watch.remove(before)
         except OSError as error:
             log.warning("%s cannot be watched: %s", file, error.strerror)
         _lift(file, unlimited, pod)
@@ -74,11 +78,20 @@ class Quotas:
 
 
 def nameable(root: Path, machine: Machine) -> frozenset[int]:
-    """The CPUs that a cpuset may name: cgroup v1 takes none that is offline, v2 any.
+    """The CPUs that a container's cpuset may name.
 
-    `root` is a host's /sys/fs/cgroup.
+    With cgroup v2 any. v1 takes none that is offline, nor one that the kubelet's own cgroup has
+    not: there the kernel has taken out for good what was ever offline
+    (kernel/cgroup/cpuset-v1.c). `root` is a host's /sys/fs/cgroup.
     """
-    return machine.present if (root / "cgroup.controllers").exists() else machine.online
+    if (root / "cgroup.controllers").exists():
+        return machine.present
+    for kubepods in ("kubepods.slice", "kubepods"):
+        with contextlib.suppress(OSError):
+            # One that is just being made has none yet.
+            cpus = cpulist.parse((root / "cpuset" / kubepods / "cpuset.cpus").read_text())
+            return machine.online & cpus if cpus else machine.online
+    return machine.online
 
 
 def folder_of(parent: str) -> PurePosixPath:

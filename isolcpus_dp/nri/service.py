@@ -145,13 +145,13 @@ class _Daemon:
         """
         async for _ in watch.attempts():
             created = sockets.creation(self._host.nri_socket)
-            end = await self._serve_runtime()
+            end = await self._serve_runtime(created)
             if end is not _End.NOBODY:
                 return created, end
         raise AssertionError("attempts() have no end")
 
-    async def _serve_runtime(self) -> _End:
-        """From connecting to the end of the connection."""
+    async def _serve_runtime(self, created: int | None) -> _End:
+        """From connecting, to the socket of that creation(), to the end of the connection."""
         self._synchronized, rules = False, self._rules
         with inotify.Watch() as written:
             quotas = cgroup.Quotas(self._cgroups, written)
@@ -162,6 +162,10 @@ class _Daemon:
                     str(self._host.nri_socket),
                 )
             except OSError:
+                return _End.NOBODY
+            if sockets.creation(self._host.nri_socket) != created:
+                # Replaced in this moment: who has answered is not known, and is soon tried again.
+                connection.close()
                 return _End.NOBODY
             self._connection = connection
             try:
@@ -206,20 +210,21 @@ class _Daemon:
             answer = await connection.call(
                 plugin.RUNTIME_SERVICE, "UpdateContainers", request, _REGISTER_SECONDS
             )
-            failed = api.UpdateContainersResponse.FromString(answer).failed
-        except (ttrpc.CallError, ttrpc.Lost, asyncio.TimeoutError, DecodeError) as error:
+            for failed in api.UpdateContainersResponse.FromString(answer).failed:
+                self._tell_not_put_right(failed.container_id, "the runtime's own log says why")
+        except ttrpc.CallError as error:
+            # As containerd tells of failed ones. It may have ended: nothing is to be put right.
+            self._tell_not_put_right(update.container_id, str(error))
+        except (ttrpc.Lost, asyncio.TimeoutError, DecodeError) as error:
             # A fresh connection tells of all containers again.
-            log.warning(
-                "container %s was not put right: %s; connecting anew", update.container_id,
-                str(error) or "no answer", extra=fields(Event.NOT_PINNED),
-            )  # fmt: skip
+            reason = f"{error or 'no answer'}; connecting anew"
+            self._tell_not_put_right(update.container_id, reason)
             connection.close()
-            return
-        for one in failed:
-            log.warning(
-                "container %s was not put right: the runtime could not change it, and says why in"
-                " its own log", one.container_id, extra=fields(Event.NOT_PINNED),
-            )  # fmt: skip
+
+    def _tell_not_put_right(self, container: str, reason: str) -> None:
+        log.warning(
+            "container %s was not put right: %s", container, reason, extra=fields(Event.NOT_PINNED)
+        )
 
     def _on_synchronized(self, runtime: str) -> None:
         self._synchronized = True

@@ -154,13 +154,15 @@ class Runtime:
 
     def _answer(self, service: str, method: str, payload: bytes) -> bytes:
         if method == "UpdateContainers":
-            failed = []
+            failed = False
             for update in api.UpdateContainersRequest.FromString(payload).update:
                 if update.container_id not in self.unchangeable:
                     self._apply(update)
                 elif not update.ignore_failure:
-                    failed.append(update)
-            return api.UpdateContainersResponse(failed=failed).SerializeToString()
+                    failed = True
+            if failed:  # and then Go's ttrpc sends nothing but the error
+                raise CallError(Code.UNKNOWN, "NRI update of some containers failed")
+            return api.UpdateContainersResponse().SerializeToString()
         if method != "RegisterPlugin":
             raise CallError(Code.UNIMPLEMENTED, f"there is no {service}/{method}")
         if self._refuses:

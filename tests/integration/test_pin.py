@@ -221,7 +221,9 @@ async def test_container_that_the_runtime_cannot_change_is_told(
     async with host.daemon().running() as daemon:
         await runtime.until_connected()
         await runtime.start_container(plain)
-        await until(lambda: f"container {plain.id} was not put right: the runtime" in host.log)
+        told = f"container {plain.id} was not put right: NRI update of some containers failed"
+        await until(lambda: told in host.log)
+        await asyncio.sleep(0.3)  # a connection that is made anew is so after 0.1 s
         assert (cpus(plain), len(runtime.registered), len(daemon.runs)) == ("", 1, 1)
 
 
@@ -463,6 +465,28 @@ async def test_cpus_that_come_and_go_are_followed(
         host.machine.set_online(3, 4)
         await until(lambda: cpus(owner) == "2-3")
         assert len(daemon.runs) == 1
+
+
+async def test_cpu_that_the_kubelets_cgroup_has_lost_is_named_by_no_cpuset(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    """The kernel gives nothing back in cgroup v1, and refuses a cpuset that its parent has not."""
+    kubepods = host.cgroup_file("cpuset/kubepods.slice/cpuset.cpus", "0-7\n")
+    runtime = await start_runtime()
+    async with host.daemon().running():
+        await runtime.until_connected()
+        pod = runtime.run_pod("a")
+        owner = await runtime.create(pod, "owner", OWNER)
+        assert cpus(owner) == "2-3"
+        kubepods.write_text("0-2,5-7\n")
+        host.machine.set_offline(3, 4)
+        await until(lambda: cpus(owner) == "2")
+        host.machine.set_online(3, 4)
+        await asyncio.sleep(0.5)
+        await runtime.until_connected()
+        assert cpus(await runtime.create(pod, "plain")) == "0-1,5"
+        assert cpus(await runtime.create(pod, "next", OWNER)) == "2"
+        assert cpus(owner) == "2"
 
 
 async def test_bug_in_deciding_keeps_the_container_off_and_names_its_pod(
