@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--topology-manager-policy", choices=POLICIES, default="none")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     asyncio.run(_run(parser.parse_args()))
+    gc.collect()  # see `show.run`
 
 
 if __name__ == "__main__":
