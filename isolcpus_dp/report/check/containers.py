@@ -13,7 +13,8 @@ from pathlib import Path
 from isolcpus_dp.report.check import files
 
 _LOG = re.compile(r"([^_]+)_([^_]+)_(.+)-([0-9a-f]{64})\.log")
-_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+# CRI-O's conmon, which watches over a container, has a cgroup with the same id beside it.
+_ID = re.compile(r"(?<![0-9a-f])(?<!conmon-)[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)

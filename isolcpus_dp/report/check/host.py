@@ -138,6 +138,6 @@ class Host:
         for word in files.text(self.roots.proc / "cmdline").split():
             if word == "--":  # what follows is for init
                 break
-            name, _, value = word.partition("=")
+            name, _, value = word.replace('"', "").partition("=")
             arguments[name] = (*arguments.get(name, ()), value)
         return arguments

@@ -30,7 +30,7 @@ def affinity(host: Host) -> Finding:
     found = [
         f"{irq}{_device(host, irq)} on CPU {render(cpus)}"
         for irq, cpus in on.items()
-        if cpus and irq not in asleep
+        if cpus and irq not in asleep and not _of_one_cpu(host, irq)
     ]
     if found:
         return warning(
@@ -44,7 +44,7 @@ def affinity(host: Host) -> Finding:
             f"interrupts of devices that are still to come may go to CPU {render(new)}",
             f"Boot with irqaffinity={render(host.housekeeping)}",
         )
-    own = sum(1 for irq, cpus in on.items() if cpus)
+    own = sum(1 for irq, cpus in on.items() if cpus and irq in asleep)
     but = f" but {own} of their own queues, which have never fired" if own else ""
     return ok(f"{len(irqs)} interrupts, none on isolated CPUs{but}")
 
@@ -68,14 +68,15 @@ def judge(host: Host, before: Counts, after: Counts) -> Finding:
         }
         for irq, by_cpu in after.items()
     }
-    found = [_told(host, irq, fired[irq]) for irq in fired if fired[irq] and irq.isdecimal()]
+    devices = {irq for irq in fired if irq.isdecimal() and not _of_one_cpu(host, irq)}
+    found = [_told(host, irq, fired[irq]) for irq in fired if fired[irq] and irq in devices]
     span = f"in {host.interval:g} s"
     if found:
         return problem(
             f"interrupts of devices fired on isolated CPUs {span}: {some(found)}",
             f"Move each: echo {render(host.housekeeping)} > /proc/irq/NUMBER/smp_affinity_list",
         )
-    own = {irq: by_cpu for irq, by_cpu in fired.items() if not irq.isdecimal()}
+    own = {irq: by_cpu for irq, by_cpu in fired.items() if irq not in devices}
     busiest, most = _busiest(own)
     if most > _FEW_PER_SECOND * host.interval:
         by = sorted(own, key=lambda irq: -own[irq].get(busiest, 0))
@@ -90,7 +91,14 @@ def judge(host: Host, before: Counts, after: Counts) -> Finding:
 
 def irqbalance(host: Host) -> Finding:
     """Whether irqbalance runs, and whether it was told other CPUs than the isolated ones."""
-    pid = host.daemon("irqbalance", host.user_threads)
+    named = [thread for thread in host.user_threads if thread.name == "irqbalance"]
+    pid = host.daemon("irqbalance", named)
+    if pid is None and named:
+        return unknown(
+            f"in {host.container(named[0].pid)} something calls itself irqbalance: who is in a"
+            " container is not asked what it was told",
+            "If it is meant to move interrupts, see that it leaves isolated CPUs alone.",
+        )
     if pid is None:
         return ok("irqbalance does not run")
     said = files.text(host.roots.proc / str(pid) / "environ").split("\0")
@@ -102,17 +110,21 @@ def irqbalance(host: Host) -> Finding:
         return problem(
             f"irqbalance was told its CPUs, and uses isolated CPU {render(host.isolated - banned)}",
             f"Say IRQBALANCE_BANNED_CPULIST={render(host.machine.isolated)} in its environment"
-            " file, or nothing: without it, it leaves isolated CPUs alone.",
+            " file, without any IRQBALANCE_BANNED_CPUS; or say nothing: then it leaves isolated"
+            " CPUs alone.",
         )
     return ok(f"irqbalance runs, and is banned from CPU {render(banned)}")
 
 
 def _banned(environment: Mapping[str, str]) -> frozenset[int] | None:
-    """The CPUs that irqbalance was told to leave alone; None if it was told nothing."""
-    if environment.get("IRQBALANCE_BANNED_CPULIST"):
-        return cpulist.parse(environment["IRQBALANCE_BANNED_CPULIST"])
+    """The CPUs that irqbalance was told to leave alone; None if it was told nothing.
+
+    Where there are both, it looks at the mask alone (setup_banned_cpus() in its irqbalance.c).
+    """
     if environment.get("IRQBALANCE_BANNED_CPUS"):
         return cpulist.parse_mask(environment["IRQBALANCE_BANNED_CPUS"])
+    if environment.get("IRQBALANCE_BANNED_CPULIST"):
+        return cpulist.parse(environment["IRQBALANCE_BANNED_CPULIST"])
     return None
 
 
@@ -150,6 +162,18 @@ def _asleep(host: Host) -> frozenset[str]:
 def _only_isolated(host: Host, irq: str) -> bool:
     allowed = files.text(host.roots.proc / "irq" / irq / "smp_affinity_list")
     return cpulist.parse(allowed) <= host.machine.isolated
+
+
+def _of_one_cpu(host: Host, irq: str) -> bool:
+    """Whether every CPU has such an interrupt of its own, such as a timer, that cannot be moved.
+
+    On x86 they have names. Arm's have numbers, below 32 of its interrupt controller (GIC
+    architecture: SGIs and PPIs); so have those of a guest of Xen.
+    """
+    folder = host.roots.sysfs / "kernel/irq" / irq
+    chip = files.text(folder / "chip_name")
+    number = files.number(folder / "hwirq")
+    return chip == "xen-percpu" or (chip.startswith("GIC") and number is not None and number < 32)
 
 
 def _device(host: Host, irq: str) -> str:

@@ -101,9 +101,14 @@ def smt_siblings(host: Host) -> Finding:
     split = [core for core in cores if core & host.housekeeping]
     if split:
         shared = frozenset().union(*(core & host.housekeeping for core in split))
+        isolated = frozenset().union(*split) - shared
+        # CPU 0 is the kernel's, and a host needs CPUs for all that is not isolated.
+        stays = 0 in shared or host.housekeeping <= shared
         return problem(
             f"core {some([render(core) for core in split])} is isolated in part",
-            f"Boot with CPU {render(shared)} in isolcpus=, too, or take it offline.",
+            f"Boot without CPU {render(isolated)} in isolcpus=."
+            if stays
+            else f"Boot with CPU {render(shared)} in isolcpus=, too, or take it offline.",
         )
     owned = {} if host.snapshot.unseen else host.owned
     for core in cores:
@@ -121,10 +126,10 @@ def _quoted(name: str, value: str) -> str:
 
 
 def _isolcpus(said: str) -> tuple[frozenset[str], str]:
-    """The flags and the list of isolcpus=; what is no flag begins the list."""
+    """The flags and the list of isolcpus=; the kernel passes over flags that it does not know."""
     words = said.split(",")
     flags = []
-    while words and words[0] in ("nohz", "domain", "managed_irq"):
+    while words and re.fullmatch(r"[A-Za-z][A-Za-z_]*", words[0]):
         flags.append(words.pop(0))
     return frozenset(flags), ",".join(words)
 

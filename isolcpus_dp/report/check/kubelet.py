@@ -5,7 +5,9 @@ The command line wins, as it does with the kubelet.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,10 @@ def cpu_manager(host: Host) -> Finding:
     if policy == "static" and shared:
         return warning(
             f"the CPU manager lets all other containers run on isolated CPU {render(shared)}",
-            "In the kubelet's configuration: cpuManagerPolicyOptions: {strict-cpu-reservation:"
-            ' "true"}; isolcpus-dp-pin keeps them off in any case.',
+            "isolcpus-dp-pin keeps them off in any case. For the kubelet to do so, too: drain the"
+            f" node, stop the kubelet, remove {host.roots.kubelet_dir}/cpu_manager_state, and set"
+            ' cpuManagerPolicyOptions: {strict-cpu-reservation: "true"}, which Kubernetes has since'
+            " 1.32.",
         )
     return ok(f"policy {policy}, no isolated CPU in its state")
 
@@ -94,7 +98,7 @@ def _settings(host: Host) -> Mapping[str, Any]:
         if folder and name.endswith(".conf"):
             settings.update(_yaml(folder / name))
     settings.update({key: flags[flag] for flag, key in _FLAGS.items() if flag in flags})
-    if not settings:
+    if not settings and not flags:
         raise files.Unseen(f"there is no {file}, and no kubelet that names another one")
     return settings
 
@@ -113,9 +117,11 @@ def _flags(host: Host) -> Mapping[str, str]:
 
 def _yaml(file: Path) -> dict[str, Any]:
     """The keys of a file; none if it is not there. Raises Unseen."""
-    # What it says it is comes from a command line.
-    if file.exists() and not (file.is_file() and file.stat().st_size <= _MOST_BYTES):
-        raise files.Unseen(f"{file} is no file of at most {_MOST_BYTES >> 20} MiB")
+    # What it is called comes from a command line. Why it may not be looked at is told below.
+    with contextlib.suppress(OSError):
+        found = file.stat()
+        if not (stat.S_ISREG(found.st_mode) and found.st_size <= _MOST_BYTES):
+            raise files.Unseen(f"{file} is no file of at most {_MOST_BYTES >> 20} MiB")
     text = files.text(file)
     if not text:
         return {}

@@ -73,6 +73,10 @@ def pin_daemon(host: Host) -> Finding:
     return ok(status)
 
 
+# The kernel tells in whole seconds when it booted.
+_CUT_SECONDS = 1.0
+
+
 def versions(host: Host) -> Finding:
     """Whether our daemons run what is installed, or what was before an upgrade."""
     started = {unit: _started(host, host.roots.unit(unit)) for unit in (PLUGIN_UNIT, PIN_UNIT)}
@@ -80,7 +84,7 @@ def versions(host: Host) -> Finding:
     if not running:
         return ok("no daemon of ours runs")
     installed = _installed_at(host.roots.package)
-    old = [unit for unit, since in running.items() if since < installed]
+    old = [unit for unit, since in running.items() if since + _CUT_SECONDS < installed]
     if old:
         return warning(
             f"started before the present version was installed: {some(old)}",

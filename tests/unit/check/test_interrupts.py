@@ -152,14 +152,37 @@ def test_counts_compare_two_moments(made_up: MadeUpHost) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("chip", "number"), [("GICv3", "27"), ("GIC-0", "30"), ("xen-percpu", "9")]
+)
+def test_interrupt_that_every_cpu_has_for_itself_is_no_devices(
+    made_up: MadeUpHost, chip: str, number: str
+) -> None:
+    made_up.irq(11, "arch_timer", "0-7")
+    made_up.sys("kernel/irq/11/chip_name", chip)
+    made_up.sys("kernel/irq/11/hwirq", number)
+    assert interrupts.affinity(made_up.host()).verdict is Verdict.OK
+    found = interrupts.judge(made_up.host(1.0), {"11": {3: 1}}, {"11": {3: 3}})
+    assert (found.verdict, found.evidence) == (
+        Verdict.OK,
+        "no interrupt of a device, at most 2 of the kernel on a CPU, in 1 s",
+    )
+    made_up.sys("kernel/irq/11/chip_name", "GICv3")
+    made_up.sys("kernel/irq/11/hwirq", "35")
+    assert interrupts.affinity(made_up.host()).verdict is Verdict.WARNING
+
+
 def test_host_without_irqbalance_is_ok(made_up: MadeUpHost) -> None:
     assert interrupts.irqbalance(made_up.host()).evidence == "irqbalance does not run"
 
 
 def test_container_that_calls_itself_irqbalance_is_not_believed(made_up: MadeUpHost) -> None:
     made_up.process(50, "irqbalance", "0-1,4-5")
+    made_up.proc("50/environ", "IRQBALANCE_BANNED_CPULIST=2-3,6-7")
     made_up.contains(50, "a", None)
-    assert interrupts.irqbalance(made_up.host()).evidence == "irqbalance does not run"
+    found = interrupts.irqbalance(made_up.host())
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.evidence.startswith("in container aaaaaaaaaaaa something calls itself irqbalance")
 
 
 def test_irqbalance_is_unseen_where_processes_are_hidden(made_up: MadeUpHost) -> None:
@@ -176,6 +199,8 @@ def test_irqbalance_is_unseen_where_processes_are_hidden(made_up: MadeUpHost) ->
         ("IRQBALANCE_BANNED_CPUS=000000cc", Verdict.OK),
         ("PATH=/usr/bin\0IRQBALANCE_BANNED_CPULIST=2-3", Verdict.PROBLEM),
         ("IRQBALANCE_BANNED_CPUS=4c", Verdict.PROBLEM),
+        # With both, irqbalance looks at the mask.
+        ("IRQBALANCE_BANNED_CPUS=0\0IRQBALANCE_BANNED_CPULIST=2-3,6-7", Verdict.PROBLEM),
     ],
 )
 def test_irqbalance_is_judged_by_what_it_was_told(

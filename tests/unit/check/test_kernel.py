@@ -43,10 +43,25 @@ def test_isolation_that_nobody_asked_for_is_a_warning(made_up: MadeUpHost) -> No
 
 
 @pytest.mark.parametrize(
+    "said", ['"managed_irq,domain,2-3,6-7"', "tickless,managed_irq,domain,2-3,6-7"]
+)
+def test_isolcpus_is_read_as_the_kernel_reads_it(made_up: MadeUpHost, said: str) -> None:
+    made_up.proc("cmdline", f"isolcpus={said}")
+    assert kernel.arguments(made_up.host()).verdict is Verdict.OK
+
+
+def test_flag_that_is_misspelt_is_missed(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "isolcpus=managd_irq,2-3,6-7")
+    found = kernel.arguments(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert "lacks the flag managed_irq" in found.evidence
+
+
+@pytest.mark.parametrize(
     ("said", "evidence"),
     [
         ("domain,managed_irq,1-3,6-7", "but sysfs has CPU 2-3,6-7 isolated"),
-        ("managd_irq,2-3,6-7", "'managd_irq' is none of"),
+        ("managed_irq,2-3,6..7", "'6..7' is none of"),
     ],
 )
 def test_isolcpus_that_did_not_happen_is_a_problem(
@@ -151,6 +166,22 @@ def test_sibling_left_out_of_isolcpus_is_a_problem(make_up: MakeUp, tmp_path: Pa
     assert found.verdict is Verdict.PROBLEM
     assert found.evidence == "core 2,6 is isolated in part"
     assert found.advice == "Boot with CPU 6 in isolcpus=, too, or take it offline."
+
+
+@pytest.mark.parametrize(
+    ("isolated", "advice"),
+    [
+        # The usual mistake, on a machine whose siblings are not neighbours.
+        ({2, 3, 4, 5, 6, 7}, "Boot without CPU 4-5 in isolcpus=."),
+        # CPU 0 cannot be isolated with the others.
+        ({1, 2, 3, 4, 5, 6, 7}, "Boot without CPU 4 in isolcpus=."),
+    ],
+)
+def test_advice_for_a_split_core_leaves_housekeeping_cpus(
+    make_up: MakeUp, tmp_path: Path, isolated: set[int], advice: str
+) -> None:
+    found = kernel.smt_siblings(MadeUpHost(make_up("1x4x2", isolated), tmp_path).host())
+    assert (found.verdict, found.advice) == (Verdict.PROBLEM, advice)
 
 
 def test_sibling_that_is_offline_does_no_harm(make_up: MakeUp, tmp_path: Path) -> None:

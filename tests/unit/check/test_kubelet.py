@@ -87,6 +87,12 @@ def test_configuration_that_is_no_file_is_unseen(made_up: MadeUpHost, tmp_path: 
             kubelet.reserved_cpus(made_up.host())
 
 
+def test_kubelet_that_was_told_nothing_of_it_is_seen(made_up: MadeUpHost) -> None:
+    made_up.process(90, "kubelet", "0-1,4-5")
+    made_up.proc("90/cmdline", "kubelet\0--node-ip=192.0.2.1")
+    assert kubelet.reserved_cpus(made_up.host()).verdict is Verdict.PROBLEM
+
+
 def test_drop_ins_of_the_kubelet_come_after_its_file(made_up: MadeUpHost, tmp_path: Path) -> None:
     (tmp_path / "drop-ins").mkdir()
     (tmp_path / "drop-ins/10-cpus.conf").write_text("reservedSystemCPUs: 2-3,6-7\n")

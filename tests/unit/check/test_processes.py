@@ -67,6 +67,17 @@ def test_container_that_the_kubelet_does_not_know_is_named_by_its_id(made_up: Ma
     assert "of container cccccccccccc on CPU" in processes.foreign(made_up.host()).evidence
 
 
+def test_monitor_of_a_container_is_not_the_container(made_up: MadeUpHost) -> None:
+    made_up.owns("default/owner/main", 2, 3, 6, 7)
+    made_up.contains(100, "a", "default/owner/main")
+    made_up.process(100, "worker", "2-3,6-7")
+    made_up.process(101, "conmon", "0-7")
+    made_up.proc("101/cgroup", f"0::/kubepods.slice/crio-conmon-{'a' * 64}.scope")
+    found = processes.foreign(made_up.host())
+    assert found.verdict is not Verdict.OK
+    assert "conmon (process 101)" in found.evidence
+
+
 def test_sandbox_of_a_pod_is_passed_over(made_up: MadeUpHost) -> None:
     made_up.process(100, "pause", "0-7", ran_on=2)
     made_up.contains(100, "c", None)
