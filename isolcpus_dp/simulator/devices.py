@@ -81,6 +81,10 @@ class Checkpoint:
             for entry in data["PodDeviceEntries"] or []:
                 self._hold(entry["PodUID"], _read(entry))
 
+    def pods(self) -> list[str]:
+        """The pods that hold devices."""
+        return list(self._entries)
+
     def of_pod(self, pod: str) -> Mapping[str, Entry]:
         """What a pod holds, by resource."""
         return {entry.resource: entry for entry in self._entries.get(pod, [])}

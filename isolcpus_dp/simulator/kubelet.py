@@ -190,6 +190,8 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
             self.pods[pod.name] = f"Failed: TopologyAffinityError: {error}"
             raise AdmissionError(str(error)) from error
         except AdmissionError as error:
+            # What it was given of other resources is free for the next pod.
+            self._checkpoint.release(pod.name)
             self.pods[pod.name] = f"Failed: UnexpectedAdmissionError: {error}"
             raise
         else:
@@ -273,7 +275,7 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
                         )
                     ],
                 )
-                for pod in self.pods
+                for pod in dict.fromkeys((*self.pods, *self._checkpoint.pods()))
             ]
         )
 

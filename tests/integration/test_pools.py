@@ -229,6 +229,18 @@ async def test_without_a_policy_a_pod_may_span_nodes(
         assert answer[RESOURCE].envs == {"ISOLCPUS": "1-3,5,9-11,13"}
 
 
+async def test_refused_pod_keeps_nothing_of_what_it_was_given(
+    roomy: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    async with roomy.daemon(TWO_POOLS).running():
+        await has(kubelet, plugin=6, dpdk=6)
+        with pytest.raises(AdmissionError, match="Requested: 7, Available: 6"):
+            await kubelet.admit(Pod("greedy", {RESOURCE: 2, DPDK: 7}))
+        assert kubelet.held_by("greedy", RESOURCE) == frozenset()
+        await kubelet.admit(Pod("next", {RESOURCE: 6}))
+
+
 async def test_single_numa_node_refuses_what_no_node_has(
     roomy: Host, start_kubelet: StartKubelet
 ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import grpc
 import pytest
 
+from isolcpus_dp import podresources
 from isolcpus_dp.api import podresources_pb2 as api
 from isolcpus_dp.api import podresources_pb2_grpc as rpc
 from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
@@ -70,6 +71,8 @@ async def test_checkpoint_keeps_who_holds_what_over_a_restart(
         kubelet = await start_kubelet()
         await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
         assert kubelet.held_by("first", RESOURCE) == {"1", "9"}
+        told = await podresources.ask(host.kubelet_dir)
+        assert [(one.pod, set(one.ids)) for one in told] == [("first", {"1", "9"})]
         await kubelet.admit(Pod("second", {RESOURCE: 2}))
         assert kubelet.held_by("second", RESOURCE) == {"5", "13"}
 
