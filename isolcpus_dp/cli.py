@@ -6,6 +6,7 @@ what an operator looks at.
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -46,8 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except machine.MachineError as error:
         return _fail(str(error), FAILED)
     except BrokenPipeError:
-        if options.command in _DAEMONS:  # a socket's, and nothing that is handled
-            raise
         # Whoever read it has seen enough.
         _let_go_of_stdout()
         return FAILED
@@ -97,6 +96,9 @@ def _pin(options: SimpleNamespace) -> int:
 
 
 def _fail_for_want(error: OSError) -> int:
+    """Ends a daemon that lacks something of the kernel's."""
+    if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM):
+        return _fail(str(error), FAILED)
     # What is likeliest to be used up on a host with many containers.
     return _fail(
         f"{error}: see the limits of open files and of inotify(7),"

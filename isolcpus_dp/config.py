@@ -155,7 +155,7 @@ def load(file: Path | None, last: int) -> Config:
 
 def _files(main: Path, must_exist: bool) -> list[Path]:
     """The main file and its drop-ins, in the order they are read in. Raises ConfigError."""
-    folder = main.with_name(f"{main.name}.d")
+    folder = main.parent / f"{main.name}.d"
     there, names = False, list[str]()
     # What is not there is asked for here alone: is_file() may say so of what may not be looked at.
     try:
@@ -288,7 +288,11 @@ def _listen(text: str, _last: int) -> Listen:
     # Names are not looked up: the plugin would have to wait for a name server.
     address = "127.0.0.1" if host == "localhost" else host.strip("[]")
     try:
-        socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        if ":" in address:
+            # Whether there is such a zone, as in fe80::1%eth0, is seen when it is listened on.
+            socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+        else:
+            socket.inet_pton(socket.AF_INET, address)
     except OSError:
         raise ValueError("is no address to listen on") from None
     return address, int(port)

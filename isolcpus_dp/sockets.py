@@ -43,6 +43,7 @@ class SocketWatch:
         self._changed = asyncio.Event()
         self._gone = False
         self._watch = inotify.Watch()
+        self._folder: int | None = None  # its inode
 
     def __enter__(self) -> SocketWatch:
         """Raises Gone if the folder is not there."""
@@ -63,6 +64,7 @@ class SocketWatch:
                 folder.parent, inotify.IN_DELETE | inotify.IN_MOVED_FROM, self._on_gone, folder.name
             )
             stack.pop_all()
+        self._folder = _inode(folder)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -115,8 +117,16 @@ class SocketWatch:
         return Gone(f"{self._path.parent} was removed or moved")
 
     def _on_gone(self) -> None:
-        self._gone = True
+        # Asked of the folder itself: it also comes here when the kernel had to drop events.
+        self._gone = _inode(self._path.parent) != self._folder
         self._changed.set()
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _listening_since(path: Path) -> int | None:

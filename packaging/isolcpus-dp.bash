@@ -11,12 +11,20 @@ _isolcpus_dp() {
         [check]="--only --json --interval --nri-socket"
         [simulate]="--machine --isolated"
     )
+    # In --config=FILE, the = is a word of its own.
+    if [[ $word = = ]]; then
+        word=
+    elif [[ $before = = ]]; then
+        before=${COMP_WORDS[COMP_CWORD-2]}
+    fi
     case $before in
         --config | --nri-socket | --svg)
+            compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
         --sysfs | --kubelet-dir)
+            compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
@@ -38,4 +46,4 @@ _isolcpus_dp() {
     elif [[ -v options[${COMP_WORDS[1]}] ]]; then
         mapfile -t COMPREPLY < <(compgen -W "${options[${COMP_WORDS[1]}]} $common" -- "$word")
     fi
-} && complete -o filenames -F _isolcpus_dp isolcpus-dp
+} && complete -F _isolcpus_dp isolcpus-dp

@@ -352,21 +352,24 @@ def _folded(cpus: str) -> str:
 def _replace(path: Path, text: str) -> None:
     # What a link leads to is replaced, and not the link: /dev/stdout is one. But in a folder like
     # /tmp, somebody else's may lead to a file that he could not write himself.
-    target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    target, temporary = path.parent.resolve() / path.name, None
     try:
-        if path.is_symlink() and path.lstat().st_uid not in (0, os.geteuid()):
-            raise PictureError(
-                f"{path} is a link of another user's: --svg takes the name of a file"
-            )
+        if path.is_symlink():
+            if path.lstat().st_uid not in (0, os.geteuid()):
+                raise PictureError(
+                    f"{path} is a link of another user's: --svg takes the name of a file"
+                )
+            target = path.resolve()
         if target.exists() and not target.is_file():
             raise PictureError(f"{path} is no ordinary file: --svg takes the name of one")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
         with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
         temporary.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            if temporary:
+                temporary.unlink()
         raise PictureError(
             f"{path} cannot be written: {error.strerror}: choose another file"
         ) from error

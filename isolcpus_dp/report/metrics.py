@@ -79,7 +79,7 @@ class Metrics:
         )
         self.uevents = Counter(
             "isolcpus_dp_uevents",
-            "Times that CPUs went offline or came online.",
+            "Times that the kernel told of a CPU.",
             registry=self._registry,
         )
         Gauge(
@@ -142,8 +142,10 @@ class Metrics:
             return await asyncio.start_unix_server(self._serve, str(listen), limit=_MOST_REQUEST)
         # Bound here: asyncio passes over an address that it gets no socket for, and may be left
         # with none.
-        family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
-        bound = socket.create_server(listen, family=family)
+        [(family, *_, address)] = socket.getaddrinfo(
+            *listen, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+        bound = socket.create_server(address, family=family)
         return await asyncio.start_server(self._serve, sock=bound, limit=_MOST_REQUEST)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -217,7 +219,7 @@ class _Cpus:
 
 def _complaint(error: OSError, listen: Listen) -> str:
     """What is wrong, and what to do about it."""
-    # Not every one has a number.
+    # Not every one has a number, and a resolver's numbers are its own.
     reason = error.strerror or str(error)
     if isinstance(listen, Path):
         return f"{reason}: the unit's sandbox lets it make a socket in /run/isolcpus-dp"

@@ -129,6 +129,11 @@ def test_file_that_may_not_be_looked_for(tmp_path: Path) -> None:
     assert error_of(main) == f"{main}: cannot be read: File name too long"
 
 
+@pytest.mark.parametrize("name", ["/", ".", ""])
+def test_folder_is_no_configuration_file(name: str) -> None:
+    assert error_of(Path(name)).startswith(f"{Path(name)}: there is no such file: --config takes")
+
+
 def test_only_a_newline_ends_a_comment(main: Path) -> None:
     main.write_text("[Plugin]\r\n# a page\fDeviceNodes=no\u2028DeviceNodes=no\r\nMixed=yes\r\n")
     [plugin] = load(main, LAST).pools
@@ -279,6 +284,7 @@ def test_wrong_choice_of_pinning(main: Path, key: str, value: str, allowed: str)
         ("127.0.0.1:9497", ("127.0.0.1", 9497)),
         ("[::1]:9497", ("::1", 9497)),
         ("localhost:9497", ("127.0.0.1", 9497)),
+        ("[fe80::1%eth0]:9497", ("fe80::1%eth0", 9497)),
         ("/run/isolcpus-dp/metrics.sock", Path("/run/isolcpus-dp/metrics.sock")),
     ],
 )

@@ -179,6 +179,13 @@ def complete(*words: str) -> set[str]:
     return set(ended.stdout.split())
 
 
+def test_completion_offers_files_behind_an_option() -> None:
+    assert complete("isolcpus-dp", "serve", "--config", "/et") == {"/etc"}
+    # bash takes the = for a word.
+    assert complete("isolcpus-dp", "serve", "--config", "=", "/et") == {"/etc"}
+    assert "/etc" in complete("isolcpus-dp", "serve", "--sysfs", "=", "/e")
+
+
 def test_completion_offers_the_subcommands() -> None:
     assert complete("isolcpus-dp", "") == {*subcommands(), "--help"}
     assert complete("isolcpus-dp", "si") == {"simulate"}

@@ -66,6 +66,24 @@ async def test_socket_is_replaced_by_another_one_only(
         await asyncio.wait_for(waiting, PATIENCE / 2)
 
 
+async def test_folder_that_is_there_is_not_called_gone_when_events_were_lost(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    path = tmp_path / "folder" / "kubelet.sock"
+    path.parent.mkdir()
+    with SocketWatch(path) as watch:
+        live = asyncio.create_task(watch.live())
+        await asyncio.sleep(0)
+        for number in range(limit + 1):
+            (path.parent / f"{number % 2}").touch()
+            (path.parent / f"{number % 2}").unlink()
+        await asyncio.sleep(0.1)
+        assert not live.done()
+        serve(listener, path, 5 * SECOND)
+        assert await asyncio.wait_for(live, PATIENCE) == 5 * SECOND
+
+
 async def test_live_socket_is_found_at_once(tmp_path: Path, listener: socket.socket) -> None:
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 5 * SECOND)
