@@ -45,6 +45,7 @@ class Watch:
     """
 
     def __init__(self) -> None:
+        self.guesses = False  # whether on_change() is called because events were dropped
         self._interests: dict[int, _Interest] = {}
         self._descriptor = -1
 
@@ -90,8 +91,10 @@ class Watch:
             name = os.fsdecode(events[16 : 16 + length].rstrip(b"\0"))
             events = events[16 + length :]
             if mask & _IN_Q_OVERFLOW:
+                self.guesses = True
                 for interest in list(self._interests.values()):
                     interest.on_change()
+                self.guesses = False
             elif mask & _IN_IGNORED:  # the folder is gone
                 self._interests.pop(watch, None)
             elif watch in self._interests and self._interests[watch].entry in (None, name):

@@ -117,8 +117,9 @@ class SocketWatch:
         return Gone(f"{self._path.parent} was removed or moved")
 
     def _on_gone(self) -> None:
-        # Asked of the folder itself: it also comes here when the kernel had to drop events.
-        self._gone = _inode(self._path.parent) != self._folder
+        # The inode is only for when events were dropped: the next folder may have the same one.
+        if not (self._watch.guesses and _inode(self._path.parent) == self._folder):
+            self._gone = True
         self._changed.set()
 
 

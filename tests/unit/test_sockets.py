@@ -66,6 +66,19 @@ async def test_socket_is_replaced_by_another_one_only(
         await asyncio.wait_for(waiting, PATIENCE / 2)
 
 
+async def test_folder_that_was_replaced_at_once_is_gone(tmp_path: Path) -> None:
+    """Even where the new one has the inode of the old one, as on ext4."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with SocketWatch(folder / "kubelet.sock") as watch:
+        live = asyncio.create_task(watch.live())
+        await asyncio.sleep(0)
+        folder.rmdir()
+        folder.mkdir()
+        with pytest.raises(Gone):
+            await asyncio.wait_for(live, PATIENCE)
+
+
 async def test_folder_that_is_there_is_not_called_gone_when_events_were_lost(
     tmp_path: Path, listener: socket.socket
 ) -> None:
