@@ -74,6 +74,16 @@ def wait_for_connection(guest: Guest) -> None:
     guest.wait_until(f"systemctl show --property=StatusText {PIN} | grep 'Connected to containerd'")
 
 
+def keep_host_off(guest: Guest) -> None:
+    """What docs/runtime.md tells the operator to do.
+
+    As the runtime's unit has the cpuset controller, all services may run on all CPUs, the runtime
+    and the tests' own commands among them; and systemd itself once a CPU was offline.
+    """
+    for part in ("init.scope", "system.slice"):
+        guest.run(f"systemctl set-property --runtime {part} AllowedCPUs=0-1,4-5")
+
+
 def ticks(guest: Guest) -> dict[int, int]:
     """How long each CPU has run programs since the boot, in 10 ms."""
     stat = guest.run("cat /proc/stat").stdout
@@ -187,9 +197,7 @@ def test_daemon_killed_in_the_middle_of_creations_puts_them_right(
 def test_busy_container_takes_nothing_of_the_isolated_cpus_and_an_owner_is_never_moved(
     guest: Guest, containerd: Runtime, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The cpuset of any container makes systemd let its services run on all CPUs: what they, and the
-    # runtime among them, take of the isolated ones would be counted as well.
-    guest.run("systemctl set-property --runtime system.slice AllowedCPUs=0-1,4-5")
+    keep_host_off(guest)  # what it takes of the isolated CPUs would be counted as well
     owner = Container("busy-owner", devices=("2", "3"), threads=1)
     busy = containerd.run(Pod("busy", [owner, Container("busy-plain", threads=8)]))
     before = ticks(guest)
@@ -271,9 +279,7 @@ def test_check_sees_the_daemon_at_work_and_names_a_container_on_isolated_cpus(
     assert daemon[:2] == ("pin-daemon", "ok")
     assert daemon[2].startswith("Connected to containerd")
 
-    # The host's own processes would be found as well, and be named first.
-    for part in ("system.slice", "init.scope"):
-        guest.run(f"systemctl set-property --runtime {part} AllowedCPUs=0-1,4-5")
+    keep_host_off(guest)  # its processes would be found as well, and be named first
     # What a kubelet would say: no container owns CPUs, and what this one is called.
     plain = everyone["plain"]
     guest.run(
