@@ -51,8 +51,14 @@ class Plugin:
         quotas: PodQuotas,
         on_synchronized: Callable[[str], None],
         update: Callable[[api.ContainerUpdate], None],
+        unsure: set[str],
     ) -> None:
-        """`update` changes a container that the runtime has not asked about."""
+        """`update` changes a container that the runtime has not asked about.
+
+        `unsure` outlives this connection: the ids of containers that may run on other CPUs than the
+        runtime says, until an `update` of them has gone well. A container that is told to change
+        while it is being made is changed on paper, but one that was about to start has none of it.
+        """
         self._rules = rules
         self._quotas = quotas
         self._on_synchronized = on_synchronized
@@ -60,8 +66,7 @@ class Plugin:
         self._runtime = ""
         self._pods: dict[str, api.PodSandbox] = {}  # while Synchronize tells of them
         self._containers: list[api.Container] = []
-        # Told what to change while they were made: one that was about to start had none of it.
-        self._starting: dict[str, api.ContainerUpdate] = {}
+        self._unsure = unsure
         self._methods: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
             "Configure": (api.ConfigureRequest, self._configure),
             "Synchronize": (api.SynchronizeRequest, self._synchronize),
@@ -88,24 +93,27 @@ class Plugin:
         self._containers += request.containers
         if request.more:
             return api.SynchronizeResponse(more=True)
-        updates = []
-        for container in self._containers:
-            if container.state in _ALIVE:
-                pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
-                cpu = container.linux.resources.cpu
-                resources = self._changes(pod, container, cpu.cpus, cpu)
-                if resources:
-                    updates.append(_update(container, resources))
-                    if container.state == api.CONTAINER_CREATED:
-                        self._starting[container.id] = updates[-1]
+        alive = [container for container in self._containers if container.state in _ALIVE]
+        self._unsure.intersection_update(container.id for container in alive)
+        answered, apart = [], []
+        for container in alive:
+            pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
+            update = self._update_for(pod, container)
+            if update and container.state == api.CONTAINER_CREATED:
+                self._unsure.add(container.id)
+                answered.append(update)
+            elif update:
+                (apart if container.id in self._unsure else answered).append(update)
         log.info(
             "%s has %d containers: %d are put right",
-            self._runtime, len(self._containers), len(updates),
+            self._runtime, len(self._containers), len(answered) + len(apart),
             extra=fields(Event.SYNCHRONIZED),
         )  # fmt: skip
         self._on_synchronized(self._runtime)
         self._pods, self._containers = {}, []
-        return api.SynchronizeResponse(update=updates)
+        for update in apart:
+            self._put_right(update)
+        return api.SynchronizeResponse(update=answered)
 
     def _create_container(self, request: api.CreateContainerRequest) -> api.CreateContainerResponse:
         cpu = request.container.linux.resources.cpu
@@ -129,21 +137,35 @@ class Plugin:
 
         Synchronize told of it too late, or, if it was still being made, not at all.
         """
-        container = request.container
         if request.event == _POST_START_CONTAINER:
-            update = self._starting.pop(container.id, None)
-            if not update:
-                cpu = container.linux.resources.cpu
-                resources = self._changes(request.pod, container, cpu.cpus, cpu)
-                update = _update(container, resources) if resources else None
+            update = self._update_for(request.pod, request.container)
             if update:
-                update.ignore_failure = False  # or nobody would be told
-                self._update(update)
+                self._put_right(update)
         return api.Empty()
+
+    def _put_right(self, update: api.ContainerUpdate) -> None:
+        self._unsure.add(update.container_id)
+        update.ignore_failure = False  # or nobody would be told
+        self._update(update)
 
     def _shutdown(self, _request: api.Empty) -> api.Empty:
         log.info("%s shuts down", self._runtime, extra=fields(Event.RUNTIME_LEFT))
         return api.Empty()
+
+    def _update_for(
+        self, pod: api.PodSandbox, container: api.Container
+    ) -> api.ContainerUpdate | None:
+        """What must become of a container that is there; None if nothing."""
+        cpu = container.linux.resources.cpu
+        resources = self._changes(pod, container, cpu.cpus, cpu)
+        if container.id in self._unsure:
+            said_anew = api.LinuxCPU(cpus=cpu.cpus, mems=cpu.mems)
+            if cpu.quota.value < 0:
+                said_anew.quota.value = cpu.quota.value
+            if resources:
+                said_anew.MergeFrom(resources.cpu)
+            resources = api.LinuxResources(cpu=said_anew)
+        return _update(container, resources) if resources else None
 
     def _changes(
         self, pod: api.PodSandbox, container: api.Container, cpuset: str, cpu: api.LinuxCPU

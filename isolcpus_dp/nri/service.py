@@ -30,6 +30,8 @@ VERSION = "0.6.0"
 
 # The runtime gives a plugin 5 s to register.
 _REGISTER_SECONDS = 5.0
+# It changes containers one after another, and has others to start meanwhile.
+_UPDATE_SECONDS = 30.0
 # CPUs go offline and online in batches.
 _HOTPLUG_SECONDS = 0.005
 
@@ -86,6 +88,7 @@ class _Daemon:
         self._hotplug_timer: asyncio.TimerHandle | None = None
         self._connection: ttrpc.Connection | None = None
         self._updates: set[asyncio.Task[None]] = set()  # under way; a loop holds tasks loosely
+        self._unsure: set[str] = set()  # containers, see Plugin
         self._synchronized = False
 
     def _rules_for(self, present: machine.Machine) -> pinning.Rules:
@@ -155,7 +158,9 @@ class _Daemon:
         self._synchronized, rules = False, self._rules
         with inotify.Watch() as written:
             quotas = cgroup.Quotas(self._cgroups, written)
-            answers = plugin.Plugin(rules, quotas, self._on_synchronized, self._update_soon)
+            answers = plugin.Plugin(
+                rules, quotas, self._on_synchronized, self._update_soon, self._unsure
+            )
             try:
                 _, connection = await asyncio.get_running_loop().create_unix_connection(
                     lambda: ttrpc.Connection(plugin.TO_PLUGIN, plugin.TO_RUNTIME, answers.answer),
@@ -208,10 +213,12 @@ class _Daemon:
         request = api.UpdateContainersRequest(update=[update]).SerializeToString()
         try:
             answer = await connection.call(
-                plugin.RUNTIME_SERVICE, "UpdateContainers", request, _REGISTER_SECONDS
+                plugin.RUNTIME_SERVICE, "UpdateContainers", request, _UPDATE_SECONDS
             )
-            for failed in api.UpdateContainersResponse.FromString(answer).failed:
-                self._tell_not_put_right(failed.container_id, "the runtime's own log says why")
+            if api.UpdateContainersResponse.FromString(answer).failed:
+                self._tell_not_put_right(update.container_id, "the runtime's own log says why")
+            else:
+                self._unsure.discard(update.container_id)
         except ttrpc.CallError as error:
             # As containerd tells of failed ones. It may have ended: nothing is to be put right.
             self._tell_not_put_right(update.container_id, str(error))

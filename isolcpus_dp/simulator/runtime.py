@@ -42,6 +42,8 @@ class Runtime:
         self.registered: list[api.RegisterPluginRequest] = []
         self.synchronize_seconds = 0.0  # what the plugin took for the last Synchronize
         self.unchangeable: set[str] = set()  # the containers whose cgroups cannot be written
+        # Changed while their start was under way: as with containerd, it is on paper only.
+        self.outdated: set[str] = set()
         self._socket = socket
         self._refuses = refuses
         self._chunk = chunk
@@ -158,6 +160,7 @@ class Runtime:
             for update in api.UpdateContainersRequest.FromString(payload).update:
                 if update.container_id not in self.unchangeable:
                     self._apply(update)
+                    self.outdated.discard(update.container_id)
                 elif not update.ignore_failure:
                     failed = True
             if failed:  # and then Go's ttrpc sends nothing but the error
@@ -193,9 +196,9 @@ class Runtime:
                 plugin.close()  # it does not understand requests in several parts
                 return
         for update in answer.update:
-            # As containerd does with a container whose start is under way: it starts as it was.
-            if self.containers[update.container_id].state != api.CONTAINER_CREATED:
-                self._apply(update)
+            self._apply(update)
+            if self.containers[update.container_id].state == api.CONTAINER_CREATED:
+                self.outdated.add(update.container_id)
         self.synchronize_seconds = time.monotonic() - began
         self._plugin = plugin
         self._changed.set()

@@ -188,10 +188,38 @@ async def test_container_that_starts_while_the_daemon_does_is_put_right(
     plain = await runtime.create(pod, "plain", starts=False)
     async with host.daemon().running():
         await runtime.until_connected()
-        assert (cpus(owner), cpus(plain)) == ("", "")
+        assert runtime.outdated == {owner.id, plain.id}
         for container in (owner, plain):
             await runtime.start_container(container)
-        await until(lambda: (cpus(owner), cpus(plain)) == ("2-3", "0-1,4-5"))
+        await until(lambda: not runtime.outdated)
+        assert (cpus(owner), cpus(plain)) == ("2-3", "0-1,4-5")
+
+
+async def test_container_that_was_not_put_right_is_tried_again_though_the_runtime_says_it_is(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    pod = runtime.run_pod("starting")
+    limited = api.OptionalInt64(value=10_000)
+    owner = await runtime.create(pod, "owner", OWNER, starts=False, quota=limited)
+    plain = await runtime.create(pod, "plain", starts=False)
+    runtime.unchangeable = {owner.id, plain.id}
+    async with host.daemon().running():
+        await runtime.until_connected()
+        for container in (owner, plain):
+            await runtime.start_container(container)
+        await until(lambda: host.log.count("was not put right") == 2)
+        on_paper = (cpus(owner), quota(owner), cpus(plain))
+        assert on_paper == ("2-3", -1, "0-1,4-5")
+
+        runtime.unchangeable.clear()
+        host.machine.set_offline(7)  # it connects anew
+        await until(lambda: not runtime.outdated)
+        assert (cpus(owner), quota(owner), cpus(plain)) == on_paper
+        assert host.log.count("2 containers: 2 are put right") == 2
+        # That went well: there is no more to do.
+        host.machine.set_online(7)
+        await until(lambda: "2 containers: 0 are put right" in host.log)
 
 
 async def test_container_that_the_runtime_was_still_making_is_put_right_when_it_starts(
@@ -224,7 +252,8 @@ async def test_container_that_the_runtime_cannot_change_is_told(
         told = f"container {plain.id} was not put right: NRI update of some containers failed"
         await until(lambda: told in host.log)
         await asyncio.sleep(0.3)  # a connection that is made anew is so after 0.1 s
-        assert (cpus(plain), len(runtime.registered), len(daemon.runs)) == ("", 1, 1)
+        assert runtime.outdated == {plain.id}
+        assert (len(runtime.registered), len(daemon.runs)) == (1, 1)
 
 
 async def test_update_that_widens_the_cpuset_is_answered(
