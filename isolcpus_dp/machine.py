@@ -84,9 +84,7 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
         raise MachineError(
             f"{root}/present names no CPU: --sysfs must be a folder laid out like /sys"
         )
-    # A kernel without CPU hotplug has no notion of offline and may lack the file.
-    online = _cpus(f"{root}/online") or present
-    cpus = {cpu: _read_cpu(root, cpu, cpu in online) for cpu in sorted(present)}
+    online, cpus = _read_cpus(root, present)
     if before:
         _carry_over(cpus, before)
     return Machine(
@@ -97,6 +95,19 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
         cpus=cpus,
         distances=_read_distances(f"{sysfs}/devices/system/node"),
     )
+
+
+def _read_cpus(root: str, present: frozenset[int]) -> tuple[frozenset[int], dict[int, Cpu]]:
+    """The online CPUs and what there is to know of all, as of one moment: they change in batches.
+
+    One that went offline in between would be online, but a sibling of nobody.
+    """
+    while True:
+        # A kernel without CPU hotplug has no notion of offline and may lack the file.
+        online = _cpus(f"{root}/online") or present
+        cpus = {cpu: _read_cpu(root, cpu, cpu in online) for cpu in sorted(present)}
+        if online == (_cpus(f"{root}/online") or present):
+            return online, cpus
 
 
 def nodes_with_memory(sysfs: Path) -> frozenset[int]:

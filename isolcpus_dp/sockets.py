@@ -13,7 +13,7 @@ from isolcpus_dp import inotify
 
 # Between bind(), which inotify shows, and listen(), which it does not, a new socket refuses
 # connections. It is tried again at these distances, in seconds, and then left for dead.
-_BIND_TO_LISTEN = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512)
+_BIND_TO_LISTEN = tuple(0.001 * 2**attempt for attempt in range(12))  # 4 s in all
 
 
 class Gone(Exception):
@@ -50,19 +50,17 @@ class SocketWatch:
         folder = self._path.parent
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._watch)
+            gone, made = (
+                inotify.IN_DELETE | inotify.IN_MOVED_FROM,
+                inotify.IN_CREATE | inotify.IN_MOVED_TO,
+            )
             try:
-                self._watch.add(
-                    folder,
-                    inotify.IN_CREATE | inotify.IN_MOVED_TO,
-                    self._changed.set,
-                    self._path.name,
-                )
+                # A folder's own watch is silent as long as a bound socket of ours lies in it. Its
+                # parent's stands first, or a folder that goes in between would never be missed.
+                self._watch.add(folder.parent, gone, self._on_gone, folder.name)
+                self._watch.add(folder, made, self._changed.set, self._path.name)
             except FileNotFoundError:
                 raise self._left() from None
-            # A folder's own watch is silent as long as a bound socket of ours lies in it.
-            self._watch.add(
-                folder.parent, inotify.IN_DELETE | inotify.IN_MOVED_FROM, self._on_gone, folder.name
-            )
             stack.pop_all()
         self._folder = _inode(folder)
         return self
@@ -94,19 +92,20 @@ class SocketWatch:
             try:
                 await asyncio.wait_for(self._changed.wait(), next(delays, None))
             except asyncio.TimeoutError:
-                continue
-            delays = iter(_BIND_TO_LISTEN)
+                pass
+            if self._changed.is_set():  # even if both have come at once
+                delays = iter(_BIND_TO_LISTEN)
         raise self._left()
 
     async def replaced(self, created: int | None, seconds: float) -> None:
-        """Waits until the socket is not the one of that creation() any more, at most so long.
+        """Waits until there is a socket that is not the one of that creation(), at most so long.
 
         It is not merely waited for a change: that the socket appeared may be told only after
-        somebody has already talked to its owner.
+        somebody has already talked to its owner. Comes back early if the folder goes away.
         """
 
         async def another() -> None:
-            while creation(self._path) == created:
+            while not self._gone and creation(self._path) in (created, None):
                 self._changed.clear()
                 await self._changed.wait()
 

@@ -168,8 +168,9 @@ class _Daemon:
                 )
             except OSError:
                 return _End.NOBODY
-            if sockets.creation(self._host.nri_socket) != created:
-                # Replaced in this moment: who has answered is not known, and is soon tried again.
+            replaced = created is None or sockets.creation(self._host.nri_socket) != created
+            if replaced or rules is not self._rules:
+                # In this moment: who has answered is not known, or by which rules. Tried again.
                 connection.close()
                 return _End.NOBODY
             self._connection = connection

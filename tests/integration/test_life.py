@@ -95,7 +95,7 @@ async def test_dead_socket_is_waited_out(host: Host, start_kubelet: StartKubelet
         dead.bind(str(host.socket))
     async with host.daemon().running() as daemon:
         run = await daemon.until(ready)
-        await asyncio.sleep(1.5)  # longer than it takes a new socket for not listening yet
+        await asyncio.sleep(4.5)  # longer than it takes a new socket for not listening yet
         assert (len(daemon.runs), run.registered) == (1, 0)
         await has_devices(await start_kubelet())
 

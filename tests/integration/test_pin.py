@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from isolcpus_dp import config, machine
 from isolcpus_dp.api import nri_pb2 as api
+from isolcpus_dp.nri import service
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 from isolcpus_dp.simulator.runtime import Runtime
 from isolcpus_dp.simulator.supervisor import Supervisor
@@ -395,7 +397,7 @@ async def test_socket_without_a_listener_is_waited_out(
     assert host.socket.is_socket()
     async with host.daemon().running() as daemon:
         await daemon.until(lambda run: run.ready > 0)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(4.5)  # it is tried again for 4 s
         runtime = await start_runtime()
         await runtime.until_connected()
 
@@ -494,6 +496,31 @@ async def test_cpus_that_come_and_go_are_followed(
         host.machine.set_online(3, 4)
         await until(lambda: cpus(owner) == "2-3")
         assert len(daemon.runs) == 1
+
+
+async def test_cpu_that_goes_offline_while_the_daemon_connects_counts(
+    host: Host, start_runtime: StartRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = await start_runtime()
+    owner = await runtime.create(runtime.run_pod("a"), "owner", OWNER)
+    loop = asyncio.get_running_loop()
+    connect, changes = loop.create_unix_connection, iter([host.machine.set_offline])
+
+    async def connect_slowly(*arguments: Any) -> Any:
+        for change in changes:
+            change(3)
+            await asyncio.sleep(0.3)
+        return await connect(*arguments)
+
+    monkeypatch.setattr(loop, "create_unix_connection", connect_slowly)
+    present = machine.read(host.machine.root)
+    settings = config.load(None, present.last)
+    daemon = asyncio.create_task(
+        service._live(service.Host(host.machine.root, host.socket), settings, present)
+    )
+    await until(lambda: cpus(owner) == "2")
+    daemon.cancel()
+    await asyncio.wait({daemon})
 
 
 async def test_cpu_that_the_kubelets_cgroup_has_lost_is_named_by_no_cpuset(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp.machine import Cpu, MachineError, cpuid_device_nodes, read
+from isolcpus_dp.machine import Cpu, MachineError, _number, cpuid_device_nodes, read
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 
 from .conftest import MakeUp
@@ -101,6 +101,25 @@ def test_offline_cpu_knows_only_its_node(make_up: MakeUp) -> None:
     )
     assert machine.cpus[2].siblings == {2}
     assert machine.cpus[2].cache == {2, 3, 7}
+
+
+def test_cpus_that_change_while_they_are_read_are_read_again(
+    make_up: MakeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up = make_up("2x2x2", set())
+    before = read(made_up.root)
+    changes = iter([made_up.set_offline])
+
+    def read_and_change(path: str) -> int | None:
+        for change in changes:
+            change(5)
+        return _number(path)
+
+    monkeypatch.setattr("isolcpus_dp.machine._number", read_and_change)
+    after = read(made_up.root, before)
+    assert after == read(made_up.root, before)
+    assert after.online == {0, 1, 2, 3, 4, 6, 7}
+    assert after.cpus[5] == replace(before.cpus[5], online=False)
 
 
 def test_isolated_cpus_that_are_not_present(make_up: MakeUp) -> None:

@@ -7,9 +7,11 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from isolcpus_dp import inotify
 from isolcpus_dp.sockets import Gone, SocketWatch, creation, folder, peer
 
 SECOND = 1_000_000_000
@@ -58,6 +60,8 @@ async def test_socket_is_replaced_by_another_one_only(
         waiting = asyncio.create_task(watch.replaced(5 * SECOND, PATIENCE))
         await asyncio.sleep(0)
         path.rename(aside)
+        await asyncio.wait({waiting}, timeout=0.1)
+        assert not waiting.done()
         aside.rename(path)
         await asyncio.wait({waiting}, timeout=0.1)
         assert not waiting.done()
@@ -143,6 +147,23 @@ async def test_folder_that_goes_away_ends_the_wait(tmp_path: Path) -> None:
         with pytest.raises(Gone) as caught:
             await asyncio.wait_for(waiting, PATIENCE)
     assert str(caught.value) == f"{folder} was removed or moved"
+
+
+async def test_folder_that_goes_away_while_the_watch_is_set_up_is_missed_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "device-plugins"
+    folder.mkdir()
+    add = inotify.Watch.add
+
+    def add_and_remove(*arguments: Any) -> None:
+        add(*arguments)
+        if folder.exists():
+            folder.rmdir()
+
+    monkeypatch.setattr(inotify.Watch, "add", add_and_remove)
+    with pytest.raises(Gone), SocketWatch(folder / "kubelet.sock") as watch:
+        await asyncio.wait_for(watch.live(), PATIENCE)
 
 
 async def test_folder_that_is_not_there_counts_as_gone(tmp_path: Path) -> None:
