@@ -89,10 +89,8 @@ class SocketWatch:
         while not self._gone:
             self._changed.clear()
             yield
-            try:
+            with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), next(delays, None))
-            except asyncio.TimeoutError:
-                pass
             if self._changed.is_set():  # even if both have come at once
                 delays = iter(_BIND_TO_LISTEN)
         raise self._left()

@@ -95,7 +95,8 @@ class Plugin:
             return api.SynchronizeResponse(more=True)
         alive = [container for container in self._containers if container.state in _ALIVE]
         self._unsure.intersection_update(container.id for container in alive)
-        answered, apart = [], []
+        answered: list[api.ContainerUpdate] = []
+        apart: list[api.ContainerUpdate] = []
         for container in alive:
             pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
             update = self._update_for(pod, container)

@@ -64,7 +64,9 @@ def take(data: bytes) -> None:
     """Bytes as they are, in parts; or as the payload of a call that must be answered."""
     source = atheris.FuzzedDataProvider(data)
     connection = Connection(
-        TO_PLUGIN, TO_RUNTIME, Plugin(RULES, NoQuotas(), lambda _: None, lambda _: None, set()).answer
+        TO_PLUGIN,
+        TO_RUNTIME,
+        Plugin(RULES, NoQuotas(), lambda _: None, lambda _: None, set()).answer,
     )
     wire = Wire()
     connection.connection_made(wire)

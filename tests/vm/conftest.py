@@ -61,12 +61,21 @@ def guest(
 
 
 @pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, None]:
+    """Where the guest itself and what a module needs in it are made."""
+    skip_if_cut_short(item, (yield))
+
+
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
+    skip_if_cut_short(item, (yield))
+
+
+def skip_if_cut_short(item: pytest.Item, outcome: Any) -> None:
     """Nothing in a guest's user space can make its kernel panic: emulation does, now and then.
 
     What comes after it in the module says nothing either, and is told apart from a failure.
     """
-    outcome = yield
     error = outcome.excinfo and outcome.excinfo[1]
     if isinstance(error, NeverCameUp) or (isinstance(error, Lost) and PANICKED in str(error)):
         cut_short.add(item.location[0])

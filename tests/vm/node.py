@@ -20,7 +20,7 @@ _KUBELET = """\
 [Unit]
 StartLimitIntervalSec=0
 [Service]
-ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --pod forwarder=2 --admit-after 8000
+ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --pod forwarder=2 --admit-after 20000
 Restart=always
 RestartSec=300ms
 [Install]
@@ -60,6 +60,6 @@ def wait_for_devices(guest: Guest, healthy: int = 4) -> None:
 
 
 def messages(guest: Guest, event: Event) -> list[dict[str, str]]:
-    """The daemons' journal entries of a kind, in this boot."""
-    found = guest.run(f"journalctl -b -o json MESSAGE_ID={event.value}").stdout
+    """The daemons' journal entries of a kind, in this boot, with those that are on their way."""
+    found = guest.run(f"journalctl --sync && journalctl -b -o json MESSAGE_ID={event.value}").stdout
     return [json.loads(line) for line in found.splitlines()]

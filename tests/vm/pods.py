@@ -11,11 +11,14 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cri_pb2 as cri
 import grpc
@@ -35,6 +38,7 @@ START_EVERY = 9
 PERIOD = 100_000  # µs: the kubelet's
 
 Json = dict[str, Any]
+Made = TypeVar("Made")
 
 
 class Node:
@@ -48,12 +52,18 @@ class Node:
     async def run(self, pod: Json) -> list[Json]:
         """All containers of the pod, running, in order."""
         sandbox, config = await self._sandbox(pod)
-        return await asyncio.gather(
-            *(self._run(sandbox, config, container) for container in pod["containers"])
-        )
+        return [
+            await tried_anew_if_slow(partial(self._run, sandbox, config, container))
+            for container in pod["containers"]
+        ]
 
     async def _run(self, sandbox: str, config: cri.PodSandboxConfig, container: Json) -> Json:
-        return await self._start(await self._create(sandbox, config, container), container)
+        created = await self._create(sandbox, config, container)
+        try:
+            return await self._start(created, container)
+        except grpc.aio.AioRpcError:
+            await self.remove(created)  # the next one has the same name
+            raise
 
     async def run_while_it_dies(self, pod: Json, pid: int) -> list[Json]:
         """The same, and kills a process that the runtime waits for while it creates them."""
@@ -87,9 +97,8 @@ class Node:
                 planned = info["runtimeSpec"]["linux"]["resources"]["cpu"]["cpus"]
                 found = {"name": container["name"], "planned": planned}
                 if number % START_EVERY == 0:
-                    # Where emulated CPUs are too slow for containerd's own deadlines, the start
-                    # fails, and a kubelet would make another container.
-                    with contextlib.suppress(grpc.aio.AioRpcError):
+                    # A kubelet would make another container, where emulated CPUs are too slow.
+                    with contextlib.suppress(TooSlow), slowness_told_apart():
                         found = {**found, **await self._start(created, container)}
                 seen.append(found)
                 await self.remove(created)
@@ -107,19 +116,22 @@ class Node:
 
     async def remove(self, container: str) -> None:
         """Even if it runs. As the kubelet does, it asks again if containerd cannot do it yet."""
-        for attempt in range(5):
+        for attempt in range(60):
             try:
                 await self._runtime.RemoveContainer(
                     cri.RemoveContainerRequest(container_id=container)
                 )
             except grpc.aio.AioRpcError:
-                if attempt == 4:
+                if attempt == 59:
                     raise
                 await asyncio.sleep(1)
             else:
                 return
 
     async def _sandbox(self, pod: Json) -> tuple[str, cri.PodSandboxConfig]:
+        return await tried_anew_if_slow(partial(self._make_sandbox, pod))
+
+    async def _make_sandbox(self, pod: Json) -> tuple[str, cri.PodSandboxConfig]:
         uid = str(uuid.uuid4())
         cgroup = f"kubepods-burstable-pod{uid.replace('-', '_')}.slice"
         make_slice(cgroup, pod["quota"])
@@ -198,6 +210,27 @@ class Node:
         )
         info: Json = json.loads(status.info["info"])
         return info
+
+
+class TooSlow(Exception):
+    """Emulated CPUs did not meet one of containerd's own deadlines: says nothing about us."""
+
+
+@contextlib.contextmanager
+def slowness_told_apart() -> Iterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        if re.search("deadline|timed? ?out", error.details() or "", re.IGNORECASE):
+            raise TooSlow(error.details()) from error
+        raise
+
+
+async def tried_anew_if_slow(make: Callable[[], Awaitable[Made]]) -> Made:
+    for _ in range(2):
+        with contextlib.suppress(TooSlow), slowness_told_apart():
+            return await make()
+    return await make()
 
 
 def make_slice(name: str, quota: int) -> None:

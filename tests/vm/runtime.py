@@ -20,7 +20,8 @@ CONFIG = "/etc/containerd/config.toml"
 IMAGE = "localhost/workload:1"
 
 # What differs from the defaults, per major version: cgroups as a kubelet on systemd has them, the
-# image of the pause containers, and in 1.7 NRI.
+# image of the pause containers, and in 1.7 NRI. containerd does not wait longer than 2 s for a
+# plugin otherwise, and emulated CPUs may be slower.
 SETTINGS = {
     1: f"""\
 version = 2
@@ -33,6 +34,8 @@ SystemdCgroup = true
 [plugins."io.containerd.nri.v1.nri"]
 disable = false
 disable_connections = false
+plugin_registration_timeout = "30s"
+plugin_request_timeout = "30s"
 """,
     2: f"""\
 version = 3
@@ -42,6 +45,9 @@ sandbox = "{IMAGE}"
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 SystemdCgroup = true
+[plugins."io.containerd.nri.v1.nri"]
+plugin_registration_timeout = "30s"
+plugin_request_timeout = "30s"
 """,
 }
 
@@ -150,7 +156,7 @@ class Runtime:
 
         What each was planned to have; and what it found when it started, if it did.
         """
-        printed = self._pods("churn", dumped(pod), str(count), timeout=600)
+        printed = self._pods("churn", dumped(pod), str(count), timeout=1200)
         seen: list[dict[str, Any]] = json.loads(printed)
         return seen
 
@@ -165,7 +171,7 @@ class Runtime:
         found = [Running(**container) for container in json.loads(self._pods(*arguments))]
         return {container.name: container for container in found}
 
-    def _pods(self, *arguments: str, timeout: float = 120) -> str:
+    def _pods(self, *arguments: str, timeout: float = 300) -> str:
         command = ["python3", f"{FILES}/pods.py", IMAGE, *arguments]
         return self._guest.run(shlex.join(command), timeout=timeout).stdout
 
@@ -188,7 +194,8 @@ def wait_for_cpus(
     guest.wait_until(
         f"{LOOK}seen=$({looks(containers)})\n"
         'echo "$seen"\n'
-        f"test \"$seen\" = '{lines(expected).rstrip()}'"
+        f"test \"$seen\" = '{lines(expected).rstrip()}'",
+        timeout=180,
     )
 
 

@@ -28,7 +28,7 @@ STATUS = "/var/lib/kubelet/node-status.json"
 
 KUBELET = """\
 [Service]
-ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --admit-after 12000 {pods}
+ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --admit-after 20000 {pods}
 """
 
 # What else a page needs that is not of this project: the programs of StarlingX, which only tell its
@@ -69,7 +69,7 @@ AS_ABOVE = {
 LOOKS = re.compile(
     r"(cat|dmesg|grep|isolcpus-dp|journalctl|ls|tr) |systemctl (is-active|show|status) "
 )
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +154,8 @@ class Reader:
         words = "|".join(self._stands_for)
         text = re.sub(rf"\b({words})\b", lambda word: self._stands_for[word[0]], command.text)
         if text in AS_ABOVE:
-            self._guest.run(AS_ABOVE[text], timeout=240)
-        result = self._guest.run(text, timeout=240, check=False)
+            self._guest.run(AS_ABOVE[text], timeout=600)
+        result = self._guest.run(text, timeout=600, check=False)
         if text.startswith("apt install ./build/"):
             self._wait_until_it_serves()
         elif text.startswith("apt install"):
@@ -179,7 +179,7 @@ class Reader:
     def _make_pod(self, pod: dict[str, dict[str, object]]) -> None:
         name = str(pod["metadata"]["name"])
         self._write_kubelet(f"--pod {name}=2")
-        self._guest.wait_until(f'cat {STATUS}; grep \'"{name}": "Running"\' {STATUS}')
+        self._guest.wait_until(f'cat {STATUS}; grep \'"{name}": "Running"\' {STATUS}', timeout=120)
         running = self._containerd.run(Pod(name, [Container("main", devices=("2", "3"))]))
         # A kubelet's name for it, by which its processes are known to be its own.
         log = f"/var/log/containers/{name}_default_main-{running['main'].id}.log"
