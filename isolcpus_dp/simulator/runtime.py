@@ -36,6 +36,7 @@ class Runtime:
         refuses: bool = False,
         chunk: int = 1000,  # containers in one request of Synchronize
         name: str = "simulated",
+        request_seconds: float = _REQUEST_SECONDS,
     ) -> None:
         self.pods = {} if pods is None else pods
         self.containers = {} if containers is None else containers
@@ -48,6 +49,7 @@ class Runtime:
         self._refuses = refuses
         self._chunk = chunk
         self._name = name
+        self._request_seconds = request_seconds
         self.refused = 0  # how many plugins
         self._server: asyncio.AbstractServer | None = None
         self._connections: list[Connection] = []
@@ -208,5 +210,5 @@ class Runtime:
 
     async def _call(self, plugin: Connection, method: str, request: Any) -> bytes:
         return await plugin.call(
-            PLUGIN_SERVICE, method, request.SerializeToString(), _REQUEST_SECONDS
+            PLUGIN_SERVICE, method, request.SerializeToString(), self._request_seconds
         )

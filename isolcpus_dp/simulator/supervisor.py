@@ -93,13 +93,13 @@ class Supervisor:
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _run(self) -> None:
-        started = time.monotonic()
+        run = Run(0, time.monotonic())
+        self.runs.append(run)  # before the first that can be heard of it
         with self.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *self._command, env=self._environment, stdout=log, stderr=log
             )
-        run = Run(process.pid, started)
-        self.runs.append(run)
+        run.pid = process.pid
         self._changed.set()
         try:
             await process.wait()

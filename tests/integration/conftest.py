@@ -89,7 +89,7 @@ async def start_kubelet(host: Host) -> AsyncIterator[Callable[..., object]]:
     ) -> Kubelet:
         # Later than the 60 ms of a real kubelet, which a busy machine may miss: bench/ measures.
         containers = host.folder / "containers"
-        started = kind(host.kubelet_dir, containers, static_pods, 1.0, topology_policy)
+        started = kind(host.kubelet_dir, containers, static_pods, 3.0, topology_policy)
         running.append(started)
         await started.start()
         return started

@@ -131,6 +131,7 @@ async def test_watch_follows_cpus_and_containers_and_ends_well(
 async def test_watch_sleeps_while_nothing_changes(host: Host) -> None:
     async with watching(host) as process:
         await line(process, "pod-resources: No such file or directory")
+        await asyncio.sleep(0.5)
         before = _switches(process.pid)
         await asyncio.sleep(2)
         assert _switches(process.pid) - before <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import logging
@@ -149,7 +150,8 @@ async def test_wrong_requests_get_an_answer_or_are_dropped(host: Host) -> None:
         for request in (b"GET /other HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\n\r\n", b"\r\n\r\n"):
             head, _ = await exchange(path, request)
             assert head.startswith("HTTP/1.0 404 ")
-        assert (await exchange(path, b"x" * 100_000))[0] == ""
+        with contextlib.suppress(ConnectionError):  # dropped before all of it was sent
+            assert (await exchange(path, b"x" * 100_000))[0] == ""
         seen = {name for name, *_ in await scrape(path)}
         assert {"isolcpus_dp_build_info", "isolcpus_dp_cpus"} <= seen
         assert "isolcpus_dp_allocated_cpus" not in seen  # there is no kubelet that could tell
@@ -163,7 +165,7 @@ async def test_further_connections_are_closed_and_take_no_descriptors(host: Host
         descriptors = Path(f"/proc/{daemon.current.pid}/fd")
         before = len(list(descriptors.iterdir()))
         idle = [await asyncio.open_unix_connection(str(path)) for _ in range(100)]
-        closed = [asyncio.wait_for(reader.read(), 2) for reader, _ in idle[16:]]
+        closed = [asyncio.wait_for(reader.read(), 20) for reader, _ in idle[16:]]
         assert await asyncio.gather(*closed) == [b""] * 84
         assert len(list(descriptors.iterdir())) < before + 30
         for _, writer in idle:
@@ -303,8 +305,12 @@ async def test_address_that_cannot_be_had_is_one_sentence(
 async def test_metrics_are_served_on_an_address(
     metrics: Metrics, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, 0), family=family) as probe:
+            port = probe.getsockname()[1]
+    except OSError as error:
+        pytest.skip(f"this machine has no {host}: {error}")
     async with metrics.served((host, port)):
         assert caplog.messages == []
         reader, writer = await asyncio.open_connection(host, port)

@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ from tests.vm.image import (
     apt_sources,
     cache_directory,
     locked,
+    mmdebstrap,
     require_tools,
 )
+
+# Its lists of packages name some that are no more, after a while.
+FRESH_SECONDS = 24 * 3600
 
 # In namespaces of its own: nothing stays mounted, and nothing goes on when the command has ended.
 MOUNT = """\
@@ -130,12 +135,12 @@ def unpacked(recipe: Recipe) -> Iterator[Root]:
 
 
 def _cached(recipe: Recipe) -> Path:
-    """The recipe's root as an archive, made if there is none yet in place of an older one."""
+    """The recipe's root as an archive, made if there is none of today in place of an older one."""
     folder = cache_directory().parent / "root"
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{recipe.name}-{recipe.key()}.tar"
     with locked(folder):
-        if not archive.exists():
+        if not archive.exists() or time.time() - archive.stat().st_mtime > FRESH_SECONDS:
             for outdated in folder.glob(f"{recipe.name}-*.tar"):
                 outdated.unlink()
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -147,21 +152,18 @@ def _make(recipe: Recipe, scratch: Path) -> Path:
     require_tools()
     options, archive = scratch / "apt.conf", scratch / "root.tar"
     options.write_text(acquire_options())
-    subprocess.run(
-        [
-            *("mmdebstrap", "--quiet", "--variant=minbase"),
-            *(f"--include={package}" for package in recipe.packages),
-            f"--aptopt={options}",
-            *(f"--aptopt={option}" for option in recipe.apt_options),
-            # What is lost in a power cut was a test's.
-            "--dpkgopt=force-unsafe-io",
-            # Kept, as the root is to install more.
-            "--skip=cleanup/apt/lists",
-            recipe.suite,
-            archive,
-            *apt_sources(recipe.suite, scratch),
-        ],
-        env={**os.environ, "TMPDIR": str(MEMORY or tempfile.gettempdir())},
-        check=True,
+    mmdebstrap(
+        "--quiet",
+        *(f"--include={package}" for package in recipe.packages),
+        f"--aptopt={options}",
+        *(f"--aptopt={option}" for option in recipe.apt_options),
+        # What is lost in a power cut was a test's.
+        "--dpkgopt=force-unsafe-io",
+        # Kept, as the root is to install more.
+        "--skip=cleanup/apt/lists",
+        suite=recipe.suite,
+        target=archive,
+        sources=apt_sources(recipe.suite, scratch),
+        environment={**os.environ, "TMPDIR": str(MEMORY or tempfile.gettempdir())},
     )
     return archive

@@ -204,9 +204,9 @@ def test_contents_name_every_page() -> None:
 def test_run_shows_what_the_readme_shows() -> None:
     [shown] = [one.text for one in blocks("README.md", "text") if "machine  2x8x2" in one.text]
     command = [sys.executable, "-m", "isolcpus_dp", "simulate", "--machine", "2x8x2"]
-    for _ in range(3):  # it has deadlines of its own, which a busy host may miss
+    for _ in range(10):  # a pod has a deadline of its own, which a busy host may miss
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode == 0:
+        if "no healthy devices present" not in ended.stdout + ended.stderr:
             break
     said = [re.sub(r" +\d+\.\d ms$", "", line) for line in ended.stdout.splitlines()]
     assert said == [re.sub(r" +\d+\.\d ms$", "", line) for line in shown.splitlines()]

@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,26 +178,42 @@ def install(recipe: Recipe, root: Path, scratch: Path) -> None:
     """A bootable root directory."""
     options = scratch / "apt.conf"
     options.write_text(acquire_options())
-    subprocess.run(
-        [
-            "mmdebstrap",
-            "--variant=minbase",
-            f"--include={','.join(recipe.packages)}",
-            f"--aptopt={options}",
-            *(f"--aptopt={option}" for option in recipe.apt_options),
-            # Before the packages: the kernel's own installation makes the initrd.
-            f"--setup-hook=sync-in {ROOT} /",
-            '--customize-hook=rm "$1"/etc/resolv.conf',
-            f"--customize-hook=upload {AGENT} /usr/local/sbin/vm-agent",
-            '--customize-hook=chmod 755 "$1"/usr/local/sbin/vm-agent',
-            '--customize-hook=chroot "$1" systemctl enable vm-agent.service',
-            f'--customize-hook=chroot "$1" systemctl mask {" ".join(MASKED)}',
-            recipe.suite,
-            root,
-            *apt_sources(recipe.suite, scratch),
-        ],
-        check=True,
+    mmdebstrap(
+        f"--include={','.join(recipe.packages)}",
+        f"--aptopt={options}",
+        *(f"--aptopt={option}" for option in recipe.apt_options),
+        # Before the packages: the kernel's own installation makes the initrd.
+        f"--setup-hook=sync-in {ROOT} /",
+        '--customize-hook=rm "$1"/etc/resolv.conf',
+        f"--customize-hook=upload {AGENT} /usr/local/sbin/vm-agent",
+        '--customize-hook=chmod 755 "$1"/usr/local/sbin/vm-agent',
+        '--customize-hook=chroot "$1" systemctl enable vm-agent.service',
+        f'--customize-hook=chroot "$1" systemctl mask {" ".join(MASKED)}',
+        suite=recipe.suite,
+        target=root,
+        sources=apt_sources(recipe.suite, scratch),
     )
+
+
+def mmdebstrap(
+    *options: str,
+    suite: str,
+    target: Path,
+    sources: Sequence[Path],
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Makes a Debian. A mirror that is being updated fits together again some time later."""
+    command: list[str | Path] = ["mmdebstrap", "--variant=minbase", *options]
+    command += [suite, target, *sources]
+    for pause in (20, 60):
+        if subprocess.run(command, env=environment).returncode == 0:
+            return
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        time.sleep(pause)
+    subprocess.run(command, env=environment, check=True)
 
 
 def apt_sources(suite: str, scratch: Path) -> list[Path]:
