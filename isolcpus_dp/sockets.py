@@ -15,6 +15,9 @@ from isolcpus_dp import inotify
 # connections. It is tried again at these distances, in seconds, and then left for dead.
 _BIND_TO_LISTEN = tuple(0.001 * 2**attempt for attempt in range(12))  # 4 s in all
 
+_MADE = inotify.IN_CREATE | inotify.IN_MOVED_TO
+_GONE = inotify.IN_DELETE | inotify.IN_MOVED_FROM
+
 
 class Gone(Exception):
     """The folder of a socket went away; one sentence."""
@@ -50,15 +53,11 @@ class SocketWatch:
         folder = self._path.parent
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._watch)
-            gone, made = (
-                inotify.IN_DELETE | inotify.IN_MOVED_FROM,
-                inotify.IN_CREATE | inotify.IN_MOVED_TO,
-            )
             try:
                 # A folder's own watch is silent as long as a bound socket of ours lies in it. Its
                 # parent's stands first, or a folder that goes in between would never be missed.
-                self._watch.add(folder.parent, gone, self._on_gone, folder.name)
-                self._watch.add(folder, made, self._changed.set, self._path.name)
+                self._watch.add(folder.parent, _GONE, self._on_gone, folder.name)
+                self._watch.add(folder, _MADE, self._changed.set, self._path.name)
             except FileNotFoundError:
                 raise self._left() from None
             stack.pop_all()
@@ -148,7 +147,7 @@ async def folder(path: Path) -> None:
     """
     made = asyncio.Event()
     with inotify.Watch() as watch:
-        watch.add(path.parent, inotify.IN_CREATE | inotify.IN_MOVED_TO, made.set, path.name)
+        watch.add(path.parent, _MADE, made.set, path.name)
         while not path.is_dir():
             await made.wait()
             made.clear()
