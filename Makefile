@@ -16,7 +16,7 @@ RPM_NEEDS := protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-hyp
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
 SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service
 
-.PHONY: run test test-unit test-placement test-packages packages-need test-vm fuzz lint dist deb rpm sbom bench clean force
+.PHONY: run test test-unit test-placement test-packages test-vm fuzz lint dist deb rpm sbom bench clean force
 
 # The main job, on an embedded kubelet and a made-up machine.
 run: $(VENV)/installed
@@ -33,12 +33,9 @@ test-placement: $(VENV)/installed
 	PLACEMENT_CASES=20000 $(VENV)/bin/python -m pytest -q tests/unit/test_placement_proof.py
 
 # Builds the packages, installs them in folders and runs what is installed; needs root.
-test-packages: packages-need $(VENV)/installed $(DEB) $(RPM) sbom
-	$(VENV)/bin/python -m pytest -q -o faulthandler_timeout=0 tests/packages
-
-# Before the bill of materials, which goes by the lists of packages as they are then.
-packages-need:
+test-packages: $(VENV)/installed $(DEB) $(RPM) sbom
 	tools/need autopkgtest busybox-static createrepo-c dnf mmdebstrap rpmlint
+	$(VENV)/bin/python -m pytest -q -o faulthandler_timeout=0 tests/packages
 
 # Boots virtual machines and installs the package in them; needs root, for mmdebstrap.
 test-vm: $(VENV)/installed $(DEB)

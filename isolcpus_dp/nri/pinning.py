@@ -31,6 +31,7 @@ class Rules:
     pools: Mapping[str, Owned]  # by resource name, which is the annotation's name, too
     isolated: frozenset[int]
     housekeeping: frozenset[int]  # where everybody may run who owns nothing
+    nameable: frozenset[int]  # by a cpuset
     online: frozenset[int]  # and nameable
     nodes: Mapping[int, int | None]  # of every CPU; None if it has no memory, or is not known
     pinning: PinningConfig
@@ -63,6 +64,7 @@ def rules(
         },
         isolated=isolated,
         housekeeping=nameable - isolated,
+        nameable=nameable,
         online=machine.online & nameable,
         nodes={
             cpu.cpu: cpu.node if cpu.node in with_memory else None for cpu in machine.cpus.values()

@@ -5,6 +5,7 @@ Where a container may run is decided in `pinning`; here that becomes messages.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -56,8 +57,8 @@ class Plugin:
         """`update` changes a container that the runtime has not asked about.
 
         `unsure` outlives this connection: the ids of containers that may run on other CPUs than the
-        runtime says, until an `update` of them has gone well. A container that is told to change
-        while it is being made is changed on paper, but one that was about to start has none of it.
+        runtime says, until an `update` of them has gone well. One that is changed when it is made
+        but does not run yet is changed on paper: if it was about to start it has none of it.
         """
         self._rules = rules
         self._quotas = quotas
@@ -100,11 +101,12 @@ class Plugin:
         for container in alive:
             pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
             update = self._update_for(pod, container)
-            if update and container.state == api.CONTAINER_CREATED:
+            created = container.state == api.CONTAINER_CREATED
+            if update:
+                confirmed = container.id in self._unsure and not created
+                (apart if confirmed else answered).append(update)
+            if created:  # it will be seen to when it starts
                 self._unsure.add(container.id)
-                answered.append(update)
-            elif update:
-                (apart if container.id in self._unsure else answered).append(update)
         log.info(
             "%s has %d containers: %d are put right",
             self._runtime, len(self._containers), len(answered) + len(apart),
@@ -160,12 +162,10 @@ class Plugin:
         cpu = container.linux.resources.cpu
         resources = self._changes(pod, container, cpu.cpus, cpu)
         if container.id in self._unsure:
-            said_anew = api.LinuxCPU(cpus=cpu.cpus, mems=cpu.mems)
-            if cpu.quota.value < 0:
-                said_anew.quota.value = cpu.quota.value
+            said_anew = api.LinuxResources(cpu=_still_sayable(cpu, self._rules))
             if resources:
-                said_anew.MergeFrom(resources.cpu)
-            resources = api.LinuxResources(cpu=said_anew)
+                said_anew.MergeFrom(resources)
+            resources = said_anew if said_anew.cpu.ByteSize() else None
         return _update(container, resources) if resources else None
 
     def _changes(
@@ -221,6 +221,16 @@ def _difference(decision: Decision, cpu: api.LinuxCPU) -> api.LinuxResources | N
     if decision.unlimited and cpu.quota.value > 0:
         changes.quota.value = -1
     return api.LinuxResources(cpu=changes) if changes.ByteSize() else None
+
+
+def _still_sayable(cpu: api.LinuxCPU, rules: Rules) -> api.LinuxCPU:
+    """What a container has by the runtime's word, as far as it can be said once more."""
+    sayable = api.LinuxCPU(mems=cpu.mems)
+    with contextlib.suppress(ValueError):  # no CPU list: something else is said in its place
+        sayable.cpus = cpulist.render(cpulist.parse(cpu.cpus) & rules.nameable)
+    if cpu.quota.value < 0:
+        sayable.quota.value = cpu.quota.value
+    return sayable
 
 
 def _update(container: api.Container, resources: api.LinuxResources) -> api.ContainerUpdate:

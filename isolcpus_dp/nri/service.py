@@ -168,11 +168,14 @@ class _Daemon:
                 )
             except OSError:
                 return _End.NOBODY
-            replaced = created is None or sockets.creation(self._host.nri_socket) != created
-            if replaced or rules is not self._rules:
-                # In this moment: who has answered is not known, or by which rules. Tried again.
+            if created is None or sockets.creation(self._host.nri_socket) != created:
+                # Replaced in this moment: who has answered is not known, and is soon tried again.
                 connection.close()
                 return _End.NOBODY
+            if rules is not self._rules:
+                # The host's CPUs have changed in this moment.
+                connection.close()
+                return _End.SERVED
             self._connection = connection
             try:
                 await self._register(connection)
@@ -220,14 +223,13 @@ class _Daemon:
                 self._tell_not_put_right(update.container_id, "the runtime's own log says why")
             else:
                 self._unsure.discard(update.container_id)
-        except ttrpc.CallError as error:
-            # As containerd tells of failed ones. It may have ended: nothing is to be put right.
-            self._tell_not_put_right(update.container_id, str(error))
-        except (ttrpc.Lost, asyncio.TimeoutError, DecodeError) as error:
-            # A fresh connection tells of all containers again.
-            reason = f"{error or 'no answer'}; connecting anew"
-            self._tell_not_put_right(update.container_id, reason)
-            connection.close()
+        except ttrpc.Lost:
+            pass  # the next connection tells of all containers again
+        except (ttrpc.CallError, asyncio.TimeoutError, DecodeError) as error:
+            # A call's error is how containerd tells of failed ones. What has ended meanwhile needs
+            # nothing, the others have to wait for the next connection: one made for them alone
+            # might end as this call did, again and again.
+            self._tell_not_put_right(update.container_id, str(error) or "no answer")
 
     def _tell_not_put_right(self, container: str, reason: str) -> None:
         log.warning(

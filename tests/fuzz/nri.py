@@ -25,6 +25,7 @@ RULES = Rules(
     pools={"windriver.com/isolcpus": Owned(ISOLATED, mixed=False)},
     isolated=ISOLATED,
     housekeeping=ALL - ISOLATED,
+    nameable=ALL,
     online=ALL,
     nodes={cpu: cpu // 4 for cpu in ALL},
     pinning=PinningConfig(),

@@ -72,9 +72,9 @@ async def start_runtime(host: Host) -> AsyncIterator[StartRuntime]:
     containers: dict[str, api.Container] = {}
     running = []
 
-    async def start(**more: Any) -> Runtime:
+    async def start(kind: type[Runtime] = Runtime, **more: Any) -> Runtime:
         # Longer than containerd's 2 s, which a busy machine may miss: bench/ measures.
-        running.append(Runtime(host.socket, pods, containers, request_seconds=20, **more))
+        running.append(kind(host.socket, pods, containers, request_seconds=20, **more))
         await running[-1].start()
         return running[-1]
 
@@ -216,13 +216,65 @@ async def test_container_that_was_not_put_right_is_tried_again_though_the_runtim
         assert on_paper == ("2-3", -1, "0-1,4-5")
 
         runtime.unchangeable.clear()
-        host.machine.set_offline(7)  # it connects anew
+        host.machine.set_offline(4)  # it connects anew, and cgroup v1 takes no offline CPU
         await until(lambda: not runtime.outdated)
-        assert (cpus(owner), quota(owner), cpus(plain)) == on_paper
+        assert (cpus(owner), quota(owner)) == ("2-3", -1)
         assert host.log.count("2 containers: 2 are put right") == 2
         # That went well: there is no more to do.
-        host.machine.set_online(7)
+        host.machine.set_online(4)
         await until(lambda: "2 containers: 0 are put right" in host.log)
+
+
+async def test_offline_cpu_is_not_said_anew_where_no_cpuset_may_name_it(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime()
+    plain = await runtime.create(runtime.run_pod("starting"), "plain", starts=False)
+    async with host.daemon().running():
+        await runtime.until_connected()
+        assert cpus(plain) == "0-1,4-5"
+        host.machine.set_offline(4)
+        await until(lambda: len(runtime.registered) == 2 and runtime.connected)
+        await runtime.start_container(plain)
+        await until(lambda: not runtime.outdated)
+        assert cpus(plain) == "0-1,5"
+
+
+async def test_container_that_starts_after_the_daemon_was_killed_is_put_right(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    """The new daemon finds nothing to change: the runtime says what the old one has told it."""
+    runtime = await start_runtime()
+    plain = await runtime.create(runtime.run_pod("starting"), "plain", starts=False)
+    async with host.daemon().running() as daemon:
+        await runtime.until_connected()
+        assert runtime.outdated == {plain.id}
+        os.kill(daemon.current.pid, 9)
+        await until(lambda: len(runtime.registered) == 2 and runtime.connected)
+        await runtime.start_container(plain)
+        await until(lambda: not runtime.outdated)
+
+
+class GarblingRuntime(Runtime):
+    """Its answers to an update cannot be understood."""
+
+    def _answer(self, service: str, method: str, payload: bytes) -> bytes:
+        return (
+            b"\xff" if method == "UpdateContainers" else super()._answer(service, method, payload)
+        )
+
+
+async def test_update_without_a_proper_answer_is_told_and_costs_no_connection(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime(kind=GarblingRuntime)
+    plain = await runtime.create(runtime.run_pod("starting"), "plain", starts=False)
+    async with host.daemon().running():
+        await runtime.until_connected()
+        await runtime.start_container(plain)
+        await until(lambda: f"container {plain.id} was not put right: " in host.log)
+        await asyncio.sleep(0.3)  # a connection that is made anew is so after 0.1 s
+        assert len(runtime.registered) == 1
 
 
 async def test_container_that_the_runtime_was_still_making_is_put_right_when_it_starts(
@@ -514,14 +566,17 @@ async def test_cpu_that_goes_offline_while_the_daemon_connects_counts(
         return await connect(*arguments)
 
     monkeypatch.setattr(loop, "create_unix_connection", connect_slowly)
+    monkeypatch.setattr("isolcpus_dp.daemon.until_signal", lambda work: work)
     present = machine.read(host.machine.root)
     settings = config.load(None, present.last)
     daemon = asyncio.create_task(
         service._live(service.Host(host.machine.root, host.socket), settings, present)
     )
-    await until(lambda: cpus(owner) == "2")
-    daemon.cancel()
-    await asyncio.wait({daemon})
+    try:
+        await until(lambda: cpus(owner) == "2")
+    finally:
+        daemon.cancel()
+        await asyncio.wait({daemon})
 
 
 async def test_cpu_that_the_kubelets_cgroup_has_lost_is_named_by_no_cpuset(

@@ -141,10 +141,11 @@ def _cached(recipe: Recipe) -> Path:
     archive = folder / f"{recipe.name}-{recipe.key()}.tar"
     with locked(folder):
         if not archive.exists() or time.time() - archive.stat().st_mtime > FRESH_SECONDS:
-            for outdated in folder.glob(f"{recipe.name}-*.tar"):
-                outdated.unlink()
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                _make(recipe, Path(scratch)).rename(archive)
+                made = _make(recipe, Path(scratch))
+                for outdated in folder.glob(f"{recipe.name}-*.tar"):
+                    outdated.unlink()
+                made.rename(archive)
     return archive
 
 

@@ -77,7 +77,8 @@ def skip_if_cut_short(item: pytest.Item, outcome: Any) -> None:
     What comes after it in the module says nothing either, and is told apart from a failure.
     """
     error = outcome.excinfo and outcome.excinfo[1]
-    if isinstance(error, NeverCameUp) or (isinstance(error, Lost) and PANICKED in str(error)):
+    dead = PANICKED in str(error) or item.location[0] in cut_short
+    if isinstance(error, NeverCameUp) or (isinstance(error, Lost) and dead):
         cut_short.add(item.location[0])
         outcome.force_exception(pytest.skip.Exception(f"{PANICKED}: emulation's fault"))
 

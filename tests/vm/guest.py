@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ ISOLATED = "isolcpus=nohz,domain,managed_irq,2-3,6-7 nohz_full=2-3,6-7"
 
 BOOT_SECONDS = 200.0  # several times what a busy host with two cores needs
 GRACE_SECONDS = 30.0  # beyond a command's own timeout: then the guest hangs, not the command
+
+STARTS_A_CPU = re.compile(r"echo 1 > \S+/online")
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +60,15 @@ class Guest:
         """Runs a bash command as root for at most `timeout` seconds.
 
         Returns when its output ends: what it leaves in the background has to print elsewhere.
-        Raises AssertionError if a checked command fails, Lost if the machine does.
+        Raises AssertionError if a checked command fails, Lost if the machine does, and NeverCameUp
+        if that was to start a CPU, where emulation hangs as it does at boot.
         """
-        answer = self._answer(self._ask(command, timeout), timeout + GRACE_SECONDS)
+        try:
+            answer = self._answer(self._ask(command, timeout), timeout + GRACE_SECONDS)
+        except Lost as lost:
+            if STARTS_A_CPU.search(command):
+                raise NeverCameUp(str(lost)) from lost
+            raise
         result = Result(command, answer["status"], answer["stdout"], answer["stderr"])
         assert not check or result.status == 0, f"failed in the guest: {result}"
         return result
@@ -81,13 +90,10 @@ class Guest:
         )
         return result
 
-    def bring_online(self, cpu: int) -> None:
-        """Starts an offline CPU: emulation hangs there as it does at boot. Raises NeverCameUp."""
+    def bring_online(self, cpu: int, then: str = "true") -> Result:
+        """Starts an offline CPU, and runs a command; a slow CPU is given a second chance."""
         switch = f"echo 1 > /sys/devices/system/cpu/cpu{cpu}/online"
-        try:
-            self.run(f"{switch} || {switch}")
-        except Lost as lost:
-            raise NeverCameUp(str(lost)) from lost
+        return self.run(f"{{ {switch} || {switch}; }} && {then}")
 
     def reboot(self) -> None:
         """Returns when the next boot is done; what was written to the disk is still there."""

@@ -73,7 +73,7 @@ class Node:
             asyncio.create_task(self._create(sandbox, config, container))
             for container in pod["containers"]
         ]
-        # The runtime waits 2 s for it; the time it takes to ask is nothing to wait for.
+        # The runtime waits 30 s for it; the time it takes to ask is nothing to wait for.
         await asyncio.sleep(1)
         if any(creation.done() for creation in creations):
             raise SystemExit(f"process {pid} was not asked: a container is there already")

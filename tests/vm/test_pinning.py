@@ -183,8 +183,11 @@ def test_container_made_while_a_cpu_is_offline_gets_it_when_it_is_back(
     guest: Guest, containerd: Runtime
 ) -> None:
     guest.run("echo 0 > /sys/devices/system/cpu/cpu5/online")
-    # Still the connection from before, until it is told.
-    guest.wait_until(f"journalctl --unit={PIN} --output=cat | grep 'online is CPU 0-4,6-7 now'")
+    # Before it is told, and some time after, there is still the connection from before.
+    guest.wait_until(
+        f"journalctl --unit={PIN} --output=cat | sed -n '/online is CPU 0-4,6-7 now/,$p' |"
+        " grep 'are put right'"
+    )
     wait_for_connection(guest)
     meanwhile = containerd.run(Pod("meanwhile", [PLAIN]))
     assert meanwhile["plain"].allowed == "0-1,4"
@@ -325,10 +328,12 @@ def test_journal_tells_who_owns_what(guest: Guest) -> None:
     entries = [json.loads(line) for line in story.splitlines()]
     # When it was created, and when its cpuset was to be widened.
     pinned = [entry for entry in entries if entry.get("EVENT") == "pinned"]
-    assert [
+    first = [
         (entry["POD"], entry["CONTAINER"], entry["CPU"])
         for entry in pinned
         if entry["POD"] == "default/first"
-    ] == [("default/first", "owner", "2-3")] * 2
+    ]
+    assert set(first) == {("default/first", "owner", "2-3")}
+    assert len(first) >= 2
     assert not [entry for entry in entries if "Traceback" in str(entry["MESSAGE"])]
     assert not [entry for entry in entries if entry.get("EVENT") in ("undecided", "quota_kept")]

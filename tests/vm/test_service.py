@@ -119,9 +119,11 @@ def test_pod_owns_both_threads_of_a_core(guest: Guest) -> None:
 def test_cpu_that_goes_offline_and_comes_back_is_seen_by_the_kubelet(
     guest: Guest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state = "/sys/devices/system/cpu/cpu3/online"
-    for online, health, unhealthy in (("0", "Unhealthy", 1), ("1", "Healthy", 0)):
-        switched = int(guest.run(f"echo {online} > {state}; date +%s%6N").stdout)
+    now = "date +%s%6N"
+    offline = f"echo 0 > /sys/devices/system/cpu/cpu3/online && {now}"
+    for health, unhealthy in (("Unhealthy", 1), ("Healthy", 0)):
+        result = guest.run(offline) if unhealthy else guest.bring_online(3, then=now)
+        switched = int(result.stdout)
         wait_for_devices(guest, healthy=4 - unhealthy)
         assert status(guest)["devices"][RESOURCE]["3"] == [health, 0]
         assert f"{unhealthy} unhealthy" in show(guest, "isolcpus-dp", "StatusText")
