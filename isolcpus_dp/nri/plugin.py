@@ -57,8 +57,8 @@ class Plugin:
         """`update` changes a container that the runtime has not asked about.
 
         `unsure` outlives this connection: the ids of containers that may run on other CPUs than the
-        runtime says, until an `update` of them has gone well. One that is changed when it is made
-        but does not run yet is changed on paper: if it was about to start it has none of it.
+        runtime says, until an `update` of them has gone well. A container that does not run yet is
+        changed on paper: one that was about to start has none of it.
         """
         self._rules = rules
         self._quotas = quotas
@@ -96,27 +96,26 @@ class Plugin:
             return api.SynchronizeResponse(more=True)
         alive = [container for container in self._containers if container.state in _ALIVE]
         self._unsure.intersection_update(container.id for container in alive)
-        answered: list[api.ContainerUpdate] = []
-        apart: list[api.ContainerUpdate] = []
+        updates: list[api.ContainerUpdate] = []
+        to_confirm: list[api.ContainerUpdate] = []  # of an update in the answer nothing is heard
         for container in alive:
             pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
             update = self._update_for(pod, container)
-            created = container.state == api.CONTAINER_CREATED
-            if update:
-                confirmed = container.id in self._unsure and not created
-                (apart if confirmed else answered).append(update)
-            if created:  # it will be seen to when it starts
-                self._unsure.add(container.id)
+            if container.state == api.CONTAINER_CREATED:
+                self._unsure.add(container.id)  # until it has started
+                updates += [update] if update else []
+            elif update:
+                (to_confirm if container.id in self._unsure else updates).append(update)
         log.info(
             "%s has %d containers: %d are put right",
-            self._runtime, len(self._containers), len(answered) + len(apart),
+            self._runtime, len(self._containers), len(updates) + len(to_confirm),
             extra=fields(Event.SYNCHRONIZED),
         )  # fmt: skip
         self._on_synchronized(self._runtime)
         self._pods, self._containers = {}, []
-        for update in apart:
+        for update in to_confirm:
             self._put_right(update)
-        return api.SynchronizeResponse(update=answered)
+        return api.SynchronizeResponse(update=updates)
 
     def _create_container(self, request: api.CreateContainerRequest) -> api.CreateContainerResponse:
         cpu = request.container.linux.resources.cpu

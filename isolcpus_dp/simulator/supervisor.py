@@ -20,7 +20,7 @@ RESTART_SECONDS = 0.1
 class Run:
     """One process of the daemon; times are time.monotonic(), 0 for what has not happened."""
 
-    pid: int
+    pid: int  # 0 while the process is being made
     started: float
     ready: float = 0.0
     registered: float = 0.0

@@ -167,6 +167,7 @@ async def test_further_connections_are_closed_and_take_no_descriptors(host: Host
         idle = [await asyncio.open_unix_connection(str(path)) for _ in range(100)]
         closed = [asyncio.wait_for(reader.read(), 20) for reader, _ in idle[16:]]
         assert await asyncio.gather(*closed) == [b""] * 84
+        assert not any(reader.at_eof() for reader, _ in idle[:16])
         assert len(list(descriptors.iterdir())) < before + 30
         for _, writer in idle:
             writer.close()

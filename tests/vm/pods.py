@@ -15,7 +15,7 @@ import re
 import signal
 import subprocess
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +36,8 @@ AT_ONCE = 8
 # To start one takes emulated CPUs longer than all the rest; no divisor of how many kinds there are.
 START_EVERY = 9
 PERIOD = 100_000  # µs: the kubelet's
+
+SLOW = re.compile("deadline|timed? ?out|start shim", re.IGNORECASE)
 
 Json = dict[str, Any]
 Made = TypeVar("Made")
@@ -213,24 +215,14 @@ class Node:
         return info
 
 
-class TooSlow(Exception):
-    """Emulated CPUs did not meet one of containerd's own deadlines: says nothing about us."""
-
-
-@contextlib.contextmanager
-def slowness_told_apart() -> Iterator[None]:
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        if re.search("deadline|timed? ?out|start shim", error.details() or "", re.IGNORECASE):
-            raise TooSlow(error.details()) from error
-        raise
-
-
 async def tried_anew_if_slow(make: Callable[[], Awaitable[Made]]) -> Made:
+    """Emulated CPUs may miss containerd's own deadlines, which says nothing about us."""
     for _ in range(2):
-        with contextlib.suppress(TooSlow), slowness_told_apart():
+        try:
             return await make()
+        except grpc.aio.AioRpcError as error:
+            if not SLOW.search(error.details() or ""):
+                raise
     return await make()
 
 

@@ -226,8 +226,10 @@ def test_busy_container_takes_nothing_of_the_isolated_cpus_and_an_owner_is_never
         print(f"\nticks of 10 s, by CPU: {used}; owner and others ran {ran} s")
 
     assert owners in ({"0": [2]}, {"0": [3]})
+    assert used[owners["0"][0]] > 100
     assert len(plain) == 8
     assert {cpu for cpus in plain.values() for cpu in cpus} == {0, 1, 4, 5}
+    assert sum(used[cpu] for cpu in (0, 1, 4, 5)) > 400
     assert ran[0] > 5
     assert ran[1] > 10
     assert [used[cpu] for cpu in (2, 3, 6, 7) if [cpu] != owners["0"]] == [0, 0, 0]
@@ -282,6 +284,7 @@ def test_two_hundred_containers_come_up_where_they_belong(
     started = [found for found in seen if "pid" in found]
     with capsys.disabled():
         print(f"\nof 23 containers that were started, {len(started)} were so in time")
+    assert len(started) >= 12, "of 23"
     assert {(found["name"], found["allowed"], found["cpuset"]) for found in started} == {
         (name, cpus, cpus) for name, cpus in RIGHT.items()
     }
@@ -328,12 +331,10 @@ def test_journal_tells_who_owns_what(guest: Guest) -> None:
     entries = [json.loads(line) for line in story.splitlines()]
     # When it was created, and when its cpuset was to be widened.
     pinned = [entry for entry in entries if entry.get("EVENT") == "pinned"]
-    first = [
+    assert [
         (entry["POD"], entry["CONTAINER"], entry["CPU"])
         for entry in pinned
         if entry["POD"] == "default/first"
-    ]
-    assert set(first) == {("default/first", "owner", "2-3")}
-    assert len(first) >= 2
+    ] == [("default/first", "owner", "2-3")] * 2
     assert not [entry for entry in entries if "Traceback" in str(entry["MESSAGE"])]
     assert not [entry for entry in entries if entry.get("EVENT") in ("undecided", "quota_kept")]

@@ -7,7 +7,6 @@ more faults are made, found and mended on the way.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -174,7 +173,8 @@ def test_check_finds_an_interrupt_that_was_moved_to_an_isolated_cpu(guest: Guest
     verdict, evidence = check(guest, "irq-counts", options="--interval 3")["irq-counts"]
     guest.run("kill $(cat /run/it)")
     assert verdict == "problem"
-    assert re.search(rf"\b{SERIAL} \(ttyS0\) \d+ times on CPU 3\b", evidence)
+    assert f"{SERIAL} (ttyS0)" in evidence
+    assert evidence.endswith("times on CPU 3")
 
     guest.run(f"echo {HOUSEKEEPING} > /proc/irq/{SERIAL}/smp_affinity_list")
     assert check(guest, "irq-affinity")["irq-affinity"][0] == "ok"
