@@ -17,7 +17,9 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 import isolcpus_dp
-from isolcpus_dp import config, journal, machine
+from isolcpus_dp import config
+from isolcpus_dp.host import machine
+from isolcpus_dp.service import events
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -29,9 +31,9 @@ class _Unwritten(Exception):
     """What is to be shown cannot be written; one sentence."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Runs `isolcpus-dp`; the exit status is returned."""
-    options = _parse(arguments)
+    options = _parse(words)
     if options.command in _DAEMONS:
         _take_small_pages()
         _load_less()
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Who forks here starts another program at once; what gRPC does in between can only go wrong.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    journal.set_up("isolcpus-dp", logging.DEBUG if options.verbose else logging.INFO)
+    events.set_up("isolcpus-dp", logging.DEBUG if options.verbose else logging.INFO)
     try:
         return _COMMANDS[options.command](options)
     except config.ConfigError as error:
@@ -57,25 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _parse(arguments: Sequence[str] | None) -> SimpleNamespace:
-    from isolcpus_dp import commandline
+def _parse(words: Sequence[str] | None) -> SimpleNamespace:
+    from isolcpus_dp import arguments
 
     # Not argparse's own object, which would keep all of argparse.
-    return SimpleNamespace(**vars(commandline.parser().parse_args(arguments)))
+    return SimpleNamespace(**vars(arguments.parser().parse_args(words)))
 
 
 def _serve(options: SimpleNamespace) -> int:
-    from isolcpus_dp import service
-    from isolcpus_dp.deviceplugin import EndpointError
+    from isolcpus_dp.kubelet import daemon
+    from isolcpus_dp.kubelet.plugin import EndpointError
 
     runtime_dir = os.environ.get("RUNTIME_DIRECTORY")
-    host = service.Host(
+    host = daemon.Host(
         sysfs=options.sysfs,
         kubelet_dir=options.kubelet_dir,
         runtime_dir=Path(runtime_dir) if runtime_dir else None,
     )
     try:
-        service.serve(host, options.config)
+        daemon.serve(host, options.config)
     except EndpointError as error:
         return _fail(str(error), FAILED)
     except OSError as error:
@@ -84,11 +86,11 @@ def _serve(options: SimpleNamespace) -> int:
 
 
 def _pin(options: SimpleNamespace) -> int:
-    from isolcpus_dp.nri import service
+    from isolcpus_dp.nri import daemon
 
     try:
-        service.serve(service.Host(options.sysfs, options.nri_socket), options.config)
-    except service.HostError as error:
+        daemon.serve(daemon.Host(options.sysfs, options.nri_socket), options.config)
+    except daemon.HostError as error:
         return _fail(str(error), FAILED)
     except OSError as error:
         return _fail_for_want(error)
@@ -120,8 +122,8 @@ def _load_less() -> None:
     argparse's third of a MiB is used again for what is loaded next; ssl and its like, which are of
     no use on unix sockets, would be a whole one.
     """
-    del isolcpus_dp.commandline
-    for name in ("isolcpus_dp.commandline", "argparse", "gettext"):
+    del isolcpus_dp.arguments
+    for name in ("isolcpus_dp.arguments", "argparse", "gettext"):
         sys.modules.pop(name, None)
     gc.collect()
     sys.modules.update(dict.fromkeys(("ssl", "bz2", "lzma")))  # type: ignore[arg-type]
@@ -213,7 +215,7 @@ def _let_go_of_stdout() -> None:
 
 
 def _fail(sentence: str, status: int) -> int:
-    logging.getLogger("isolcpus_dp").error(sentence, extra=journal.fields(journal.Event.FAILED))
+    logging.getLogger("isolcpus_dp").error(sentence, extra=events.fields(events.Event.FAILED))
     return status
 
 

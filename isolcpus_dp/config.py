@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
-from isolcpus_dp import cpulist
+from isolcpus_dp.host import cpulist
 
 DEFAULT_FILE = Path("/etc/isolcpus-dp/isolcpus-dp.conf")
 GRANULARITIES = ("cpu", "core")

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from isolcpus_dp import cpulist
 from isolcpus_dp.config import Config, PoolConfig
-from isolcpus_dp.machine import Machine
+from isolcpus_dp.host import cpulist
+from isolcpus_dp.host.machine import Machine
 
 
 @dataclass(frozen=True)

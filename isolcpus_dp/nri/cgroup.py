@@ -10,9 +10,9 @@ import contextlib
 import logging
 from pathlib import Path, PurePosixPath
 
-from isolcpus_dp import cpulist, inotify
-from isolcpus_dp.journal import Event, fields
-from isolcpus_dp.machine import Machine
+from isolcpus_dp.host import cpulist, inotify
+from isolcpus_dp.host.machine import Machine
+from isolcpus_dp.service.events import Event, fields
 
 log = logging.getLogger(__name__)
 

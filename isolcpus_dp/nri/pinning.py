@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from isolcpus_dp import cpulist, pool
+from isolcpus_dp import pool
 from isolcpus_dp.config import Config, PinningConfig
-from isolcpus_dp.machine import Machine
+from isolcpus_dp.host import cpulist
+from isolcpus_dp.host.machine import Machine
 
 NONE: frozenset[int] = frozenset()
 

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from isolcpus_dp import cpulist
 from isolcpus_dp.api import nri_pb2 as api
-from isolcpus_dp.journal import Event, fields
+from isolcpus_dp.host import cpulist
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.nri.pinning import Decision, Rules
 from isolcpus_dp.nri.ttrpc import CallError, Code
+from isolcpus_dp.service.events import Event, fields
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 
-from isolcpus_dp.machine import Machine
+from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.placement.cores import Costs
 from isolcpus_dp.placement.nodes import Nearest, State, Way
 from isolcpus_dp.placement.tables import Table, join

@@ -13,7 +13,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from isolcpus_dp.machine import Cpu, Machine
+from isolcpus_dp.host.machine import Cpu, Machine
 from isolcpus_dp.placement.tables import Table, joined
 
 # A digit of a cost: no count comes near it, as no kernel has more than 8192 CPUs. Sums of

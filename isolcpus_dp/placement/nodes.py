@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from isolcpus_dp.machine import Machine
+from isolcpus_dp.host.machine import Machine
 
 # Up to this many states after a decision it takes longer to judge them than to keep them all.
 _FEW = 32

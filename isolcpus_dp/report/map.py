@@ -20,8 +20,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from isolcpus_dp import cpulist
-from isolcpus_dp.machine import Cpu, Machine
+from isolcpus_dp.host import cpulist
+from isolcpus_dp.host.machine import Cpu, Machine
 from isolcpus_dp.report import snapshot
 from isolcpus_dp.report.snapshot import Owner, Snapshot
 

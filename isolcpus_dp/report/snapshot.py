@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from isolcpus_dp import config, machine, podresources, pool
+from isolcpus_dp import config, pool
 from isolcpus_dp.config import Config
-from isolcpus_dp.machine import Machine
-from isolcpus_dp.podresources import Allocation
+from isolcpus_dp.host import machine
+from isolcpus_dp.host.machine import Machine
+from isolcpus_dp.kubelet import podresources
+from isolcpus_dp.kubelet.podresources import Allocation
 from isolcpus_dp.pool import Pool
 
 
@@ -58,11 +60,5 @@ def take(
         unseen: tuple[str, ...] = ()
     except podresources.Unseen as error:
         allocations, unseen = [], (f"who owns which CPU: {error}",)
-    owners = [Owner(one, owned(of[one.resource], one)) for one in allocations]
+    owners = [Owner(one, podresources.owned(of[one.resource], one)) for one in allocations]
     return Snapshot(present, settings, pools, tuple(owners), unseen)
-
-
-def owned(of: Pool, allocation: Allocation) -> frozenset[int]:
-    """The CPUs of an allocation's devices; a device that is no longer offered is its lowest CPU."""
-    known = of.of(id for id in allocation.ids if id in of.devices)
-    return known | {int(id) for id in allocation.ids if id not in of.devices and id.isdecimal()}

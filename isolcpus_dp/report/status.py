@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from isolcpus_dp import cpulist
+from isolcpus_dp.host import cpulist
 from isolcpus_dp.pool import Pool
 from isolcpus_dp.report.snapshot import Snapshot
 

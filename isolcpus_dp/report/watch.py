@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from isolcpus_dp import hotplug, inotify, kubelet, machine
-from isolcpus_dp.machine import Machine
+from isolcpus_dp.host import hotplug, inotify, machine
+from isolcpus_dp.host.machine import Machine
+from isolcpus_dp.kubelet import registration
 from isolcpus_dp.report import snapshot
 from isolcpus_dp.report.snapshot import Snapshot
 
@@ -66,7 +67,7 @@ def _signs(kubelet_dir: Path) -> dict[Path, int]:
     """Where in the kubelet's folder it shows that somebody got CPUs or left some."""
     return {
         # The checkpoint is renamed into place on every allocation.
-        kubelet.device_plugins(kubelet_dir): inotify.IN_MOVED_TO | inotify.IN_CREATE,
+        registration.device_plugins(kubelet_dir): inotify.IN_MOVED_TO | inotify.IN_CREATE,
         # Not so when a pod ends: its devices are taken back at the next allocation. But its folder
         # goes when it is no longer told of.
         kubelet_dir / "pods": inotify.IN_DELETE,

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from isolcpus_dp import config, kubelet
+from isolcpus_dp import config
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.api import podresources_pb2 as resources
 from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
+from isolcpus_dp.kubelet import registration
 from isolcpus_dp.simulator import topology
 from isolcpus_dp.simulator.devices import Checkpoint, Entry, by_node, choose
 
@@ -105,7 +106,7 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         self.registrations = 0
         self.bound = 0.0  # time.monotonic() of its socket's appearance
         self.directory = directory
-        self._folder = kubelet.device_plugins(directory)
+        self._folder = registration.device_plugins(directory)
         self._containers = containers
         self._static_pods = tuple(static_pods)
         self._admit_seconds = admit_seconds
@@ -120,14 +121,14 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         self._containers.mkdir(parents=True, exist_ok=True)
         self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._checkpoint = Checkpoint(self._folder / "kubelet_internal_checkpoint")
-        lister, registration = grpc.aio.server(), grpc.aio.server()
+        lister, registrar = grpc.aio.server(), grpc.aio.server()
         resources_rpc.add_PodResourcesListerServicer_to_server(self, lister)
-        rpc.add_RegistrationServicer_to_server(self, registration)
+        rpc.add_RegistrationServicer_to_server(self, registrar)
         await self._serve(lister, self.directory / "pod-resources" / "kubelet.sock")
         for entry in self._folder.iterdir():
             if stat.S_ISSOCK(entry.lstat().st_mode):
                 entry.unlink()
-        await self._serve(registration, kubelet.registration_socket(self.directory))
+        await self._serve(registrar, registration.registration_socket(self.directory))
         self.bound = time.monotonic()
         log.info("serving device plugin registration")
         self._spawn(self._admit_static_pods())

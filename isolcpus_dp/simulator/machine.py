@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from isolcpus_dp import cpulist
+from isolcpus_dp.host import cpulist
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from isolcpus_dp import config, cpulist, machine
+from isolcpus_dp import config
+from isolcpus_dp.host import cpulist, machine
 from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
 from isolcpus_dp.simulator.machine import MadeUpMachine, Place, parse_shape
 from isolcpus_dp.simulator.supervisor import Supervisor

@@ -19,11 +19,12 @@ from typing import Any
 import grpc
 import pytest
 
-from isolcpus_dp import kubelet as kubelets
-from isolcpus_dp import machine, service
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.config import Config
+from isolcpus_dp.host import machine
+from isolcpus_dp.kubelet import daemon as plugin_daemon
+from isolcpus_dp.kubelet import registration
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 from isolcpus_dp.simulator.supervisor import Run
@@ -266,7 +267,7 @@ class ReplacedKubelet(Kubelet):
     async def connect(self, request: api.RegisterRequest) -> None:
         await super().connect(request)
         if self.registrations == 1:
-            os.utime(kubelets.registration_socket(self.directory))
+            os.utime(registration.registration_socket(self.directory))
 
 
 async def test_kubelet_that_was_replaced_while_it_registered_us_is_left(
@@ -410,8 +411,8 @@ async def test_cpu_that_went_offline_while_the_daemon_started_is_unhealthy(
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     kubelet = await start_kubelet()
-    surroundings = service.Host(host.machine.root, host.kubelet_dir, None)
-    daemon = service._Daemon(surroundings, Config(), machine.read(host.machine.root))
+    surroundings = plugin_daemon.Host(host.machine.root, host.kubelet_dir, None)
+    daemon = plugin_daemon._Daemon(surroundings, Config(), machine.read(host.machine.root))
     host.machine.set_offline(9)  # nobody watches yet
     task = asyncio.create_task(daemon.live())
     await has_devices(kubelet, 3)
@@ -422,7 +423,7 @@ async def test_cpu_that_went_offline_while_the_daemon_started_is_unhealthy(
 
 def test_used_up_limits_are_one_sentence(host: Host) -> None:
     code = (
-        "import errno, os, sys; from isolcpus_dp import cli, inotify\n"
+        "import errno, os, sys; from isolcpus_dp import cli; from isolcpus_dp.host import inotify\n"
         "def fail(flags): raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))\n"
         "inotify._libc.inotify_init1 = fail\n"
         "sys.exit(cli.main(sys.argv[1:]))"
@@ -468,6 +469,6 @@ async def test_daemon_loads_no_report(
         await has_devices(kubelet)
         await kubelet.admit(Pod("owner", {RESOURCE: 2}))
     loaded = {line.rpartition("|")[2].strip() for line in host.log.splitlines()}
-    assert "isolcpus_dp.service" in loaded
+    assert "isolcpus_dp.kubelet.daemon" in loaded
     reports = {name for name in loaded if name.startswith("isolcpus_dp.report")}
     assert not loaded & {"prometheus_client", "rich", "yaml", "json"} | reports

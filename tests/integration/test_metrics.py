@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
-from isolcpus_dp.report.metrics import Metrics
+from isolcpus_dp.kubelet.metrics import Metrics
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 
 from .conftest import RESOURCE, Host, until

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from isolcpus_dp import config, machine
+from isolcpus_dp import config
 from isolcpus_dp.api import nri_pb2 as api
-from isolcpus_dp.nri import service
+from isolcpus_dp.host import machine
+from isolcpus_dp.nri import daemon as pin_daemon
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 from isolcpus_dp.simulator.runtime import Runtime
 from isolcpus_dp.simulator.supervisor import Supervisor
@@ -473,7 +474,7 @@ async def test_removed_folder_of_the_socket_is_waited_for_again(
 def test_used_up_limits_are_one_sentence(host: Host) -> None:
     (host.folder / "nri").mkdir()
     code = (
-        "import errno, os, sys; from isolcpus_dp import cli, inotify\n"
+        "import errno, os, sys; from isolcpus_dp import cli; from isolcpus_dp.host import inotify\n"
         "def fail(flags): raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))\n"
         "inotify._libc.inotify_init1 = fail\n"
         "sys.exit(cli.main(sys.argv[1:]))"
@@ -566,11 +567,11 @@ async def test_cpu_that_goes_offline_while_the_daemon_connects_counts(
         return await connect(*arguments)
 
     monkeypatch.setattr(loop, "create_unix_connection", connect_slowly)
-    monkeypatch.setattr("isolcpus_dp.daemon.until_signal", lambda work: work)
+    monkeypatch.setattr("isolcpus_dp.service.notify.until_signal", lambda work: work)
     present = machine.read(host.machine.root)
     settings = config.load(None, present.last)
     daemon = asyncio.create_task(
-        service._live(service.Host(host.machine.root, host.socket), settings, present)
+        pin_daemon._live(pin_daemon.Host(host.machine.root, host.socket), settings, present)
     )
     try:
         await until(lambda: cpus(owner) == "2")
@@ -636,7 +637,7 @@ def test_nowhere_to_wait_is_one_sentence(host: Host) -> None:
 
 
 def test_pinning_loads_no_grpc() -> None:
-    loads = "import isolcpus_dp.nri.service, sys; print('grpc' in sys.modules)"
+    loads = "import isolcpus_dp.nri.daemon, sys; print('grpc' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True)
     assert ended.stdout == "False\n"
 
@@ -649,6 +650,6 @@ async def test_daemon_loads_neither_grpc_nor_a_report(
     async with host.daemon().running():
         await runtime.until_connected()
     loaded = {line.rpartition("|")[2].strip() for line in host.log.splitlines()}
-    assert "isolcpus_dp.nri.service" in loaded
+    assert "isolcpus_dp.nri.daemon" in loaded
     reports = {name for name in loaded if name.startswith("isolcpus_dp.report")}
     assert not loaded & {"grpc", "prometheus_client", "rich", "yaml"} | reports

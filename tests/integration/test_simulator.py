@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 import grpc
 import pytest
 
-from isolcpus_dp import podresources
 from isolcpus_dp.api import podresources_pb2 as api
 from isolcpus_dp.api import podresources_pb2_grpc as rpc
+from isolcpus_dp.kubelet import podresources
 from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
 
 from .conftest import RESOURCE, Host

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from isolcpus_dp import config, kubelet, machine
+from isolcpus_dp import config
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
+from isolcpus_dp.host import machine
+from isolcpus_dp.kubelet import registration
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
 
@@ -121,13 +123,13 @@ async def go_plugin(host: Host) -> AsyncIterator[None]:
 
 @pytest.fixture
 def old_checkpoint(host: Host) -> None:
-    (kubelet.device_plugins(host.kubelet_dir) / "kubelet_internal_checkpoint").write_text(
+    (registration.device_plugins(host.kubelet_dir) / "kubelet_internal_checkpoint").write_text(
         OLD_CHECKPOINT
     )
 
 
 def checkpoint(host: Host) -> Any:
-    path = kubelet.device_plugins(host.kubelet_dir) / "kubelet_internal_checkpoint"
+    path = registration.device_plugins(host.kubelet_dir) / "kubelet_internal_checkpoint"
     return json.loads(path.read_text())["Data"]
 
 

@@ -275,7 +275,7 @@ def test_drop_ins_for_another_folder_say_what_the_units_say() -> None:
 
 def test_every_metric_is_one_that_is_served_and_all_are_told() -> None:
     served = set(
-        re.findall(r'"(isolcpus_dp_\w+)"', (ROOT / "isolcpus_dp/report/metrics.py").read_text())
+        re.findall(r'"(isolcpus_dp_\w+)"', (ROOT / "isolcpus_dp/kubelet/metrics.py").read_text())
     )
     told = set(re.findall(r"`(isolcpus_dp_\w+)`", book.text_of("docs/operations.md")))
     assert {name.replace("_total", "") for name in told} == served

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from isolcpus_dp import inotify
+from isolcpus_dp.host import inotify
 from isolcpus_dp.nri.cgroup import Quotas
 
 

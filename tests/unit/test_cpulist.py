@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isolcpus_dp.cpulist import CpuListError, parse, parse_configured, parse_mask, render
+from isolcpus_dp.host.cpulist import CpuListError, parse, parse_configured, parse_mask, render
 
 LAST = 40
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp import commandline, config
+from isolcpus_dp import arguments, config
 
 ROOT = Path(__file__).parents[2]
 COMPLETION = ROOT / "packaging/isolcpus-dp.bash"
@@ -21,7 +21,7 @@ def page(name: str) -> str:
 
 
 def subcommands() -> dict[str, argparse.ArgumentParser]:
-    parser = commandline.parser()
+    parser = arguments.parser()
     [actions] = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
     return dict(actions.choices)
 

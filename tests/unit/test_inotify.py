@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp import inotify
+from isolcpus_dp.host import inotify
 
 PATIENCE = 10  # seconds until a test that waits has failed
 

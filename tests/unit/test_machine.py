@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp.machine import Cpu, MachineError, _number, cpuid_device_nodes, read
+from isolcpus_dp.host.machine import Cpu, MachineError, _number, cpuid_device_nodes, read
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 
 from .conftest import MakeUp
@@ -115,7 +115,7 @@ def test_cpus_that_change_while_they_are_read_are_read_again(
             change(5)
         return _number(path)
 
-    monkeypatch.setattr("isolcpus_dp.machine._number", read_and_change)
+    monkeypatch.setattr("isolcpus_dp.host.machine._number", read_and_change)
     after = read(made_up.root, before)
     assert after == read(made_up.root, before)
     assert after.online == {0, 1, 2, 3, 4, 6, 7}

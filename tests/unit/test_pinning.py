@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from isolcpus_dp import machine
 from isolcpus_dp.config import Config, PinningConfig, PoolConfig
+from isolcpus_dp.host import machine
 from isolcpus_dp.nri.pinning import Decision, Rules, decide, off_the_isolated, rules
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp import machine
-from isolcpus_dp.machine import Machine
+from isolcpus_dp.host import machine
+from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.placement import choose
 from isolcpus_dp.simulator.machine import MadeUpMachine, Place, parse_shape
 

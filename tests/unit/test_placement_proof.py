@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from isolcpus_dp.machine import Cpu, Machine
+from isolcpus_dp.host.machine import Cpu, Machine
 from isolcpus_dp.placement import choose
 
 CASES = int(os.environ.get("PLACEMENT_CASES", "2000"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from isolcpus_dp import machine, pool
+from isolcpus_dp import pool
 from isolcpus_dp.config import Config, PoolConfig
-from isolcpus_dp.machine import Machine
+from isolcpus_dp.host import machine
+from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.pool import Device, Pool
 
 from .conftest import MakeUp

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from isolcpus_dp import inotify
-from isolcpus_dp.sockets import Gone, SocketWatch, creation, folder, peer
+from isolcpus_dp.host import inotify
+from isolcpus_dp.host.sockets import Gone, SocketWatch, creation, folder, peer
 
 SECOND = 1_000_000_000
 PATIENCE = 10  # seconds until a test that waits has failed

@@ -9,7 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from isolcpus_dp.podresources import Allocation
+from isolcpus_dp.kubelet import podresources
+from isolcpus_dp.kubelet.podresources import Allocation
 from isolcpus_dp.report import snapshot, status
 from isolcpus_dp.report.snapshot import Owner, Snapshot
 
@@ -132,4 +133,4 @@ def test_device_that_is_no_longer_offered_still_has_its_owner(make_up: MakeUp) -
     tree = make_up("1x4x2", {2, 3})
     bare = snapshot.take(tree.root, None, tree.root)
     gone = Allocation("default", "old", "main", "windriver.com/isolcpus", ("3", "9"))
-    assert snapshot.owned(bare.pools[0], gone) == {3, 9}
+    assert podresources.owned(bare.pools[0], gone) == {3, 9}

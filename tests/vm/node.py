@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from isolcpus_dp.journal import Event
+from isolcpus_dp.service.events import Event
 
 from .guest import Guest
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp.journal import Event
+from isolcpus_dp.service.events import Event
 from tests.packages.build import TOP, packages, previous
 
 from .guest import Guest

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from isolcpus_dp.journal import Event
+from isolcpus_dp.service.events import Event
 from tests.packages.build import as_made
 
 from .guest import Guest

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp.journal import Event
+from isolcpus_dp.service.events import Event
 from tests.packages.build import as_made
 
 from .guest import Guest

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from isolcpus_dp.machine import Machine
+from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.report import status
 from isolcpus_dp.report.check import containers, files, tasks
 from isolcpus_dp.report.check.containers import Container

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from isolcpus_dp import cpulist
-from isolcpus_dp.cpulist import render
+from isolcpus_dp.host import cpulist
+from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 from isolcpus_dp.report.check.host import Host

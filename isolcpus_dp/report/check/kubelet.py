@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from isolcpus_dp import cpulist
-from isolcpus_dp.cpulist import render
+from isolcpus_dp.host import cpulist
+from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, warning
 from isolcpus_dp.report.check.host import Host

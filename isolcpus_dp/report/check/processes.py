@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from isolcpus_dp.cpulist import render
+from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check.containers import Container
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 from isolcpus_dp.report.check.host import Host

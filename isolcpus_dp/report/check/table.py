@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from isolcpus_dp import cpulist
+from isolcpus_dp.host import cpulist
 from isolcpus_dp.report.check import (
     files,
     interrupts,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from isolcpus_dp import cpulist
+from isolcpus_dp.host import cpulist
 from isolcpus_dp.report.check import files
 
 # The parent of all kernel threads.

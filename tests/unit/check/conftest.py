@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp import cpulist, machine, pool
+from isolcpus_dp import pool
 from isolcpus_dp.config import Config
-from isolcpus_dp.podresources import Allocation
+from isolcpus_dp.host import cpulist, machine
+from isolcpus_dp.kubelet.podresources import Allocation
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.host import Host, Roots
 from isolcpus_dp.report.snapshot import Owner, Snapshot

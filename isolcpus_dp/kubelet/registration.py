@@ -9,7 +9,7 @@ import grpc
 
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
-from isolcpus_dp.deviceplugin import OPTIONS
+from isolcpus_dp.kubelet.plugin import OPTIONS
 
 # The kubelet itself gives up dialling back after 10 s, and its words say more than our deadline.
 _REGISTER_SECONDS = 15.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import sdnotify
 
-from isolcpus_dp.journal import Event, fields
+from isolcpus_dp.service.events import Event, fields
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from isolcpus_dp import cpulist
+from isolcpus_dp.host import cpulist
 
 
 class MachineError(Exception):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyudev
 
-from isolcpus_dp import inotify
+from isolcpus_dp.host import inotify
 
 
 @contextlib.contextmanager

@@ -18,12 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isolcpus_dp import config, cpulist, daemon, hotplug, kubelet, machine, pool, sockets
-from isolcpus_dp.deviceplugin import DevicePlugin, Endpoint
-from isolcpus_dp.journal import Event, fields
+from isolcpus_dp import config, pool
+from isolcpus_dp.host import cpulist, hotplug, machine, sockets
+from isolcpus_dp.kubelet import registration
+from isolcpus_dp.kubelet.plugin import DevicePlugin, Endpoint
+from isolcpus_dp.service import notify
+from isolcpus_dp.service.events import Event, fields
 
 if TYPE_CHECKING:
-    from isolcpus_dp.report.metrics import Metrics
+    from isolcpus_dp.kubelet.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +79,7 @@ class _Resource:
             *([metrics.allocated] if metrics else []),
         )
         self.endpoint = Endpoint(
-            kubelet.device_plugins(host.kubelet_dir) / offered.config.endpoint, self.plugin
+            registration.device_plugins(host.kubelet_dir) / offered.config.endpoint, self.plugin
         )
         self.registered: int | None = None  # creation() of the kubelet's socket
         self.refused = ""  # why, in the kubelet's words
@@ -97,8 +100,8 @@ class _Daemon:
         self._host = host
         self._settings = settings
         self._machine = present
-        self._socket = kubelet.registration_socket(host.kubelet_dir)
-        self._systemd = daemon.Systemd()
+        self._socket = registration.registration_socket(host.kubelet_dir)
+        self._systemd = notify.Systemd()
         self._hotplug_timer: asyncio.TimerHandle | None = None
         self._metrics = self._make_metrics() if settings.metrics else None
         self._resources = [
@@ -114,7 +117,7 @@ class _Daemon:
         if sys.modules.get("ssl", ...) is None:
             del sys.modules["ssl"]
         try:
-            from isolcpus_dp.report.metrics import Metrics
+            from isolcpus_dp.kubelet.metrics import Metrics
         except ModuleNotFoundError as error:
             if error.name != "prometheus_client":
                 raise
@@ -141,7 +144,7 @@ class _Daemon:
                 await self._resources[0].endpoint.prove()
                 # Not before it is known that no other daemon serves: these might be its metrics.
                 async with self._metrics_served():
-                    await daemon.until_signal(self._serve_kubelet())
+                    await notify.until_signal(self._serve_kubelet())
             finally:
                 self._systemd.notify("STOPPING=1")
                 self._remove_traces()
@@ -173,19 +176,19 @@ class _Daemon:
                 await _until_one_ends(
                     self._serve_resource(resource, socket, created) for resource in self._resources
                 )
-        except (kubelet.Left, sockets.Gone) as left:
+        except (registration.Left, sockets.Gone) as left:
             log.info("%s; ending, to start afresh", left, extra=fields(Event.KUBELET_LEFT))
 
     async def _serve_resource(
         self, resource: _Resource, socket: sockets.SocketWatch, created: int
     ) -> None:
-        """From the kubelet's socket to the end of the resource's stream: raises kubelet.Left."""
+        """From the kubelet's socket to the end of the stream. Raises registration.Left."""
         while resource.registered is None:
             await resource.endpoint.publish()
             stream = resource.plugin.expect_kubelet()
             try:
-                await kubelet.register(self._socket, resource.name, resource.endpoint.name)
-            except kubelet.Refused as refused:
+                await registration.register(self._socket, resource.name, resource.endpoint.name)
+            except registration.Refused as refused:
                 self._refused(resource, refused)
                 created = await _next_socket(socket, created)
             else:
@@ -193,15 +196,17 @@ class _Daemon:
         try:
             await asyncio.wait_for(stream.opened.wait(), _STREAM_SECONDS)
         except asyncio.TimeoutError:
-            raise kubelet.Left(
+            raise registration.Left(
                 f"the kubelet took the registration of {resource.name} but opened no"
                 f" ListAndWatch stream in {_STREAM_SECONDS:.0f} s"
             ) from None
         await stream.ended.wait()
-        raise kubelet.Left(f"the kubelet left: its ListAndWatch stream ended ({resource.name})")
+        raise registration.Left(
+            f"the kubelet left: its ListAndWatch stream ended ({resource.name})"
+        )
 
     def _registered(self, resource: _Resource, created: int) -> None:
-        """Notes a registration. Raises kubelet.Left if the kubelet was replaced meanwhile."""
+        """Notes a registration. Raises registration.Left if the kubelet was replaced meanwhile."""
         resource.registered = created
         if self._metrics:
             self._metrics.registered(resource.name, "ok")
@@ -217,9 +222,9 @@ class _Daemon:
         # One that another resource is not registered with is no registration of this process.
         others = {other.registered for other in self._resources} - {None}
         if sockets.creation(self._socket) != created or others != {created}:
-            raise kubelet.Left("the kubelet was replaced while it registered us")
+            raise registration.Left("the kubelet was replaced while it registered us")
 
-    def _refused(self, resource: _Resource, refused: kubelet.Refused) -> None:
+    def _refused(self, resource: _Resource, refused: registration.Refused) -> None:
         # In one line, whatever the kubelet said: each line tells systemd something else.
         resource.refused = " ".join(str(refused).split())
         if self._metrics:
@@ -271,7 +276,7 @@ class _Daemon:
     def _mark(self, created: int) -> None:
         if self._host.runtime_dir:
             try:
-                kubelet.mark_registered(self._host.runtime_dir / "registered", created)
+                registration.mark_registered(self._host.runtime_dir / "registered", created)
             except OSError as error:
                 log.warning(
                     "%s/registered cannot be written: %s; a kubelet that makes a new socket while"

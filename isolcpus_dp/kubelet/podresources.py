@@ -14,6 +14,7 @@ import grpc
 
 from isolcpus_dp.api import podresources_pb2 as api
 from isolcpus_dp.api import podresources_pb2_grpc as rpc
+from isolcpus_dp.pool import Pool
 
 _LIST_SECONDS = 5.0
 
@@ -92,3 +93,9 @@ def _held(listed: api.ListPodResourcesResponse) -> list[Allocation]:
         for container in pod.containers
         for held in container.devices
     ]
+
+
+def owned(of: Pool, allocation: Allocation) -> frozenset[int]:
+    """The CPUs of an allocation's devices; a device that is no longer offered is its lowest CPU."""
+    known = of.of(id for id in allocation.ids if id in of.devices)
+    return known | {int(id) for id in allocation.ids if id not in of.devices and id.isdecimal()}

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from isolcpus_dp import cpulist
+from isolcpus_dp.host import cpulist
 
 
 class Event(enum.Enum):

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from isolcpus_dp import config, cpulist, daemon, hotplug, inotify, machine, sockets
+from isolcpus_dp import config
 from isolcpus_dp.api import nri_pb2 as api
-from isolcpus_dp.journal import Event, fields
+from isolcpus_dp.host import cpulist, hotplug, inotify, machine, sockets
 from isolcpus_dp.nri import cgroup, pinning, plugin, ttrpc
+from isolcpus_dp.service import notify
+from isolcpus_dp.service.events import Event, fields
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class _Daemon:
         self._settings = settings
         self._machine = present
         self._rules = self._rules_for(present)
-        self._systemd = daemon.Systemd()
+        self._systemd = notify.Systemd()
         self._hotplug_timer: asyncio.TimerHandle | None = None
         self._connection: ttrpc.Connection | None = None
         self._updates: set[asyncio.Task[None]] = set()  # under way; a loop holds tasks loosely
@@ -102,7 +104,7 @@ class _Daemon:
         with hotplug.watch(self._host.sysfs, self._hotplug_soon):
             self._hotplug()  # what changed before the watch stood
             try:
-                await daemon.until_signal(self._serve_runtimes())
+                await notify.until_signal(self._serve_runtimes())
             finally:
                 self._systemd.notify("STOPPING=1")
 

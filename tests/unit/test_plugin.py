@@ -16,11 +16,13 @@ from typing import Any, NoReturn
 import grpc
 import pytest
 
-from isolcpus_dp import deviceplugin, machine, pool
+from isolcpus_dp import pool
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.config import Config, ConfigError, PoolConfig
-from isolcpus_dp.deviceplugin import DevicePlugin, Endpoint, EndpointError
-from isolcpus_dp.machine import Machine
+from isolcpus_dp.host import machine
+from isolcpus_dp.host.machine import Machine
+from isolcpus_dp.kubelet import plugin
+from isolcpus_dp.kubelet.plugin import DevicePlugin, Endpoint, EndpointError
 from isolcpus_dp.pool import Pool
 from isolcpus_dp.simulator.machine import MadeUpMachine
 
@@ -501,7 +503,7 @@ async def test_endpoints_of_two_resources_that_were_wiped_do_not_wait_for_each_o
 async def test_endpoint_in_a_folder_that_somebody_locks_for_ever(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deviceplugin, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(plugin, "_LOCK_SECONDS", 0.1)
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     with pytest.raises(EndpointError, match=r"has been locked for 0 s by a process that does not"):

@@ -20,12 +20,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from isolcpus_dp import podresources
 from isolcpus_dp.config import Listen
-from isolcpus_dp.journal import Event, fields
-from isolcpus_dp.podresources import Allocation
+from isolcpus_dp.kubelet import podresources
+from isolcpus_dp.kubelet.podresources import Allocation
 from isolcpus_dp.pool import Pool
-from isolcpus_dp.report.snapshot import owned
+from isolcpus_dp.service.events import Event, fields
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +211,11 @@ class _Cpus:
             labels=["resource"],
         )
         for pool in self._pools():
-            held = [owned(pool, one) for one in allocations if one.resource == pool.resource_name]
+            held = [
+                podresources.owned(pool, one)
+                for one in allocations
+                if one.resource == pool.resource_name
+            ]
             cpus.add_metric([pool.resource_name], len(frozenset().union(*held)))
         return cpus
 

@@ -12,8 +12,8 @@ from typing import TextIO
 
 import pytest
 
-from isolcpus_dp import journal
-from isolcpus_dp.journal import Event, fields
+from isolcpus_dp.service import events
+from isolcpus_dp.service.events import Event, fields
 
 # As released: operators and their tools search for these.
 MESSAGE_IDS = {
@@ -52,7 +52,7 @@ def set_up(stderr: TextIO, journal_stream: str) -> Iterator[logging.Logger]:
         patch.setattr(logging.root, "level", logging.WARNING)
         patch.setattr(sys, "stderr", stderr)
         patch.setenv("JOURNAL_STREAM", journal_stream)
-        journal.set_up("isolcpus-dp", logging.INFO)
+        events.set_up("isolcpus-dp", logging.INFO)
         yield logging.root
 
 

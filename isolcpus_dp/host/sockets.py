@@ -9,7 +9,7 @@ import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from isolcpus_dp import inotify
+from isolcpus_dp.host import inotify
 
 # Between bind(), which inotify shows, and listen(), which it does not, a new socket refuses
 # connections. It is tried again at these distances, in seconds, and then left for dead.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp.kubelet import device_plugins, mark_registered, registration_socket
-from isolcpus_dp.sockets import creation
+from isolcpus_dp.host.sockets import creation
+from isolcpus_dp.kubelet.registration import device_plugins, mark_registered, registration_socket
 
 SECOND = 1_000_000_000
 PATIENCE = 10  # seconds until a test that waits has failed

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from isolcpus_dp import cpulist, placement, sockets
+from isolcpus_dp import placement
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.config import ConfigError
-from isolcpus_dp.journal import Event, fields
-from isolcpus_dp.machine import Machine, cpuid_device_node
+from isolcpus_dp.host import cpulist, sockets
+from isolcpus_dp.host.machine import Machine, cpuid_device_node
 from isolcpus_dp.pool import Device, Pool
+from isolcpus_dp.service.events import Event, fields
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]

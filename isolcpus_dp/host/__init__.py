@@ -1,0 +1,1 @@
+"""What the host is: CPU lists, its machine, CPU hotplug, file and socket watches."""

@@ -1,0 +1,1 @@
+"""What every daemon owes systemd: events in the journal, notifications, its process."""
