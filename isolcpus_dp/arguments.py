@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from isolcpus_dp import config
+from isolcpus_dp.kubelet import paths
+from isolcpus_dp.nri.paths import DEFAULT_SOCKET
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,8 +72,8 @@ def _add_nri_socket(command: argparse.ArgumentParser) -> None:
         "--nri-socket",
         type=Path,
         metavar="PATH",
-        default=Path("/var/run/nri/nri.sock"),
-        help="the container runtime's; default: /var/run/nri/nri.sock",
+        default=DEFAULT_SOCKET,
+        help=f"the container runtime's; default: {DEFAULT_SOCKET}",
     )
 
 
@@ -102,8 +104,8 @@ def _common() -> argparse.ArgumentParser:
         "--kubelet-dir",
         type=Path,
         metavar="DIR",
-        default=Path("/var/lib/kubelet"),
-        help="default: /var/lib/kubelet",
+        default=paths.DEFAULT_DIRECTORY,
+        help=f"default: {paths.DEFAULT_DIRECTORY}",
     )
     common.add_argument("-v", "--verbose", action="store_true", help="log debug messages")
     return common

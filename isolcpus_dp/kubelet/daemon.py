@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from isolcpus_dp import config, pool
 from isolcpus_dp.host import cpulist, hotplug, machine, sockets
-from isolcpus_dp.kubelet import registration
+from isolcpus_dp.kubelet import paths, registration
 from isolcpus_dp.kubelet.plugin import DevicePlugin, Endpoint
 from isolcpus_dp.service import notify
 from isolcpus_dp.service.events import Event, fields
@@ -79,7 +79,7 @@ class _Resource:
             *([metrics.allocated] if metrics else []),
         )
         self.endpoint = Endpoint(
-            registration.device_plugins(host.kubelet_dir) / offered.config.endpoint, self.plugin
+            paths.device_plugins(host.kubelet_dir) / offered.config.endpoint, self.plugin
         )
         self.registered: int | None = None  # creation() of the kubelet's socket
         self.refused = ""  # why, in the kubelet's words
@@ -100,7 +100,7 @@ class _Daemon:
         self._host = host
         self._settings = settings
         self._machine = present
-        self._socket = registration.registration_socket(host.kubelet_dir)
+        self._socket = paths.registration_socket(host.kubelet_dir)
         self._systemd = notify.Systemd()
         self._hotplug_timer: asyncio.TimerHandle | None = None
         self._metrics = self._make_metrics() if settings.metrics else None

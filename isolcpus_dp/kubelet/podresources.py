@@ -14,6 +14,7 @@ import grpc
 
 from isolcpus_dp.api import podresources_pb2 as api
 from isolcpus_dp.api import podresources_pb2_grpc as rpc
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.pool import Pool
 
 _LIST_SECONDS = 5.0
@@ -65,7 +66,7 @@ async def ask(kubelet_dir: Path) -> list[Allocation]:
 
 def _pod_resources(kubelet_dir: Path) -> Path:
     """The socket on which the kubelet tells who holds what. Raises Unseen if there is none."""
-    path = kubelet_dir / "pod-resources" / "kubelet.sock"
+    path = paths.pod_resources_socket(kubelet_dir)
     # gRPC would say of a missing socket that it failed to connect, after a while.
     try:
         path.stat()

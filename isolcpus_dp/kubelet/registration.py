@@ -23,16 +23,6 @@ class Left(Exception):
     """The kubelet, or its folder, went away while it was needed; one sentence."""
 
 
-def device_plugins(kubelet_dir: Path) -> Path:
-    """Where the kubelet and its device plugins have their sockets."""
-    return kubelet_dir / "device-plugins"
-
-
-def registration_socket(kubelet_dir: Path) -> Path:
-    """Where the kubelet serves Registration."""
-    return device_plugins(kubelet_dir) / "kubelet.sock"
-
-
 async def register(path: Path, resource_name: str, endpoint: str) -> None:
     """Registers the plugin that serves `endpoint`, a file name beside the kubelet's socket.
 

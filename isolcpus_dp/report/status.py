@@ -11,9 +11,9 @@ from typing import Any
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.pool import Pool
 from isolcpus_dp.report.snapshot import Snapshot
+from isolcpus_dp.service import units
 
-SERVICES = ("isolcpus-dp.service", "isolcpus-dp-pin.service")
-_PLUGIN = SERVICES[0]
+SERVICES = (units.PLUGIN, units.PIN)
 
 # Asks for properties of a unit. Raises OSError where there is no systemd.
 ShowUnit = Callable[[str], Mapping[str, str]]
@@ -56,7 +56,7 @@ class Status:
     @property
     def registered(self) -> bool | None:
         """Whether all resources are registered with a kubelet; None if nobody tells."""
-        says = next(service for service in self.services if service.unit == _PLUGIN)
+        says = next(service for service in self.services if service.unit == units.PLUGIN)
         if says.state == "unknown":
             return None
         return says.state == "active" and says.says.startswith("Registered")

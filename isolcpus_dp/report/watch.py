@@ -11,7 +11,7 @@ from pathlib import Path
 
 from isolcpus_dp.host import hotplug, inotify, machine
 from isolcpus_dp.host.machine import Machine
-from isolcpus_dp.kubelet import registration
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.report import snapshot
 from isolcpus_dp.report.snapshot import Snapshot
 
@@ -67,10 +67,10 @@ def _signs(kubelet_dir: Path) -> dict[Path, int]:
     """Where in the kubelet's folder it shows that somebody got CPUs or left some."""
     return {
         # The checkpoint is renamed into place on every allocation.
-        registration.device_plugins(kubelet_dir): inotify.IN_MOVED_TO | inotify.IN_CREATE,
+        paths.device_plugins(kubelet_dir): inotify.IN_MOVED_TO | inotify.IN_CREATE,
         # Not so when a pod ends: its devices are taken back at the next allocation. But its folder
         # goes when it is no longer told of.
-        kubelet_dir / "pods": inotify.IN_DELETE,
+        paths.pods(kubelet_dir): inotify.IN_DELETE,
         # Only then can a kubelet that has just started be asked.
-        kubelet_dir / "pod-resources": inotify.IN_CREATE,
+        paths.pod_resources_socket(kubelet_dir).parent: inotify.IN_CREATE,
     }

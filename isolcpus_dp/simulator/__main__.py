@@ -14,6 +14,7 @@ import os
 import signal
 from pathlib import Path
 
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.simulator.kubelet import ADMIT_SECONDS, Kubelet, Pod
 from isolcpus_dp.simulator.topology import POLICIES
 
@@ -49,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python3 -m isolcpus_dp.simulator", description="A kubelet's device manager."
     )
-    parser.add_argument("--kubelet-dir", type=Path, default=Path("/var/lib/kubelet"))
+    parser.add_argument("--kubelet-dir", type=Path, default=paths.DEFAULT_DIRECTORY)
     parser.add_argument(
         "--containers",
         type=Path,

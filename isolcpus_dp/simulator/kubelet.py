@@ -24,7 +24,7 @@ from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.api import podresources_pb2 as resources
 from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
-from isolcpus_dp.kubelet import registration
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.simulator import topology
 from isolcpus_dp.simulator.devices import Checkpoint, Entry, by_node, choose
 
@@ -106,7 +106,7 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         self.registrations = 0
         self.bound = 0.0  # time.monotonic() of its socket's appearance
         self.directory = directory
-        self._folder = registration.device_plugins(directory)
+        self._folder = paths.device_plugins(directory)
         self._containers = containers
         self._static_pods = tuple(static_pods)
         self._admit_seconds = admit_seconds
@@ -120,15 +120,15 @@ class Kubelet(rpc.RegistrationServicer, resources_rpc.PodResourcesListerServicer
         """Wipes the plugins' sockets, binds its own at once after, later admits its static pods."""
         self._containers.mkdir(parents=True, exist_ok=True)
         self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._checkpoint = Checkpoint(self._folder / "kubelet_internal_checkpoint")
+        self._checkpoint = Checkpoint(paths.checkpoint(self.directory))
         lister, registrar = grpc.aio.server(), grpc.aio.server()
         resources_rpc.add_PodResourcesListerServicer_to_server(self, lister)
         rpc.add_RegistrationServicer_to_server(self, registrar)
-        await self._serve(lister, self.directory / "pod-resources" / "kubelet.sock")
+        await self._serve(lister, paths.pod_resources_socket(self.directory))
         for entry in self._folder.iterdir():
             if stat.S_ISSOCK(entry.lstat().st_mode):
                 entry.unlink()
-        await self._serve(registrar, registration.registration_socket(self.directory))
+        await self._serve(registrar, paths.registration_socket(self.directory))
         self.bound = time.monotonic()
         log.info("serving device plugin registration")
         self._spawn(self._admit_static_pods())

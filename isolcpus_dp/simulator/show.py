@@ -14,6 +14,7 @@ from pathlib import Path
 
 from isolcpus_dp import config
 from isolcpus_dp.host import cpulist, machine
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
 from isolcpus_dp.simulator.machine import MadeUpMachine, Place, parse_shape
 from isolcpus_dp.simulator.supervisor import Supervisor
@@ -90,7 +91,7 @@ def _all_but_first(places: Sequence[Place]) -> frozenset[int]:
 
 
 async def _play(stage: Stage) -> None:
-    (stage.folder / "kubelet" / "device-plugins").mkdir(parents=True)
+    paths.device_plugins(stage.folder / "kubelet").mkdir(parents=True)
     async with stage.daemon().running() as daemon:
         run = await daemon.until(lambda run: run.ready > 0)
         _tell("daemon", "is loaded, serves and waits for a kubelet", run.ready - run.started)

@@ -15,7 +15,7 @@ import pytest
 # As the command line does, before gRPC is loaded: Python 3.9 runs its handlers before an exec.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-from isolcpus_dp.kubelet import registration
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 from isolcpus_dp.simulator.supervisor import Supervisor
@@ -36,7 +36,7 @@ class Host:
 
     @property
     def socket(self) -> Path:
-        return registration.registration_socket(self.kubelet_dir)
+        return paths.registration_socket(self.kubelet_dir)
 
     @property
     def endpoint(self) -> Path:
@@ -75,7 +75,7 @@ def host() -> Iterator[Host]:
     # Not tmp_path, whose names are longer than the path of a socket may be.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        registration.device_plugins(folder / "kubelet").mkdir(parents=True)
+        paths.device_plugins(folder / "kubelet").mkdir(parents=True)
         yield Host(folder, MadeUpMachine(folder / "sys", regular(2, 4, 2), (1, 5, 9, 13)))
 
 

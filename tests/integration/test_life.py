@@ -24,7 +24,7 @@ from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.config import Config
 from isolcpus_dp.host import machine
 from isolcpus_dp.kubelet import daemon as plugin_daemon
-from isolcpus_dp.kubelet import registration
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 from isolcpus_dp.simulator.supervisor import Run
@@ -267,7 +267,7 @@ class ReplacedKubelet(Kubelet):
     async def connect(self, request: api.RegisterRequest) -> None:
         await super().connect(request)
         if self.registrations == 1:
-            os.utime(registration.registration_socket(self.directory))
+            os.utime(paths.registration_socket(self.directory))
 
 
 async def test_kubelet_that_was_replaced_while_it_registered_us_is_left(

@@ -22,7 +22,7 @@ from isolcpus_dp import config
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.host import machine
-from isolcpus_dp.kubelet import registration
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
 
@@ -123,13 +123,11 @@ async def go_plugin(host: Host) -> AsyncIterator[None]:
 
 @pytest.fixture
 def old_checkpoint(host: Host) -> None:
-    (registration.device_plugins(host.kubelet_dir) / "kubelet_internal_checkpoint").write_text(
-        OLD_CHECKPOINT
-    )
+    (paths.checkpoint(host.kubelet_dir)).write_text(OLD_CHECKPOINT)
 
 
 def checkpoint(host: Host) -> Any:
-    path = registration.device_plugins(host.kubelet_dir) / "kubelet_internal_checkpoint"
+    path = paths.checkpoint(host.kubelet_dir)
     return json.loads(path.read_text())["Data"]
 
 

@@ -17,7 +17,7 @@ import pytest
 # As the command line does, before gRPC is loaded: Python 3.9 runs its handlers before an exec.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-from isolcpus_dp.kubelet import registration
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.simulator.kubelet import Kubelet
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 from isolcpus_dp.simulator.supervisor import Supervisor
@@ -538,7 +538,7 @@ async def test_installed_daemon_registers_its_devices(host: Host, folder: Path) 
     [start] = re.findall(r"^ExecStart=(.+)$", unit, re.MULTILINE)
     machine = MadeUpMachine(folder / "sys", regular(2, 4, 2), (1, 5, 9, 13))
     kubelet_dir = folder / "kubelet"
-    registration.device_plugins(kubelet_dir).mkdir(parents=True)
+    paths.device_plugins(kubelet_dir).mkdir(parents=True)
     options: list[str | Path] = ["--config", host.root / CONFIGURATION]
     options += ["--sysfs", machine.root, "--kubelet-dir", kubelet_dir]
     # From a folder where Python finds no isolcpus_dp, and says where it finds what it loads.

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from isolcpus_dp.host.sockets import creation
-from isolcpus_dp.kubelet.registration import device_plugins, mark_registered, registration_socket
+from isolcpus_dp.kubelet.paths import device_plugins, registration_socket
+from isolcpus_dp.kubelet.registration import mark_registered
 
 SECOND = 1_000_000_000
 PATIENCE = 10  # seconds until a test that waits has failed

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isolcpus_dp.host.machine import Machine
+from isolcpus_dp.kubelet import paths
+from isolcpus_dp.nri.paths import DEFAULT_SOCKET
 from isolcpus_dp.report import status
 from isolcpus_dp.report.check import containers, files, tasks
 from isolcpus_dp.report.check.containers import Container
 from isolcpus_dp.report.check.tasks import Thread
 from isolcpus_dp.report.snapshot import Snapshot
-
-PLUGIN_UNIT, PIN_UNIT = "isolcpus-dp.service", "isolcpus-dp-pin.service"
 
 
 @functools.lru_cache(maxsize=8)
@@ -33,9 +33,9 @@ class Roots:
 
     sysfs: Path = Path("/sys")
     proc: Path = Path("/proc")
-    kubelet_dir: Path = Path("/var/lib/kubelet")
+    kubelet_dir: Path = paths.DEFAULT_DIRECTORY
     container_logs: Path = Path("/var/log/containers")
-    nri_socket: Path = Path("/var/run/nri/nri.sock")
+    nri_socket: Path = DEFAULT_SOCKET
     latency: Path = Path("/dev/cpu_dma_latency")
     package: Path = Path(__file__).parents[2]  # what is installed of us
     unit: Callable[[str], Mapping[str, str]] = systemd_shows  # by name; raises Unseen

@@ -14,6 +14,7 @@ from typing import Any
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, warning
 from isolcpus_dp.report.check.host import Host
@@ -48,27 +49,28 @@ def cpu_manager(host: Host) -> Finding:
     """The policy of the CPU manager, and whom its state file gives isolated CPUs."""
     settings = _settings(host)
     policy = str(settings.get("cpuManagerPolicy") or "none").lower()
-    state = _state(host.roots.kubelet_dir / "cpu_manager_state")
+    state_file = paths.cpu_manager_state(host.roots.kubelet_dir)
+    state = _state(state_file)
     told = str(state.get("policyName", policy)).lower()
     if told != policy:
         return problem(
             f"the policy is {policy}, but cpu_manager_state is of policy {told}: the kubelet does"
             " not start with it",
-            f"Drain the node, stop the kubelet, remove {host.roots.kubelet_dir}/cpu_manager_state.",
+            f"Drain the node, stop the kubelet, remove {state_file}.",
         )
     given = _given(state) & host.machine.isolated
     if given:
         return problem(
             f"the CPU manager gave isolated CPU {render(given)} to containers as cpu",
             "Set reservedSystemCPUs (see reserved-cpus), drain the node, stop the kubelet, and"
-            f" remove {host.roots.kubelet_dir}/cpu_manager_state.",
+            f" remove {state_file}.",
         )
     shared = cpulist.parse(str(state.get("defaultCpuSet") or "")) & host.machine.isolated
     if policy == "static" and shared:
         return warning(
             f"the CPU manager lets all other containers run on isolated CPU {render(shared)}",
             "isolcpus-dp-pin keeps them off in any case. For the kubelet to do so, too: drain the"
-            f" node, stop the kubelet, remove {host.roots.kubelet_dir}/cpu_manager_state, and set"
+            f" node, stop the kubelet, remove {state_file}, and set"
             ' cpuManagerPolicyOptions: {strict-cpu-reservation: "true"}, which Kubernetes has since'
             " 1.32.",
         )

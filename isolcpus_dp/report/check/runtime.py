@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from isolcpus_dp.report.check import containers, files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
-from isolcpus_dp.report.check.host import PIN_UNIT, PLUGIN_UNIT, Host
+from isolcpus_dp.report.check.host import Host
+from isolcpus_dp.service import units
 
 _ACCEPTS = 0x10000  # of the flags in /proc/net/unix: somebody listens
 # The file of each version of cgroups, under the name that the process gives its hierarchy.
@@ -53,22 +54,22 @@ def nri(host: Host) -> Finding:
 
 def pin_daemon(host: Host) -> Finding:
     """Whether our pin daemon runs and is connected to a runtime."""
-    said = host.roots.unit(PIN_UNIT)
+    said = host.roots.unit(units.PIN)
     if not _installed(said):
         return warning(
-            f"{PIN_UNIT} is not installed: containers are pinned only if the kubelet does it",
+            f"{units.PIN} is not installed: containers are pinned only if the kubelet does it",
             "Install isolcpus-dp-pin, unless the kubelet pins containers, as StarlingX's does.",
         )
     if said.get("ActiveState") != "active":
         return problem(
-            f"{PIN_UNIT} is {said.get('ActiveState') or 'not running'}",
-            f"systemctl enable --now {PIN_UNIT}, and see journalctl -u {PIN_UNIT}",
+            f"{units.PIN} is {said.get('ActiveState') or 'not running'}",
+            f"systemctl enable --now {units.PIN}, and see journalctl -u {units.PIN}",
         )
     status = said.get("StatusText", "")
     if not status.startswith("Connected"):
         return problem(
-            f"{PIN_UNIT} runs, but is not connected: {status or 'no status'}",
-            f"Turn NRI on in the runtime's configuration, and see journalctl -u {PIN_UNIT}",
+            f"{units.PIN} runs, but is not connected: {status or 'no status'}",
+            f"Turn NRI on in the runtime's configuration, and see journalctl -u {units.PIN}",
         )
     return ok(status)
 
@@ -79,7 +80,7 @@ _CUT_SECONDS = 1.0
 
 def versions(host: Host) -> Finding:
     """Whether our daemons run what is installed, or what was before an upgrade."""
-    started = {unit: _started(host, host.roots.unit(unit)) for unit in (PLUGIN_UNIT, PIN_UNIT)}
+    started = {unit: _started(host, host.roots.unit(unit)) for unit in (units.PLUGIN, units.PIN)}
     running = {unit: since for unit, since in started.items() if since is not None}
     if not running:
         return ok("no daemon of ours runs")
@@ -95,7 +96,7 @@ def versions(host: Host) -> Finding:
 
 def _pin_daemon_is_installed(host: Host) -> bool:
     try:
-        return _installed(host.roots.unit(PIN_UNIT))
+        return _installed(host.roots.unit(units.PIN))
     except files.Unseen:
         return False  # pin-daemon says so
 
