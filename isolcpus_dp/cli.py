@@ -68,7 +68,7 @@ def _parse(words: Sequence[str] | None) -> SimpleNamespace:
 
 def _serve(options: SimpleNamespace) -> int:
     from isolcpus_dp.kubelet import daemon
-    from isolcpus_dp.kubelet.plugin import EndpointError
+    from isolcpus_dp.kubelet.endpoint import EndpointError
 
     runtime_dir = os.environ.get("RUNTIME_DIRECTORY")
     host = daemon.Host(
@@ -215,7 +215,7 @@ def _let_go_of_stdout() -> None:
 
 
 def _fail(sentence: str, status: int) -> int:
-    logging.getLogger("isolcpus_dp").error(sentence, extra=events.fields(events.Event.FAILED))
+    events.emit(logging.getLogger("isolcpus_dp"), events.Event.FAILED, "%s", sentence)
     return status
 
 

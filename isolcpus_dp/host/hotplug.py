@@ -1,4 +1,7 @@
-"""Tells when CPUs come and go: CPU hotplug, by the kernel's uevents."""
+"""CPU hotplug: tells when CPUs go offline or come online, and keeps a Machine up to date.
+
+The kernel's uevents are the source; a made-up machine, which has no kernel, is watched as files.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,66 @@ from pathlib import Path
 
 import pyudev
 
-from isolcpus_dp.host import inotify
+from isolcpus_dp.host import inotify, machine
+from isolcpus_dp.host.machine import Machine, MachineError
+
+# CPUs go offline and online in batches: the machine is read once for uevents this close together.
+_BATCH_SECONDS = 0.005
+
+
+class MachineWatch:
+    """The machine as it is now: read again whenever a CPU may have changed. A context manager.
+
+    `on_change` is called with the new Machine whenever it was read, `on_error` if it could not be:
+    `machine` then stays as it was. `on_uevent` is called for each sign of a change.
+    """
+
+    def __init__(
+        self,
+        sysfs: Path,
+        machine: Machine,
+        on_change: Callable[[Machine], None],
+        on_error: Callable[[MachineError], None],
+        on_uevent: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.machine = machine
+        self._sysfs = sysfs
+        self._on_change = on_change
+        self._on_error = on_error
+        self._on_uevent = on_uevent
+        self._timer: asyncio.TimerHandle | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> MachineWatch:
+        self._stack.enter_context(watch(self._sysfs, self._changed))
+        self._read()  # what changed before the watch was set up
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+        if self._timer:
+            self._timer.cancel()
+
+    def _changed(self) -> None:
+        self._on_uevent()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_BATCH_SECONDS, self._read)
+
+    def _read(self) -> None:
+        self._timer = None
+        try:
+            self.machine = machine.read(self._sysfs, self.machine)
+        except MachineError as error:
+            self._on_error(error)
+        else:
+            self._on_change(self.machine)
 
 
 @contextlib.contextmanager
 def watch(sysfs: Path, on_change: Callable[[], None]) -> Iterator[None]:
     """Calls `on_change` from the event loop whenever a CPU may have changed.
 
-    A tree that is no real sysfs, such as the simulator's made-up machines, has no kernel that
+    A tree that is not a real sysfs, such as the simulator's made-up machines, has no kernel that
     would send uevents: there a new `online` file is the sign.
     """
     # The counter of the very uevents that are waited for.
@@ -27,7 +82,7 @@ def watch(sysfs: Path, on_change: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _uevents(on_change: Callable[[], None]) -> Iterator[None]:
-    # From the kernel and not from udevd, which passes events on when it has dealt with them.
+    # From the kernel and not from udevd, which passes events on only after its own rules.
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
     monitor.filter_by("cpu")
     monitor.start()

@@ -1,4 +1,4 @@
-"""Unix sockets of others: waits until somebody listens on one, and tells who does."""
+"""Unix sockets of other processes: identifies one, waits until somebody listens, tells who does."""
 
 from __future__ import annotations
 
@@ -6,39 +6,48 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NamedTuple
 
 from isolcpus_dp.host import inotify
 
 # Between bind(), which inotify shows, and listen(), which it does not, a new socket refuses
-# connections. It is tried again at these distances, in seconds, and then left for dead.
+# connections. It is tried again at these distances, in seconds, and then taken for dead.
 _BIND_TO_LISTEN = tuple(0.001 * 2**attempt for attempt in range(12))  # 4 s in all
 
-_MADE = inotify.IN_CREATE | inotify.IN_MOVED_TO
-_GONE = inotify.IN_DELETE | inotify.IN_MOVED_FROM
+_CREATED = inotify.IN_CREATE | inotify.IN_MOVED_TO
+_REMOVED = inotify.IN_DELETE | inotify.IN_MOVED_FROM
 
 
 class Gone(Exception):
-    """The folder of a socket went away; one sentence."""
+    """The directory of a socket was removed or moved; one sentence."""
 
 
-def creation(path: Path) -> int | None:
-    """When a socket was bound, in nanoseconds: tells a new one from the one before it.
+class Identity(NamedTuple):
+    """Tells a socket from the one that was at its path before.
 
-    A socket's modification time never changes afterwards, while its inode number is soon used
-    again. None if there is no such file.
+    File systems reuse inode numbers at once, so the time counts, too. It is the modification time:
+    nothing changes it after bind(), while chmod and the like change the time of the last status
+    change.
     """
+
+    inode: int
+    bound_ns: int  # when it was bound, in nanoseconds since the epoch
+
+
+def identify(path: Path) -> Identity | None:
+    """The identity of the file at the path; None if there is none. Links are not followed."""
     try:
-        return path.lstat().st_mtime_ns
-    except FileNotFoundError:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    return Identity(status.st_ino, status.st_mtime_ns)
 
 
 class SocketWatch:
-    """Watches somebody's socket and its folder, from `with` to the end of the block.
+    """Watches another process's socket and its directory. A context manager.
 
-    Not to be left while somebody waits for an answer: that takes 10 ms (see inotify.Watch).
+    Leaving it takes 10 ms (see inotify.Watch): not while somebody waits for an answer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,65 +55,76 @@ class SocketWatch:
         self._changed = asyncio.Event()
         self._gone = False
         self._watch = inotify.Watch()
-        self._folder: int | None = None  # its inode
+        self._directory: int | None = None  # its inode
+        self._delays = iter(_BIND_TO_LISTEN)
 
     def __enter__(self) -> SocketWatch:
-        """Raises Gone if the folder is not there."""
-        folder = self._path.parent
+        """Raises Gone if the directory is absent."""
+        directory = self._path.parent
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._watch)
             try:
-                # A folder's own watch is silent as long as a bound socket of ours lies in it. Its
-                # parent's stands first, or a folder that goes in between would never be missed.
-                self._watch.add(folder.parent, _GONE, self._on_gone, folder.name)
-                self._watch.add(folder, _MADE, self._changed.set, self._path.name)
+                # The directory's own watch does not report its removal as long as a bound socket of
+                # ours is in it. Its parent is watched first: a directory that is removed in between
+                # would never be noticed.
+                self._watch.add(directory.parent, _REMOVED, self._on_gone, directory.name)
+                self._watch.add(directory, _CREATED, self._changed.set, self._path.name)
             except FileNotFoundError:
                 raise self._left() from None
             stack.pop_all()
-        self._folder = _inode(folder)
+        self._directory = _inode(directory)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._watch.__exit__(*exception)
 
-    async def live(self, other_than: int | None = None) -> int:
-        """Waits until somebody listens on the socket; its creation() is returned.
+    async def changed(self, seconds: float | None = None) -> bool:
+        """Waits until the socket was created, at most so long; whether it was.
 
-        A socket created at `other_than` is passed over. A process that is killed leaves its
-        socket behind, dead: that is waited out. Raises Gone if the folder goes away.
+        A socket created since the last call counts. Raises Gone if the directory goes away.
         """
-        async for _ in self.attempts():
-            created = _listening_since(self._path)
-            if created is not None and created != other_than:
-                return created
-        raise AssertionError("attempts() have no end")
+        changed = True
+        try:
+            await asyncio.wait_for(self._changed.wait(), seconds)
+        except asyncio.TimeoutError:
+            changed = self._changed.is_set()  # both have come at once
+        self._changed.clear()
+        if self._gone:
+            raise self._left()
+        if changed:
+            self._delays = iter(_BIND_TO_LISTEN)
+        return changed
 
-    async def attempts(self) -> AsyncIterator[None]:
-        """Comes back whenever it is worth trying to connect: at once, and after every change.
+    async def next_attempt(self) -> None:
+        """Waits until connecting may succeed after it has failed.
 
-        Raises Gone if the folder goes away.
+        That is when the socket was created, and several times within the 4 s after that: a socket
+        that is bound may not be listened on yet. Raises Gone if the directory goes away.
         """
-        delays = iter(_BIND_TO_LISTEN)
-        while not self._gone:
-            self._changed.clear()
-            yield
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), next(delays, None))
-            if self._changed.is_set():  # even if both have come at once
-                delays = iter(_BIND_TO_LISTEN)
-        raise self._left()
+        await self.changed(next(self._delays, None))
 
-    async def replaced(self, created: int | None, seconds: float) -> None:
-        """Waits until there is a socket that is not the one of that creation(), at most so long.
+    async def listening(self, other_than: Identity | None = None) -> Identity:
+        """Waits until somebody listens on the socket; its identity is returned.
 
-        It is not merely waited for a change: that the socket appeared may be told only after
-        somebody has already talked to its owner. Comes back early if the folder goes away.
+        A socket `other_than` is ignored. So is one that nobody listens on: a process that is killed
+        leaves its socket behind. Raises Gone if the directory goes away.
+        """
+        while True:
+            identity = _listened_on(self._path)
+            if identity is not None and identity != other_than:
+                return identity
+            await self.next_attempt()
+
+    async def replaced(self, identity: Identity | None, seconds: float) -> None:
+        """Waits until there is a socket of another identity, at most so long.
+
+        A mere change does not count: inotify may report a new socket only after somebody has
+        already talked to its owner. Raises Gone if the directory goes away.
         """
 
         async def another() -> None:
-            while not self._gone and creation(self._path) in (created, None):
-                self._changed.clear()
-                await self._changed.wait()
+            while identify(self._path) in (identity, None):
+                await self.changed()
 
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(another(), seconds)
@@ -113,8 +133,8 @@ class SocketWatch:
         return Gone(f"{self._path.parent} was removed or moved")
 
     def _on_gone(self) -> None:
-        # The inode is only for when events were dropped: the next folder may have the same one.
-        if not (self._watch.guesses and _inode(self._path.parent) == self._folder):
+        # The inode is only for when events were dropped: the next directory may have the same one.
+        if not (self._watch.guesses and _inode(self._path.parent) == self._directory):
             self._gone = True
         self._changed.set()
 
@@ -126,9 +146,9 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-def _listening_since(path: Path) -> int | None:
-    """creation() of the socket if it takes connections."""
-    created = creation(path)
+def _listened_on(path: Path) -> Identity | None:
+    """The identity of the socket if it accepts connections."""
+    identity = identify(path)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.setblocking(False)
         try:
@@ -137,20 +157,20 @@ def _listening_since(path: Path) -> int | None:
             pass  # its queue of connections is full: somebody listens
         except OSError:
             return None
-    return created if created == creation(path) else None
+    return identity if identity == identify(path) else None
 
 
-async def folder(path: Path) -> None:
-    """Waits until there is a folder of this name in the folder above, which must exist.
+async def directory(path: Path) -> None:
+    """Waits until there is a directory at the path; the one above it must exist.
 
     Raises OSError if that cannot be watched.
     """
-    made = asyncio.Event()
+    created = asyncio.Event()
     with inotify.Watch() as watch:
-        watch.add(path.parent, _MADE, made.set, path.name)
+        watch.add(path.parent, _CREATED, created.set, path.name)
         while not path.is_dir():
-            await made.wait()
-            made.clear()
+            await created.wait()
+            created.clear()
 
 
 def peer(path: Path) -> str | None:

@@ -1,38 +1,23 @@
-"""Metrics for Prometheus, over HTTP on a TCP address or a unix socket.
+"""The device plugin's metrics: the numbers, and how Prometheus reads them.
 
-Off unless configured, and not loaded then. prometheus-client keeps and renders the numbers; its own
-server needs threads that wake up, so the few lines of HTTP are here.
+Off unless configured, and not loaded then. prometheus-client keeps and renders the numbers; they
+are served by `exporter`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
-import logging
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 
-from isolcpus_dp.config import Listen
 from isolcpus_dp.kubelet import podresources
 from isolcpus_dp.kubelet.podresources import Allocation
 from isolcpus_dp.pool import Pool
-from isolcpus_dp.service.events import Event, fields
-
-log = logging.getLogger(__name__)
-
-# A scraper's request is a line and a few headers.
-_MOST_REQUEST = 8192
-_REQUEST_SECONDS = 5.0
-# Every further one is closed at once: its descriptor is one that the plugin may need.
-_MOST_CONNECTIONS = 16
 
 # Seconds: an answer takes less than a millisecond, unless the host is overloaded.
 _BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -53,7 +38,6 @@ class Metrics:
         self, resources: Iterable[str], pools: Callable[[], Sequence[Pool]], kubelet_dir: Path
     ) -> None:
         self._kubelet_dir = kubelet_dir
-        self._connections = 0
         self._registry = CollectorRegistry()
         self._cpus = _Cpus(pools)
         self._registry.register(self._cpus)
@@ -111,74 +95,16 @@ class Metrics:
         """Notes a registration: `result` is ok or refused."""
         self.registrations.labels(resource, result).inc()
 
-    @contextlib.asynccontextmanager
-    async def served(self, listen: Listen) -> AsyncIterator[None]:
-        """Serves them within the block.
-
-        Where that cannot be, the log says why, and no more happens: a node needs its plugin more
-        than the plugin's numbers.
-        """
-        server: asyncio.AbstractServer | None = None
-        try:
-            server = await self._listening(listen)
-        except OSError as error:
-            log.error(
-                "[Metrics] Listen=: cannot listen there: %s; the plugin serves on without metrics",
-                _complaint(error, listen),
-                extra=fields(Event.FAILED),
-            )
-        try:
-            yield
-        finally:
-            if server:
-                server.close()
-                if isinstance(listen, Path):
-                    listen.unlink(missing_ok=True)
-
-    async def _listening(self, listen: Listen) -> asyncio.AbstractServer:
-        """Raises OSError."""
-        if isinstance(listen, Path):
-            return await asyncio.start_unix_server(self._serve, str(listen), limit=_MOST_REQUEST)
-        # Bound here: asyncio passes over an address that it gets no socket for, and may be left
-        # with none.
-        [(family, *_, address)] = socket.getaddrinfo(
-            *listen, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
-        bound = socket.create_server(address, family=family)
-        return await asyncio.start_server(self._serve, sock=bound, limit=_MOST_REQUEST)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answers one request, and closes the connection."""
-        self._connections += 1
-        with contextlib.suppress(
-            OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError,
-            asyncio.CancelledError,  # the daemon ends, and this with it
-        ):  # fmt: skip
-            if self._connections <= _MOST_CONNECTIONS:
-                await self._answer(reader, writer)
-        self._connections -= 1
-        writer.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_SECONDS)
+    async def render(self) -> bytes:
+        """All numbers, in the text format of Prometheus."""
         self._cpus.allocations = await self._allocations()
-        writer.write(self._response(request.split(b"\r\n", 1)[0].split()))
-        await writer.drain()
+        return generate_latest(self._registry)
 
     async def _allocations(self) -> Sequence[Allocation] | None:
         try:
             return await podresources.ask(self._kubelet_dir)
         except podresources.Unseen:
             return None
-
-    def _response(self, request_line: list[bytes]) -> bytes:
-        method, target, *_ = [*request_line, b"", b""]
-        if method not in (b"GET", b"HEAD") or target.split(b"?")[0] not in (b"/metrics", b"/"):
-            return b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-        body = generate_latest(self._registry)
-        head = f"HTTP/1.0 200 OK\r\nContent-Type: {CONTENT_TYPE_LATEST}\r\n"
-        head += f"Content-Length: {len(body)}\r\n\r\n"
-        return head.encode() + (body if method == b"GET" else b"")
 
 
 class _Cpus:
@@ -218,22 +144,6 @@ class _Cpus:
             ]
             cpus.add_metric([pool.resource_name], len(frozenset().union(*held)))
         return cpus
-
-
-def _complaint(error: OSError, listen: Listen) -> str:
-    """What is wrong, and what to do about it."""
-    # Not every one has a number, and a resolver's numbers are its own.
-    reason = error.strerror or str(error)
-    if isinstance(listen, Path):
-        return f"{reason}: the unit's sandbox lets it make a socket in /run/isolcpus-dp"
-    if error.errno == errno.EAFNOSUPPORT:
-        return (
-            f"{reason}: the unit's sandbox has no network unless a drop-in (systemctl edit"
-            " isolcpus-dp) says, below [Service], PrivateNetwork=no and"
-            " RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6 and"
-            " IPAddressAllow=localhost; see isolcpus-dp.conf(5)"
-        )
-    return f"{reason}: give an address of this host that is free"
 
 
 def _version() -> str:

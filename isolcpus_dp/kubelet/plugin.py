@@ -1,15 +1,12 @@
-"""The DevicePlugin gRPC service over a pool, and the socket it is served on.
+"""The DevicePlugin gRPC service over a pool: what the kubelet asks, and what it is answered.
 
-Knows what to answer; when to register and when to leave is for `service`.
+The socket is `endpoint`'s; when to register and when to end is `daemon`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -21,11 +18,11 @@ import grpc
 from isolcpus_dp import placement
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
-from isolcpus_dp.config import ConfigError
-from isolcpus_dp.host import cpulist, sockets
+from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.machine import Machine, cpuid_device_node
+from isolcpus_dp.kubelet.registration import OPTIONS
 from isolcpus_dp.pool import Device, Pool
-from isolcpus_dp.service.events import Event, fields
+from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -34,19 +31,6 @@ log = logging.getLogger(__name__)
 
 # Told of each answer to Allocate: resource, ok or refused, and the seconds it took.
 OnAllocate = Callable[[str, str, float], None]
-
-OPTIONS = api.DevicePluginOptions(get_preferred_allocation_available=True)
-
-# sun_path of unix(7), less its final zero byte.
-_LONGEST_SOCKET_PATH = 107
-
-# Another daemon that starts holds the folder's lock for milliseconds.
-_LOCK_SECONDS = 10.0
-_LOCK_INTERVAL = 0.005
-
-
-class EndpointError(Exception):
-    """The plugin's socket cannot be had; one sentence says why and what to do."""
 
 
 class _Refusal(Exception):
@@ -194,9 +178,9 @@ class DevicePlugin(rpc.DevicePluginServicer):
         """What the container that owns these CPUs gets from the kubelet."""
         text = cpulist.render(cpus)
         resource = self.pool.resource_name
-        log.info(
-            "allocated CPU %s of %s", text, resource,
-            extra=fields(Event.ALLOCATED, resource=resource, cpus=cpus),
+        emit(
+            log, Event.ALLOCATED, "allocated CPU %s of %s", text, resource,
+            resource=resource, cpus=cpus,
         )  # fmt: skip
         return api.ContainerAllocateResponse(
             envs={self.pool.environment_name: text},
@@ -227,120 +211,10 @@ class DevicePlugin(rpc.DevicePluginServicer):
         return f"device {', '.join(ids)} may lack a thread, which is offline"
 
     def _log_refusal(self, call: str, refusal: _Refusal) -> None:
-        log.warning(
-            "%s refused: %s", call, refusal,
-            extra=fields(Event.ALLOCATION_REFUSED, resource=self.pool.resource_name),
+        emit(
+            log, Event.ALLOCATION_REFUSED, "%s refused: %s", call, refusal,
+            resource=self.pool.resource_name,
         )  # fmt: skip
-
-
-class Endpoint:
-    """The plugin's socket in the kubelet's folder, with the service behind it.
-
-    The kubelet removes every socket there when it starts; `publish` puts a removed one back.
-    """
-
-    def __init__(self, path: Path, plugin: DevicePlugin) -> None:
-        self.name = path.name
-        self._path = path
-        self._plugin = plugin
-        self._inode: tuple[int, int] | None = None
-        self._servers: list[grpc.aio.Server] = []
-
-    async def publish(self) -> None:
-        """Serves on the path, unless it still leads to us. Raises EndpointError and ConfigError."""
-        if self._inode and self._inode == _inode(self._path):
-            return
-        if len(os.fsencode(self._path)) > _LONGEST_SOCKET_PATH:
-            raise ConfigError(
-                f"{self._path} is longer than the {_LONGEST_SOCKET_PATH} bytes that a socket's"
-                " path may have: shorten ResourceName= or --kubelet-dir"
-            )
-        async with _locked(self._path.parent):
-            self._check_free()
-            # Those whose path was wiped have no caller left, but only now is nobody at the path: a
-            # gRPC server that stops removes what is there. One may stay, so that the first wipe,
-            # which every kubelet does when it starts, costs no time.
-            while len(self._servers) > 1:
-                await self._servers.pop(0).stop(grace=None)
-            server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-            rpc.add_DevicePluginServicer_to_server(self._plugin, server)
-            self._bind(server)
-            self._inode = _inode(self._path)
-        await server.start()
-        self._servers.append(server)
-
-    async def prove(self) -> None:
-        """Asks itself, as the kubelet will: who answers has loaded all that an answer takes."""
-        async with grpc.aio.insecure_channel(f"unix:{self._path}") as channel:
-            try:
-                await rpc.DevicePluginStub(channel).GetDevicePluginOptions(api.Empty())
-            except grpc.aio.AioRpcError as error:
-                # A kubelet that starts in this moment has wiped the socket: publish() mends it.
-                log.debug("%s does not answer: %s", self._path, error.details())
-
-    async def close(self) -> None:
-        """Drops all connections and removes the socket."""
-        for server in self._servers:
-            await server.stop(grace=None)
-
-    def _check_free(self) -> None:
-        holder = sockets.peer(self._path)
-        if holder:
-            raise EndpointError(
-                f"{self._path} is held by {holder}, which serves it already:"
-                " stop that one first, or let it do the work"
-            )
-
-    def _bind(self, server: grpc.aio.Server) -> None:
-        try:
-            bound = server.add_insecure_port(f"unix:{self._path}")
-        except RuntimeError:  # newer grpcio raises where older ones return 0
-            bound = 0
-        if not bound:
-            raise EndpointError(
-                f"cannot bind {self._path}: its folder must be writable,"
-                " and nothing but a socket may be in the way"
-            )
-
-
-@contextlib.asynccontextmanager
-async def _locked(folder: Path) -> AsyncIterator[None]:
-    """Holds an advisory lock on a folder: of two daemons that start at once, one binds first.
-
-    So does one of two endpoints of ours. Waited for without holding up the event loop, which has
-    the watchdog to feed. Raises EndpointError.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise EndpointError(
-            f"{folder} cannot be opened: {error.strerror}: it is the kubelet's folder for device"
-            " plugins; see --kubelet-dir"
-        ) from error
-    try:
-        for _ in range(round(_LOCK_SECONDS / _LOCK_INTERVAL)):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(_LOCK_INTERVAL)
-        else:
-            raise EndpointError(
-                f"{folder} has been locked for {_LOCK_SECONDS:.0f} s by a process that does not let"
-                " go of it (flock(2)): lslocks names it"
-            )
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    """What tells a file from the next one of its name: ext4 hands inode numbers out again."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_ctime_ns
 
 
 def _device_list(devices: Iterable[Device]) -> api.ListAndWatchResponse:

@@ -1,15 +1,16 @@
-"""The kubelet's side: its folder for device plugins, its socket, and registering with it."""
+"""Registers the plugin with the kubelet: one call, and what its answer means."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import grpc
 
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
-from isolcpus_dp.kubelet.plugin import OPTIONS
+
+# What the plugin declares when it registers, and answers when it is asked.
+OPTIONS = api.DevicePluginOptions(get_preferred_allocation_available=True)
 
 # The kubelet itself gives up dialling back after 10 s, and its words say more than our deadline.
 _REGISTER_SECONDS = 15.0
@@ -44,15 +45,3 @@ async def register(path: Path, resource_name: str, endpoint: str) -> None:
                     f"the kubelet did not answer the registration in {_REGISTER_SECONDS:.0f} s"
                 ) from error
             raise Refused(error.details() or error.code().name) from error
-
-
-def mark_registered(marker: Path, created: int) -> None:
-    """Notes with which socket we are registered: the marker takes over its time of creation.
-
-    isolcpus-dp-kubelet.service compares the two times before it restarts the daemon.
-    """
-    # Made beside it: who looks meanwhile would take its own time for that of another socket.
-    beside = marker.with_name(f".{marker.name}")
-    beside.touch(mode=0o600)
-    os.utime(beside, ns=(created, created))
-    beside.replace(marker)

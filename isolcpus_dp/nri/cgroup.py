@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from isolcpus_dp.host import cpulist, inotify
 from isolcpus_dp.host.machine import Machine
-from isolcpus_dp.service.events import Event, fields
+from isolcpus_dp.service.events import Event, emit
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,10 @@ class Quotas:
                 return
         # One that is there without the file has no quota.
         if not any(folder.is_dir() for folder in folders):
-            log.warning(
+            emit(
+                log, Event.QUOTA_KEPT,
                 "the CPU quota of pod %s, if it has one, stays: there is no cgroup %s below %s",
-                pod, folder_of(parent), self._root, extra=fields(Event.QUOTA_KEPT, pod=pod),
+                pod, folder_of(parent), self._root, pod=pod,
             )  # fmt: skip
 
     def _keep(self, file: Path, unlimited: str, pod: str) -> None:
@@ -65,7 +66,10 @@ class Quotas:
             if before not in (None, self._watched[file]):  # a cgroup of that name that has ended
                 self._watch.remove(before)
         except OSError as error:
-            log.warning("%s cannot be watched: %s", file, error.strerror)
+            emit(
+                log, Event.DEGRADED, "%s cannot be watched: %s; a CPU quota that the kubelet sets"
+                " for pod %s from now on stays", file, error.strerror, pod, pod=pod,
+            )  # fmt: skip
         _lift(file, unlimited, pod)
         if len(self._watched) > self._enough:
             self._let_go_of_ended_pods()
@@ -112,9 +116,9 @@ def _lift(file: Path, unlimited: str, pod: str) -> None:
             return
         file.write_text(unlimited)
     except OSError as error:
-        log.warning(
-            "the CPU quota of pod %s stays, its CPUs are throttled: %s: %s",
-            pod, file, error.strerror, extra=fields(Event.QUOTA_KEPT, pod=pod),
+        emit(
+            log, Event.QUOTA_KEPT, "the CPU quota of pod %s stays, its CPUs are throttled: %s: %s",
+            pod, file, error.strerror, pod=pod,
         )  # fmt: skip
         return
-    log.info("lifted the CPU quota of pod %s", pod, extra=fields(Event.QUOTA_LIFTED, pod=pod))
+    emit(log, Event.QUOTA_LIFTED, "lifted the CPU quota of pod %s", pod, pod=pod)

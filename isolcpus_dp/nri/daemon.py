@@ -1,53 +1,28 @@
 """The life of the pinning daemon: it waits for a container runtime, answers it, and waits again.
 
-It lives as long as the host does, whatever runtimes come and go. Every connection begins with
-Synchronize, so nothing is lost in between; and when the host's CPUs change, a fresh connection
-puts all containers right.
+It runs until it is stopped, whatever runtimes come and go. Every connection begins with
+Synchronize, so nothing is lost in between; when the host's CPUs change, a new connection updates
+all containers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-
 from isolcpus_dp import config
-from isolcpus_dp.api import nri_pb2 as api
-from isolcpus_dp.host import cpulist, hotplug, inotify, machine, sockets
-from isolcpus_dp.nri import cgroup, pinning, plugin, ttrpc
+from isolcpus_dp.host import cpulist, machine, sockets
+from isolcpus_dp.host.hotplug import MachineWatch
+from isolcpus_dp.host.sockets import SocketWatch
+from isolcpus_dp.nri import cgroup, pinning
+from isolcpus_dp.nri.session import Outcome, Session
+from isolcpus_dp.nri.unconfirmed import Unconfirmed
 from isolcpus_dp.service import notify
-from isolcpus_dp.service.events import Event, fields
+from isolcpus_dp.service.events import Event, emit
 
 log = logging.getLogger(__name__)
-
-NAME = "isolcpus-dp"
-# Where among the host's plugins it is asked. Two that set a container's cpuset are a conflict in
-# any order.
-INDEX = "10"
-VERSION = "0.6.0"
-
-# The runtime gives a plugin 5 s to register.
-_REGISTER_SECONDS = 5.0
-# It changes containers one after another, and has others to start meanwhile.
-_UPDATE_SECONDS = 30.0
-# CPUs go offline and online in batches.
-_HOTPLUG_SECONDS = 0.005
-
-
-class _End(enum.Enum):
-    """How it went with a runtime."""
-
-    NOBODY = enum.auto()  # nobody listens
-    REFUSED = enum.auto()  # it would not have us
-    SERVED = enum.auto()
-
-
-# When to try again though the socket has not changed.
-_AGAIN_SECONDS = {_End.REFUSED: 5.0, _End.SERVED: 0.1}
 
 
 @dataclass(frozen=True)
@@ -56,6 +31,11 @@ class Host:
 
     sysfs: Path
     nri_socket: Path
+
+    @property
+    def cgroups(self) -> Path:
+        """Where cgroups are mounted."""
+        return self.sysfs / "fs" / "cgroup"
 
 
 class HostError(Exception):
@@ -69,10 +49,11 @@ def serve(host: Host, config_file: Path | None) -> None:
     """
     present = machine.read(host.sysfs)
     settings = config.load(config_file, present.last)
-    asyncio.run(_live(host, settings, present))
+    asyncio.run(live(host, settings, present))
 
 
-async def _live(host: Host, settings: config.Config, present: machine.Machine) -> None:
+async def live(host: Host, settings: config.Config, present: machine.Machine) -> None:
+    """The daemon's life from a machine and a configuration that were read; see serve()."""
     # Made within the loop: before Python 3.10 an asyncio.Event belongs to the loop it is made in.
     await _Daemon(host, settings, present).live()
 
@@ -82,49 +63,40 @@ class _Daemon:
 
     def __init__(self, host: Host, settings: config.Config, present: machine.Machine) -> None:
         self._host = host
-        self._cgroups = host.sysfs / "fs" / "cgroup"
         self._settings = settings
-        self._machine = present
         self._rules = self._rules_for(present)
         self._systemd = notify.Systemd()
-        self._hotplug_timer: asyncio.TimerHandle | None = None
-        self._connection: ttrpc.Connection | None = None
-        self._updates: set[asyncio.Task[None]] = set()  # under way; a loop holds tasks loosely
-        self._unsure: set[str] = set()  # containers, see Plugin
-        self._synchronized = False
-
-    def _rules_for(self, present: machine.Machine) -> pinning.Rules:
-        nameable = cgroup.nameable(self._cgroups, present)
-        return pinning.rules(
-            present, self._settings, nameable, machine.nodes_with_memory(self._host.sysfs)
+        self._machine = MachineWatch(
+            host.sysfs, present, self._machine_changed, self._machine_unreadable
         )
+        self._unconfirmed = Unconfirmed()
+        self._session: Session | None = None
 
     async def live(self) -> None:
         self._systemd.feed_watchdog()
-        with hotplug.watch(self._host.sysfs, self._hotplug_soon):
-            self._hotplug()  # what changed before the watch stood
+        with self._machine:
             try:
                 await notify.until_signal(self._serve_runtimes())
             finally:
                 self._systemd.notify("STOPPING=1")
 
     async def _serve_runtimes(self) -> None:
-        log.info(
-            "isolated CPU %s: %s", cpulist.render(self._rules.isolated) or "(none)",
+        emit(
+            log, Event.STARTED, "isolated CPU %s: %s",
+            cpulist.render(self._rules.isolated) or "(none)",
             "kept free of all but their owners" if self._settings.pinning.keep_others_off
-            else "only their owners are pinned",
-            extra=fields(Event.STARTED, cpus=self._rules.isolated),
+            else "only their owners are pinned", cpus=self._rules.isolated,
         )  # fmt: skip
         folder = self._host.nri_socket.parent
         self._tell_waiting()
         self._systemd.notify("READY=1")
         while True:
             try:
-                await sockets.folder(folder)
-                with sockets.SocketWatch(self._host.nri_socket) as watch:
-                    await self._serve_from(watch)
+                await sockets.directory(folder)
+                with SocketWatch(self._host.nri_socket) as watch:
+                    await self._serve_sessions(watch)
             except sockets.Gone as gone:
-                log.info("%s", gone, extra=fields(Event.RUNTIME_LEFT))
+                emit(log, Event.RUNTIME_LEFT, "%s", gone)
             except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
                 raise HostError(
                     f"{folder.parent} cannot be watched for {folder.name}: {error.strerror}:"
@@ -136,138 +108,54 @@ class _Daemon:
                     " inotify(7) and of open files"
                 ) from error
 
-    async def _serve_from(self, watch: sockets.SocketWatch) -> None:
-        """Serves whoever listens on the socket, one after another. Raises sockets.Gone."""
+    async def _serve_sessions(self, watch: SocketWatch) -> None:
+        """One session after the other; session.py says when the next begins. Raises Gone."""
         while True:
-            created, end = await self._serve_next(watch)
+            identity = sockets.identify(self._host.nri_socket)
+            self._session = Session(
+                self._host.nri_socket,
+                self._host.cgroups,
+                self._rules,
+                self._unconfirmed,
+                self._tell_connected,
+            )
+            outcome = await self._session.run()
+            self._session = None
+            if outcome is Outcome.NOBODY:
+                await watch.next_attempt()
+                continue
+            if outcome is not Outcome.REFUSED:
+                emit(log, Event.RUNTIME_LEFT, "the connection to the runtime ended")
             self._tell_waiting()
-            await watch.replaced(created, _AGAIN_SECONDS[end])
+            await watch.replaced(identity, outcome.retry_seconds)
 
-    async def _serve_next(self, watch: sockets.SocketWatch) -> tuple[int | None, _End]:
-        """Waits until somebody listens, and serves; the creation() of the socket, and how it went.
-
-        Raises sockets.Gone.
-        """
-        async for _ in watch.attempts():
-            created = sockets.creation(self._host.nri_socket)
-            end = await self._serve_runtime(created)
-            if end is not _End.NOBODY:
-                return created, end
-        raise AssertionError("attempts() have no end")
-
-    async def _serve_runtime(self, created: int | None) -> _End:
-        """From connecting, to the socket of that creation(), to the end of the connection."""
-        self._synchronized, rules = False, self._rules
-        with inotify.Watch() as written:
-            quotas = cgroup.Quotas(self._cgroups, written)
-            answers = plugin.Plugin(
-                rules, quotas, self._on_synchronized, self._update_soon, self._unsure
-            )
-            try:
-                _, connection = await asyncio.get_running_loop().create_unix_connection(
-                    lambda: ttrpc.Connection(plugin.TO_PLUGIN, plugin.TO_RUNTIME, answers.answer),
-                    str(self._host.nri_socket),
-                )
-            except OSError:
-                return _End.NOBODY
-            if created is None or sockets.creation(self._host.nri_socket) != created:
-                # Replaced in this moment: who has answered is not known, and is soon tried again.
-                connection.close()
-                return _End.NOBODY
-            if rules is not self._rules:
-                # The host's CPUs have changed in this moment.
-                connection.close()
-                return _End.SERVED
-            self._connection = connection
-            try:
-                await self._register(connection)
-                await connection.lost.wait()
-            finally:
-                self._connection = None
-                connection.close()
-        # It was not the runtime that would not go on if the host's CPUs have changed meanwhile.
-        if not self._synchronized and rules is self._rules:
-            return _End.REFUSED
-        log.info("the connection to the runtime ended", extra=fields(Event.RUNTIME_LEFT))
-        return _End.SERVED
-
-    async def _register(self, connection: ttrpc.Connection) -> None:
-        """Makes us known to the runtime; if it will not have us the connection is closed."""
-        request = api.RegisterPluginRequest(
-            plugin_name=NAME, plugin_idx=INDEX, NRI_version=VERSION
-        ).SerializeToString()
-        try:
-            await connection.call(
-                plugin.RUNTIME_SERVICE, "RegisterPlugin", request, _REGISTER_SECONDS
-            )
-        except (ttrpc.CallError, ttrpc.Lost, asyncio.TimeoutError) as error:
-            log.warning(
-                "the runtime did not take us: %s; trying again in %.0f s, or as soon as another"
-                " one comes", str(error) or "no answer", _AGAIN_SECONDS[_End.REFUSED],
-                extra=fields(Event.REFUSED),
-            )  # fmt: skip
-            connection.close()
-
-    def _update_soon(self, update: api.ContainerUpdate) -> None:
-        """Changes a container when the call that is being answered is over."""
-        if self._connection:
-            task = asyncio.create_task(self._update(self._connection, update))
-            self._updates.add(task)
-            task.add_done_callback(self._updates.discard)
-
-    async def _update(self, connection: ttrpc.Connection, update: api.ContainerUpdate) -> None:
-        request = api.UpdateContainersRequest(update=[update]).SerializeToString()
-        try:
-            answer = await connection.call(
-                plugin.RUNTIME_SERVICE, "UpdateContainers", request, _UPDATE_SECONDS
-            )
-            if api.UpdateContainersResponse.FromString(answer).failed:
-                self._tell_not_put_right(update.container_id, "the runtime's own log says why")
-            else:
-                self._unsure.discard(update.container_id)
-        except ttrpc.Lost:
-            pass  # the next connection tells of all containers again
-        except (ttrpc.CallError, asyncio.TimeoutError, DecodeError) as error:
-            # A call's error is how containerd tells of failed ones. What has ended meanwhile needs
-            # nothing, the others have to wait for the next connection: one made for them alone
-            # might end as this call did, again and again.
-            self._tell_not_put_right(update.container_id, str(error) or "no answer")
-
-    def _tell_not_put_right(self, container: str, reason: str) -> None:
-        log.warning(
-            "container %s was not put right: %s", container, reason, extra=fields(Event.NOT_PINNED)
+    def _rules_for(self, present: machine.Machine) -> pinning.Rules:
+        nameable = cgroup.nameable(self._host.cgroups, present)
+        return pinning.rules(
+            present, self._settings, nameable, machine.nodes_with_memory(self._host.sysfs)
         )
 
-    def _on_synchronized(self, runtime: str) -> None:
-        self._synchronized = True
+    def _machine_changed(self, present: machine.Machine) -> None:
+        """If the CPUs that containers may use differ, a new connection updates all containers."""
+        rules = self._rules_for(present)
+        if rules == self._rules:
+            return
+        self._rules = rules
+        emit(
+            log, Event.CPUS_CHANGED, "online is CPU %s now; all containers are looked at again",
+            cpulist.render(rules.online), cpus=rules.online,
+        )  # fmt: skip
+        if self._session:
+            self._session.end()
+
+    def _machine_unreadable(self, error: machine.MachineError) -> None:
+        emit(log, Event.DEGRADED, "%s; the CPUs stay as they were", error)
+
+    def _tell_connected(self, runtime: str) -> None:
         isolated = cpulist.render(self._rules.isolated) or "(none)"
         self._systemd.notify(f"STATUS=Connected to {runtime}, isolated CPU {isolated}")
 
     def _tell_waiting(self) -> None:
         path = self._host.nri_socket
-        log.info("waiting for a container runtime at %s", path, extra=fields(Event.WAITING))
+        emit(log, Event.WAITING, "waiting for a container runtime at %s", path)
         self._systemd.notify(f"STATUS=Waiting for a container runtime with NRI at {path}")
-
-    def _hotplug_soon(self) -> None:
-        if self._hotplug_timer is None:
-            loop = asyncio.get_running_loop()
-            self._hotplug_timer = loop.call_later(_HOTPLUG_SECONDS, self._hotplug)
-
-    def _hotplug(self) -> None:
-        """Reads the machine anew; if its CPUs differ, a fresh connection puts containers right."""
-        self._hotplug_timer = None
-        try:
-            self._machine = machine.read(self._host.sysfs, self._machine)
-        except machine.MachineError as error:
-            log.error("%s; the CPUs stay as they were", error, extra=fields(Event.FAILED))
-            return
-        now = self._rules_for(self._machine)
-        if now == self._rules:
-            return
-        self._rules = now
-        log.info(
-            "online is CPU %s now; all containers are looked at again",
-            cpulist.render(now.online), extra=fields(Event.DEVICES_CHANGED, cpus=now.online),
-        )  # fmt: skip
-        if self._connection:
-            self._connection.close()

@@ -8,14 +8,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.nri.pinning import Decision, Rules
 from isolcpus_dp.nri.ttrpc import CallError, Code
-from isolcpus_dp.service.events import Event, fields
+from isolcpus_dp.nri.unconfirmed import Unconfirmed
+from isolcpus_dp.service.events import Event, emit
 
 log = logging.getLogger(__name__)
 
@@ -37,37 +38,43 @@ _CRIO_ANNOTATIONS = "io.kubernetes.cri-o.Annotations"
 _ALIVE = (api.CONTAINER_CREATED, api.CONTAINER_PAUSED, api.CONTAINER_RUNNING)
 
 
+class Update(NamedTuple):
+    """A change of a container that the runtime has not asked about, and whose it is."""
+
+    message: api.ContainerUpdate
+    pod: str  # namespace and name
+    container: str  # its name
+
+
 class PodQuotas(Protocol):
     """Lifts the CPU quota of a pod's own cgroup: `cgroup.Quotas`."""
 
     def lift(self, parent: str, pod: str) -> None: ...
 
 
+class Connection(Protocol):
+    """What the plugin needs of the connection that it answers on: `session.Session`."""
+
+    @property
+    def rules(self) -> Rules: ...
+    @property
+    def quotas(self) -> PodQuotas: ...
+    @property
+    def unconfirmed(self) -> Unconfirmed: ...
+    def synchronized(self, runtime: str) -> None: ...
+    def update(self, update: Update) -> None: ...
+
+
 class Plugin:
     """Answers one runtime, from `Configure` to the end of its connection."""
 
-    def __init__(
-        self,
-        rules: Rules,
-        quotas: PodQuotas,
-        on_synchronized: Callable[[str], None],
-        update: Callable[[api.ContainerUpdate], None],
-        unsure: set[str],
-    ) -> None:
-        """`update` changes a container that the runtime has not asked about.
-
-        `unsure` outlives this connection: the ids of containers that may run on other CPUs than the
-        runtime says, until an `update` of them has gone well. A container that does not run yet is
-        changed on paper: one that was about to start has none of it.
-        """
-        self._rules = rules
-        self._quotas = quotas
-        self._on_synchronized = on_synchronized
-        self._update = update
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rules = connection.rules
+        self._unconfirmed = connection.unconfirmed
         self._runtime = ""
         self._pods: dict[str, api.PodSandbox] = {}  # while Synchronize tells of them
         self._containers: list[api.Container] = []
-        self._unsure = unsure
         self._methods: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
             "Configure": (api.ConfigureRequest, self._configure),
             "Synchronize": (api.SynchronizeRequest, self._synchronize),
@@ -95,26 +102,27 @@ class Plugin:
         if request.more:
             return api.SynchronizeResponse(more=True)
         alive = [container for container in self._containers if container.state in _ALIVE]
-        self._unsure.intersection_update(container.id for container in alive)
+        self._unconfirmed.keep(container.id for container in alive)
         updates: list[api.ContainerUpdate] = []
-        to_confirm: list[api.ContainerUpdate] = []  # of an update in the answer nothing is heard
+        to_confirm: list[Update] = []  # an update in the answer has no result
         for container in alive:
             pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
             update = self._update_for(pod, container)
             if container.state == api.CONTAINER_CREATED:
-                self._unsure.add(container.id)  # until it has started
-                updates += [update] if update else []
+                self._unconfirmed.add(container.id)  # until it has started
+                updates += [update.message] if update else []
+            elif update and container.id in self._unconfirmed:
+                to_confirm.append(update)
             elif update:
-                (to_confirm if container.id in self._unsure else updates).append(update)
-        log.info(
-            "%s has %d containers: %d are put right",
+                updates.append(update.message)
+        emit(
+            log, Event.SYNCHRONIZED, "%s has %d containers: %d are put right",
             self._runtime, len(self._containers), len(updates) + len(to_confirm),
-            extra=fields(Event.SYNCHRONIZED),
         )  # fmt: skip
-        self._on_synchronized(self._runtime)
+        self._connection.synchronized(self._runtime)
         self._pods, self._containers = {}, []
         for update in to_confirm:
-            self._put_right(update)
+            self._update(update)
         return api.SynchronizeResponse(update=updates)
 
     def _create_container(self, request: api.CreateContainerRequest) -> api.CreateContainerResponse:
@@ -132,7 +140,7 @@ class Plugin:
         resources = self._changes(request.pod, request.container, cpuset, wanted)
         if not resources:
             return api.UpdateContainerResponse()
-        return api.UpdateContainerResponse(update=[_update(request.container, resources)])
+        return api.UpdateContainerResponse(update=[_message(request.container, resources)])
 
     def _state_change(self, request: api.StateChangeEvent) -> api.Empty:
         """Puts a container right that was made before the runtime had us and starts only now.
@@ -142,30 +150,30 @@ class Plugin:
         if request.event == _POST_START_CONTAINER:
             update = self._update_for(request.pod, request.container)
             if update:
-                self._put_right(update)
+                self._update(update)
         return api.Empty()
 
-    def _put_right(self, update: api.ContainerUpdate) -> None:
-        self._unsure.add(update.container_id)
-        update.ignore_failure = False  # or nobody would be told
-        self._update(update)
+    def _update(self, update: Update) -> None:
+        self._unconfirmed.add(update.message.container_id)
+        update.message.ignore_failure = False  # a failure must be reported
+        self._connection.update(update)
 
     def _shutdown(self, _request: api.Empty) -> api.Empty:
-        log.info("%s shuts down", self._runtime, extra=fields(Event.RUNTIME_LEFT))
+        emit(log, Event.RUNTIME_LEFT, "%s shuts down", self._runtime)
         return api.Empty()
 
-    def _update_for(
-        self, pod: api.PodSandbox, container: api.Container
-    ) -> api.ContainerUpdate | None:
+    def _update_for(self, pod: api.PodSandbox, container: api.Container) -> Update | None:
         """What must become of a container that is there; None if nothing."""
         cpu = container.linux.resources.cpu
         resources = self._changes(pod, container, cpu.cpus, cpu)
-        if container.id in self._unsure:
+        if container.id in self._unconfirmed:
             said_anew = api.LinuxResources(cpu=_still_sayable(cpu, self._rules))
             if resources:
                 said_anew.MergeFrom(resources)
             resources = said_anew if said_anew.cpu.ByteSize() else None
-        return _update(container, resources) if resources else None
+        if not resources:
+            return None
+        return Update(_message(container, resources), _name(pod), container.name)
 
     def _changes(
         self, pod: api.PodSandbox, container: api.Container, cpuset: str, cpu: api.LinuxCPU
@@ -175,27 +183,28 @@ class Plugin:
         `cpuset` is what it would have without us. If it cannot be decided, that is a bug of ours,
         and must not keep a container from starting: it is kept off the isolated CPUs.
         """
-        of, name = f"{pod.namespace}/{pod.name}", container.name
+        owner, name = _name(pod), container.name
         try:
             decision = pinning.decide(self._rules, self._kubelets_annotations(container), cpuset)
             changes = _difference(decision, cpu)
             if decision.unlimited:
-                self._quotas.lift(pod.linux.cgroup_parent, of)
+                self._connection.quotas.lift(pod.linux.cgroup_parent, owner)
         except Exception:
-            log.exception(
+            emit(
+                log, Event.UNDECIDED,
                 "no decision about container %s of pod %s: it is kept off the isolated CPUs",
-                name, of, extra=fields(Event.UNDECIDED, pod=of, container=name),
+                name, owner, exception=True, pod=owner, container=name,
             )  # fmt: skip
             return _difference(pinning.off_the_isolated(self._rules), cpu)
         for complaint in decision.complaints:
-            log.warning(
-                "container %s of pod %s: %s", name, of, complaint,
-                extra=fields(Event.NOT_PINNED, pod=of, container=name),
+            emit(
+                log, Event.NOT_PINNED, "container %s of pod %s: %s", name, owner, complaint,
+                pod=owner, container=name,
             )  # fmt: skip
         if decision.owned and changes:
-            log.info(
-                "container %s of pod %s owns CPU %s", name, of, cpulist.render(decision.owned),
-                extra=fields(Event.PINNED, cpus=decision.owned, pod=of, container=name),
+            emit(
+                log, Event.PINNED, "container %s of pod %s owns CPU %s", name, owner,
+                cpulist.render(decision.owned), cpus=decision.owned, pod=owner, container=name,
             )  # fmt: skip
         return changes
 
@@ -232,7 +241,11 @@ def _still_sayable(cpu: api.LinuxCPU, rules: Rules) -> api.LinuxCPU:
     return sayable
 
 
-def _update(container: api.Container, resources: api.LinuxResources) -> api.ContainerUpdate:
+def _name(pod: api.PodSandbox) -> str:
+    return f"{pod.namespace}/{pod.name}"
+
+
+def _message(container: api.Container, resources: api.LinuxResources) -> api.ContainerUpdate:
     return api.ContainerUpdate(
         container_id=container.id,
         linux=api.LinuxContainerUpdate(resources=resources),

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from isolcpus_dp.api import ttrpc_pb2 as api
 from isolcpus_dp.nri import frames
+from isolcpus_dp.service.events import Event, emit
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Connection(asyncio.Protocol):
                     for header, body in self._messages[connection].cut(payload):
                         self._take(connection, header, body)
         except frames.FrameError as error:
-            log.warning("the connection makes no sense any more and is dropped: %s", error)
+            emit(log, Event.PROTOCOL_ERROR, "protocol error; closing the connection: %s", error)
             self.close()
 
     def _take(self, connection: int, header: frames.Header, data: bytes) -> None:
@@ -128,7 +129,12 @@ class Connection(asyncio.Protocol):
         except CallError as error:
             return _failure(error.code, str(error))
         except Exception as error:  # whatever it is, the caller must not be left waiting
-            log.exception("a call failed")
+            emit(
+                log,
+                Event.CALL_FAILED,
+                "internal error while answering the runtime",
+                exception=True,
+            )
             return _failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
         return response
 

@@ -1,7 +1,8 @@
 """The log: entries with fields in the systemd journal, plain lines on stderr anywhere else.
 
 Every kind of event that an operator may look for has a MESSAGE_ID of its own, so that
-`journalctl MESSAGE_ID=…` finds all of a kind whatever their words.
+`journalctl MESSAGE_ID=…` finds all of a kind whatever their words. What each means, and what to
+do, is in packaging/isolcpus-dp.catalog.
 """
 
 from __future__ import annotations
@@ -16,42 +17,69 @@ from isolcpus_dp.host import cpulist
 
 
 class Event(enum.Enum):
-    """The kinds of events and their MESSAGE_IDs; an id once given is never changed."""
+    """The kinds of events: MESSAGE_ID, severity, and the fields that each entry carries.
 
-    STARTED = "38800449425f49d2aac721b30cc9a9ea"
-    WAITING = "50f83a685efe44b7b02b0ecd5392ee6b"
-    REGISTERED = "c847bc017e464bd08cc321d4144abde5"
-    REFUSED = "91469382c001400aa916ca89d75421ab"
-    KUBELET_LEFT = "d5876b52c7704a579400ac201cf87092"
-    DEVICES_CHANGED = "6007af1418bd47f0b423efb610e30e29"
-    ALLOCATED = "7e3395a9965549b6bfbc6c829c9665aa"
-    ALLOCATION_REFUSED = "40e52390263b4b63b9e05e256eeae9e0"
-    POOL_WARNING = "6707830f5a624b5d8d7cc21d7717da39"
-    PINNED = "1f694912da4f4985af7823fa836ed77b"
-    NOT_PINNED = "c60873dd14d64af4848e73806fa088d1"
-    UNDECIDED = "be0dec8a80dd4bc5a9ce209999d73f8e"
-    SYNCHRONIZED = "3886d48b6936486981514026f65f78b4"
-    RUNTIME_LEFT = "cb66b2a80c084373bfc2cbd6ffc00dd1"
-    QUOTA_LIFTED = "1f7afe309be54b07b7f3c209ae294184"
-    QUOTA_KEPT = "7fdfc730d7e24f3ba7fd102f6752ebcc"
-    STOPPED = "37a596d3733642edb5c6779f4a1e6b86"
-    FAILED = "f36bef50772e4b098008e1917bc60e45"
+    A MESSAGE_ID never changes once it is released. Beside its own fields an entry has EVENT, the
+    kind's name in lower case.
+    """
+
+    STARTED = "38800449425f49d2aac721b30cc9a9ea", logging.INFO, "CPU"
+    WAITING = "50f83a685efe44b7b02b0ecd5392ee6b", logging.INFO
+    STOPPED = "37a596d3733642edb5c6779f4a1e6b86", logging.INFO
+    FAILED = "f36bef50772e4b098008e1917bc60e45", logging.ERROR
+    DEGRADED = "e3aaa3c036dc4d10939d5648219481b8", logging.ERROR
+    # The device plugin
+    REGISTERED = "c847bc017e464bd08cc321d4144abde5", logging.INFO, "RESOURCE", "CPU"
+    REFUSED = "91469382c001400aa916ca89d75421ab", logging.ERROR, "RESOURCE", "CPU"
+    KUBELET_LEFT = "d5876b52c7704a579400ac201cf87092", logging.INFO
+    DEVICES_CHANGED = "6007af1418bd47f0b423efb610e30e29", logging.WARNING, "RESOURCE", "CPU"
+    ALLOCATED = "7e3395a9965549b6bfbc6c829c9665aa", logging.INFO, "RESOURCE", "CPU"
+    ALLOCATION_REFUSED = "40e52390263b4b63b9e05e256eeae9e0", logging.WARNING, "RESOURCE"
+    POOL_WARNING = "6707830f5a624b5d8d7cc21d7717da39", logging.WARNING, "RESOURCE"
+    # The pinning daemon
+    PINNED = "1f694912da4f4985af7823fa836ed77b", logging.INFO, "CPU", "POD", "CONTAINER"
+    NOT_PINNED = "c60873dd14d64af4848e73806fa088d1", logging.WARNING, "POD", "CONTAINER"
+    UNDECIDED = "be0dec8a80dd4bc5a9ce209999d73f8e", logging.ERROR, "POD", "CONTAINER"
+    UPDATE_FAILED = "fdde25f930f74fb4be8356e792643a26", logging.WARNING, "POD", "CONTAINER"
+    QUOTA_LIFTED = "1f7afe309be54b07b7f3c209ae294184", logging.INFO, "POD"
+    QUOTA_KEPT = "7fdfc730d7e24f3ba7fd102f6752ebcc", logging.WARNING, "POD"
+    SYNCHRONIZED = "3886d48b6936486981514026f65f78b4", logging.INFO
+    CPUS_CHANGED = "febf2d5e6afe4ff8a769acf8c93ef3b5", logging.INFO, "CPU"
+    RUNTIME_REFUSED = "50a2e84b24e341ff9071b3e47e8ddc94", logging.WARNING
+    RUNTIME_LEFT = "cb66b2a80c084373bfc2cbd6ffc00dd1", logging.INFO
+    PROTOCOL_ERROR = "6b2fa9b77e5f4de08d6590edbce1e118", logging.WARNING
+    CALL_FAILED = "c3ce915b410f4682909e26d184b0daf9", logging.ERROR
+
+    def __init__(self, message_id: str, severity: int, *fields: str) -> None:
+        self.message_id = message_id
+        self.severity = severity
+        self.fields = fields
 
 
-def fields(
-    event: Event, *, resource: str | None = None, cpus: Iterable[int] | None = None, **more: object
-) -> dict[str, object]:
-    """The journal fields of an entry, for the `extra` of a logging call."""
-    found: dict[str, object] = {"EVENT": event.name.lower(), "MESSAGE_ID": event.value}
-    if resource is not None:
-        found["RESOURCE"] = resource
+def emit(
+    log: logging.Logger,
+    event: Event,
+    message: str,
+    *words: object,
+    cpus: Iterable[int] | None = None,
+    exception: bool = False,
+    **more: object,
+) -> None:
+    """Logs an event: `message` with `words` in place of its %s, and the event's fields.
+
+    `cpus` becomes CPU, as a CPU list; further keyword arguments become fields of the same name in
+    upper case. With `exception`, the traceback of the exception that is being handled follows.
+    A unit test checks that every call gives all fields of its event.
+    """
+    extra: dict[str, object] = {"EVENT": event.name.lower(), "MESSAGE_ID": event.message_id}
     if cpus is not None:
-        found["CPU"] = cpulist.render(cpus)
-    return {**found, **{name.upper(): str(value) for name, value in more.items()}}
+        extra["CPU"] = cpulist.render(cpus)
+    extra.update((name.upper(), str(value)) for name, value in more.items())
+    log.log(event.severity, message, *words, exc_info=exception, extra=extra, stacklevel=2)
 
 
 def set_up(identifier: str, level: int) -> None:
-    """Sends all log entries of the process to the journal if stderr leads there, or else there."""
+    """Sends all log entries of the process to the journal if stderr leads there, else to stderr."""
     logging.basicConfig(handlers=[_handler(identifier)], level=level, format="%(message)s")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import sdnotify
 
-from isolcpus_dp.service.events import Event, fields
+from isolcpus_dp.service.events import Event, emit
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
     await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
     if not task.done():
-        log.info("asked to stop", extra=fields(Event.STOPPED))
+        emit(log, Event.STOPPED, "asked to stop")
     # Before Python 3.12, wait_for() may swallow a cancellation (bpo-37658).
     while not task.done():
         task.cancel()

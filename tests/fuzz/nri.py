@@ -16,8 +16,9 @@ with atheris.instrument_imports(include=["isolcpus_dp"]):
     from isolcpus_dp.config import PinningConfig
     from isolcpus_dp.nri import frames
     from isolcpus_dp.nri.pinning import Owned, Rules
-    from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME, Plugin
+    from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME, Plugin, Update
     from isolcpus_dp.nri.ttrpc import Connection
+    from isolcpus_dp.nri.unconfirmed import Unconfirmed
 
 ALL = frozenset(range(8))
 ISOLATED = frozenset({2, 3, 6, 7})
@@ -46,6 +47,22 @@ class NoQuotas:
         pass
 
 
+class Runtime:
+    """The plugin's connection; updates that it asks for go nowhere."""
+
+    rules = RULES
+
+    def __init__(self) -> None:
+        self.quotas = NoQuotas()
+        self.unconfirmed = Unconfirmed()
+
+    def synchronized(self, runtime: str) -> None:
+        pass
+
+    def update(self, update: Update) -> None:
+        pass
+
+
 class Wire(asyncio.Transport):
     """Counts answers."""
 
@@ -67,7 +84,7 @@ def take(data: bytes) -> None:
     connection = Connection(
         TO_PLUGIN,
         TO_RUNTIME,
-        Plugin(RULES, NoQuotas(), lambda _: None, lambda _: None, set()).answer,
+        Plugin(Runtime()).answer,
     )
     wire = Wire()
     connection.connection_made(wire)

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
+from isolcpus_dp.kubelet import exporter
 from isolcpus_dp.kubelet.metrics import Metrics
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 
@@ -264,7 +265,7 @@ async def test_address_in_a_sandbox_without_network_names_the_drop_in_that_it_ta
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
     monkeypatch.setattr(socket, "socket", refused)
-    async with metrics.served(("127.0.0.1", 9497)):
+    async with exporter.serving(metrics, ("127.0.0.1", 9497)):
         monkeypatch.undo()
     assert caplog.messages == [
         "[Metrics] Listen=: cannot listen there: Address family not supported by protocol:"
@@ -295,7 +296,7 @@ async def test_address_in_a_sandbox_without_network_names_the_drop_in_that_it_ta
 async def test_address_that_cannot_be_had_is_one_sentence(
     metrics: Metrics, caplog: pytest.LogCaptureFixture, listen: Any, complaint: str
 ) -> None:
-    async with metrics.served(listen):
+    async with exporter.serving(metrics, listen):
         pass
     assert caplog.messages == [
         f"[Metrics] Listen=: cannot listen there: {complaint}; the plugin serves on without metrics"
@@ -312,7 +313,7 @@ async def test_metrics_are_served_on_an_address(
             port = probe.getsockname()[1]
     except OSError as error:
         pytest.skip(f"this machine has no {host}: {error}")
-    async with metrics.served((host, port)):
+    async with exporter.serving(metrics, (host, port)):
         assert caplog.messages == []
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
@@ -325,7 +326,7 @@ async def test_ordinary_file_in_the_place_of_the_socket_is_left_alone(
 ) -> None:
     file = tmp_path / "file"
     file.write_text("precious")
-    async with metrics.served(file):
+    async with exporter.serving(metrics, file):
         pass
     assert file.read_text() == "precious"
     assert "is already in use" in caplog.text

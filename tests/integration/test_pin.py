@@ -571,7 +571,7 @@ async def test_cpu_that_goes_offline_while_the_daemon_connects_counts(
     present = machine.read(host.machine.root)
     settings = config.load(None, present.last)
     daemon = asyncio.create_task(
-        pin_daemon._live(pin_daemon.Host(host.machine.root, host.socket), settings, present)
+        pin_daemon.live(pin_daemon.Host(host.machine.root, host.socket), settings, present)
     )
     try:
         await until(lambda: cpus(owner) == "2")

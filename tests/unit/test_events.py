@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +15,15 @@ from typing import TextIO
 import pytest
 
 from isolcpus_dp.service import events
-from isolcpus_dp.service.events import Event, fields
+from isolcpus_dp.service.events import Event, emit
 
 # As released: operators and their tools search for these.
 MESSAGE_IDS = {
     "STARTED": "38800449425f49d2aac721b30cc9a9ea",
     "WAITING": "50f83a685efe44b7b02b0ecd5392ee6b",
+    "STOPPED": "37a596d3733642edb5c6779f4a1e6b86",
+    "FAILED": "f36bef50772e4b098008e1917bc60e45",
+    "DEGRADED": "e3aaa3c036dc4d10939d5648219481b8",
     "REGISTERED": "c847bc017e464bd08cc321d4144abde5",
     "REFUSED": "91469382c001400aa916ca89d75421ab",
     "KUBELET_LEFT": "d5876b52c7704a579400ac201cf87092",
@@ -29,12 +34,15 @@ MESSAGE_IDS = {
     "PINNED": "1f694912da4f4985af7823fa836ed77b",
     "NOT_PINNED": "c60873dd14d64af4848e73806fa088d1",
     "UNDECIDED": "be0dec8a80dd4bc5a9ce209999d73f8e",
-    "SYNCHRONIZED": "3886d48b6936486981514026f65f78b4",
-    "RUNTIME_LEFT": "cb66b2a80c084373bfc2cbd6ffc00dd1",
+    "UPDATE_FAILED": "fdde25f930f74fb4be8356e792643a26",
     "QUOTA_LIFTED": "1f7afe309be54b07b7f3c209ae294184",
     "QUOTA_KEPT": "7fdfc730d7e24f3ba7fd102f6752ebcc",
-    "STOPPED": "37a596d3733642edb5c6779f4a1e6b86",
-    "FAILED": "f36bef50772e4b098008e1917bc60e45",
+    "SYNCHRONIZED": "3886d48b6936486981514026f65f78b4",
+    "CPUS_CHANGED": "febf2d5e6afe4ff8a769acf8c93ef3b5",
+    "RUNTIME_REFUSED": "50a2e84b24e341ff9071b3e47e8ddc94",
+    "RUNTIME_LEFT": "cb66b2a80c084373bfc2cbd6ffc00dd1",
+    "PROTOCOL_ERROR": "6b2fa9b77e5f4de08d6590edbce1e118",
+    "CALL_FAILED": "c3ce915b410f4682909e26d184b0daf9",
 }
 
 
@@ -63,7 +71,7 @@ def identity(file: TextIO) -> str:
 
 @pytest.mark.parametrize(("name", "message_id"), MESSAGE_IDS.items())
 def test_message_id_never_changes(name: str, message_id: str) -> None:
-    assert Event[name].value == message_id
+    assert Event[name].message_id == message_id
 
 
 def test_every_event_has_its_message_id_held() -> None:
@@ -71,22 +79,32 @@ def test_every_event_has_its_message_id_held() -> None:
 
 
 def test_every_event_has_a_message_id_of_its_own() -> None:
-    # Events with one value would be one event with two names.
-    assert len(Event) == len(Event.__members__)
-    assert all(len(bytes.fromhex(event.value)) == 16 for event in Event)
+    assert len({event.message_id for event in Event}) == len(Event.__members__)
+    assert all(len(bytes.fromhex(event.message_id)) == 16 for event in Event)
 
 
-def test_fields_of_an_event_alone() -> None:
-    assert fields(Event.STOPPED) == {
-        "EVENT": "stopped",
-        "MESSAGE_ID": "37a596d3733642edb5c6779f4a1e6b86",
-    }
+def emitted(caplog: pytest.LogCaptureFixture) -> dict[str, object]:
+    """The journal fields of the one entry that was logged."""
+    [record] = caplog.records
+    return {name: value for name, value in vars(record).items() if name.isupper()}
 
 
-def test_fields_of_an_event_about_cpus() -> None:
-    assert fields(
-        Event.ALLOCATED, resource="windriver.com/isolcpus", cpus={35, 2, 34, 3}, devices=4
-    ) == {
+def test_entry_of_an_event_without_fields(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    emit(logging.getLogger("isolcpus_dp"), Event.STOPPED, "asked to stop")
+    assert caplog.messages == ["asked to stop"]
+    assert caplog.records[0].levelno == logging.INFO
+    assert emitted(caplog) == {"EVENT": "stopped", "MESSAGE_ID": "37a596d3733642edb5c6779f4a1e6b86"}
+
+
+def test_entry_of_an_event_about_cpus(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    emit(
+        logging.getLogger("isolcpus_dp"), Event.ALLOCATED, "allocated CPU %s", "2-3",
+        resource="windriver.com/isolcpus", cpus={35, 2, 34, 3}, devices=4,
+    )  # fmt: skip
+    assert caplog.messages == ["allocated CPU 2-3"]
+    assert emitted(caplog) == {
         "EVENT": "allocated",
         "MESSAGE_ID": "7e3395a9965549b6bfbc6c829c9665aa",
         "RESOURCE": "windriver.com/isolcpus",
@@ -95,14 +113,69 @@ def test_fields_of_an_event_about_cpus() -> None:
     }
 
 
-def test_no_cpu_at_all_is_a_field_too() -> None:
-    assert fields(Event.DEVICES_CHANGED, cpus=[])["CPU"] == ""
+def test_empty_set_of_cpus_is_a_field_too(caplog: pytest.LogCaptureFixture) -> None:
+    emit(logging.getLogger("x"), Event.DEVICES_CHANGED, "gone", resource="x/y", cpus=[])
+    assert emitted(caplog)["CPU"] == ""
 
 
-def test_fields_may_go_into_any_entry(caplog: pytest.LogCaptureFixture) -> None:
-    extra = fields(Event.REGISTERED, resource="example.com/rt", cpus=[1], devices=1, unhealthy=0)
-    logging.getLogger("isolcpus_dp").warning("registered", extra=extra)
-    assert caplog.records[0].__dict__["UNHEALTHY"] == "0"
+def test_entry_names_the_line_that_emits_it(caplog: pytest.LogCaptureFixture) -> None:
+    emit(logging.getLogger("isolcpus_dp"), Event.FAILED, "here")
+    assert caplog.records[0].filename == "test_events.py"
+
+
+def test_traceback_of_an_exception_follows_the_message(caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        raise ValueError("a mistake of ours")
+    except ValueError:
+        emit(logging.getLogger("isolcpus_dp"), Event.CALL_FAILED, "no answer", exception=True)
+    assert "ValueError: a mistake of ours" in caplog.text
+
+
+# Every call in the package
+
+
+PACKAGE = Path(__file__).parents[2] / "isolcpus_dp"
+CALLS = [
+    (f"{file.relative_to(PACKAGE)}:{node.lineno}", node)
+    for file in sorted(PACKAGE.rglob("*.py"))
+    for node in ast.walk(ast.parse(file.read_text()))
+    if isinstance(node, ast.Call)
+]
+
+
+def called(call: ast.Call) -> str:
+    """The last word of what is called: emit for emit() and for events.emit()."""
+    return getattr(call.func, "attr", getattr(call.func, "id", ""))
+
+
+EMITS = [(where, call) for where, call in CALLS if called(call) == "emit"]
+
+
+@pytest.mark.parametrize(("where", "call"), EMITS, ids=[where for where, _ in EMITS])
+def test_call_gives_all_fields_of_its_event(where: str, call: ast.Call) -> None:
+    event = call.args[1]
+    assert isinstance(event, ast.Attribute), f"{where} does not name its event"
+    given = {"CPU" if word.arg == "cpus" else (word.arg or "").upper() for word in call.keywords}
+    assert set(Event[event.attr].fields) <= given, f"{where} lacks a field of {event.attr}"
+
+
+def test_every_event_is_emitted_somewhere() -> None:
+    emitted = {call.args[1].attr for _, call in EMITS if isinstance(call.args[1], ast.Attribute)}
+    assert emitted == {event.name for event in Event}
+
+
+def test_warnings_and_errors_are_events() -> None:
+    unnamed = [
+        where
+        for where, call in CALLS
+        if called(call) in ("warning", "error", "exception", "critical")
+        and isinstance(call.func, ast.Attribute)
+        and getattr(call.func.value, "id", "") in ("log", "logging", "logger")
+    ]
+    assert unnamed == []
+
+
+# Where entries go
 
 
 @pytest.mark.parametrize("journal_stream", ["", "8:1"])
@@ -110,10 +183,10 @@ def test_entries_are_plain_lines_if_stderr_leads_elsewhere(
     file: TextIO, journal_stream: str
 ) -> None:
     with set_up(file, journal_stream) as root:
-        root.info("allocated CPU %s", "2-3", extra=fields(Event.ALLOCATED))
+        emit(root, Event.STOPPED, "asked to stop by %s", "systemd")
         root.debug("unseen")
     file.seek(0)
-    assert file.read() == "allocated CPU 2-3\n"
+    assert file.read() == "asked to stop by systemd\n"
 
 
 def test_entries_go_to_the_journal_if_stderr_leads_there(file: TextIO) -> None:
@@ -147,16 +220,26 @@ def catalogue() -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("event", Event, ids=lambda event: str(event.name))
 def test_every_event_is_explained_and_says_what_to_do(event: Event) -> None:
-    subject, text = catalogue()[event.value]
+    subject, text = catalogue()[event.message_id]
     assert subject
     assert len(text.split("\n\n")) >= 2 or event is Event.FAILED, "what it means, what to do"
 
 
 def test_nothing_else_is_explained() -> None:
-    assert set(catalogue()) == {event.value for event in Event}
+    assert set(catalogue()) == {event.message_id for event in Event}
 
 
-def test_every_event_is_in_the_readme() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    for event in Event:
-        assert f"| `{event.name.lower()}` | `{event.value}` |" in readme
+def test_events_of_the_page_for_operators_are_those_of_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `([0-9a-f]{32})` \| (\w+) \| (.*?) \|", page, re.MULTILINE)
+    assert rows == [
+        (
+            event.name.lower(),
+            event.message_id,
+            {logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}[
+                event.severity
+            ],
+            ", ".join(f"`{name}=`" for name in event.fields) or "none",
+        )
+        for event in Event
+    ]

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
-import signal
-import socket
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -18,11 +13,10 @@ import pytest
 
 from isolcpus_dp import pool
 from isolcpus_dp.api import deviceplugin_pb2 as api
-from isolcpus_dp.config import Config, ConfigError, PoolConfig
+from isolcpus_dp.config import Config, PoolConfig
 from isolcpus_dp.host import machine
 from isolcpus_dp.host.machine import Machine
-from isolcpus_dp.kubelet import plugin
-from isolcpus_dp.kubelet.plugin import DevicePlugin, Endpoint, EndpointError
+from isolcpus_dp.kubelet.plugin import DevicePlugin
 from isolcpus_dp.pool import Pool
 from isolcpus_dp.simulator.machine import MadeUpMachine
 
@@ -458,85 +452,3 @@ async def test_second_stream_is_not_taken_for_the_kubelets(host: Host) -> None:
     await other.message()
     await other.leave()
     assert not expected.ended.is_set()
-
-
-# The socket
-
-
-async def test_endpoint_that_is_wiped_again_and_again_takes_up_no_more_files(
-    host: Host, tmp_path: Path
-) -> None:
-    path, descriptors = tmp_path / "plugin.sock", []
-    endpoint = Endpoint(path, host.plugin)
-    for _ in range(10):
-        path.unlink(missing_ok=True)
-        await endpoint.publish()
-        assert path.is_socket()
-        descriptors.append(len(list(Path("/proc/self/fd").iterdir())))
-    await endpoint.close()
-    assert max(descriptors[3:]) <= max(descriptors[:3])
-    assert not path.exists()
-
-
-async def test_endpoints_of_two_resources_that_were_wiped_do_not_wait_for_each_other_for_ever(
-    host: Host, tmp_path: Path
-) -> None:
-    paths = [tmp_path / "one.sock", tmp_path / "other.sock"]
-    endpoints = [Endpoint(path, host.plugin) for path in paths]
-
-    def stands_still(*_: object) -> NoReturn:
-        raise AssertionError("the event loop stands still")
-
-    before = signal.signal(signal.SIGALRM, stands_still)
-    signal.alarm(30)
-    for _ in range(5):
-        for path in paths:
-            path.unlink(missing_ok=True)
-        await asyncio.gather(*(one.publish() for one in endpoints))
-        assert all(path.is_socket() for path in paths)
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-    for endpoint in endpoints:
-        await endpoint.close()
-
-
-async def test_endpoint_in_a_folder_that_somebody_locks_for_ever(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plugin, "_LOCK_SECONDS", 0.1)
-    folder = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    with pytest.raises(EndpointError, match=r"has been locked for 0 s by a process that does not"):
-        await Endpoint(tmp_path / "plugin.sock", host.plugin).publish()
-    os.close(folder)
-
-
-async def test_endpoint_that_somebody_serves_already(host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "held.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        with pytest.raises(EndpointError) as caught:
-            await Endpoint(path, host.plugin).publish()
-    assert str(caught.value).startswith(f"{path} is held by process {os.getpid()} (")
-    assert str(caught.value).endswith("stop that one first, or let it do the work")
-
-
-async def test_endpoint_whose_path_is_too_long_for_a_socket(host: Host, tmp_path: Path) -> None:
-    path = tmp_path / f"{'x' * 107}.sock"
-    with pytest.raises(ConfigError) as caught:
-        await Endpoint(path, host.plugin).publish()
-    assert str(caught.value) == (
-        f"{path} is longer than the 107 bytes that a socket's path may have:"
-        " shorten ResourceName= or --kubelet-dir"
-    )
-
-
-async def test_endpoint_whose_folder_is_absent(host: Host, tmp_path: Path) -> None:
-    folder = tmp_path / "absent"
-    with pytest.raises(EndpointError) as caught:
-        await Endpoint(folder / "plugin.sock", host.plugin).publish()
-    assert str(caught.value) == (
-        f"{folder} cannot be opened: No such file or directory: it is the kubelet's folder for"
-        " device plugins; see --kubelet-dir"
-    )

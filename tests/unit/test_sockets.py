@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from isolcpus_dp.host import inotify
-from isolcpus_dp.host.sockets import Gone, SocketWatch, creation, folder, peer
+from isolcpus_dp.host.sockets import Gone, Identity, SocketWatch, directory, identify, peer
 
 SECOND = 1_000_000_000
 PATIENCE = 10  # seconds until a test that waits has failed
@@ -30,25 +30,39 @@ def serve(listener: socket.socket, path: Path, created: int) -> None:
     os.utime(path, ns=(created, created))
 
 
-def test_creation_of_a_socket_is_when_it_was_bound(tmp_path: Path, listener: socket.socket) -> None:
+def test_identity_tells_when_a_socket_was_bound(tmp_path: Path, listener: socket.socket) -> None:
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 1_700_000_000 * SECOND + 123)
-    assert creation(path) == 1_700_000_000 * SECOND + 123
+    assert identify(path) == Identity(path.stat().st_ino, 1_700_000_000 * SECOND + 123)
 
 
-def test_creation_of_an_absent_socket_is_none(tmp_path: Path) -> None:
-    assert creation(tmp_path / "kubelet.sock") is None
+def test_absent_socket_has_no_identity(tmp_path: Path) -> None:
+    assert identify(tmp_path / "kubelet.sock") is None
+    (tmp_path / "file").touch()
+    assert identify(tmp_path / "file" / "kubelet.sock") is None
 
 
-def test_creation_does_not_change_while_a_socket_is_used(
+def test_identity_stays_when_a_socket_is_used_or_changes_its_mode(
     tmp_path: Path, listener: socket.socket
 ) -> None:
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 5 * SECOND)
+    before = identify(path)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         path.chmod(0o600)
-        assert creation(path) == 5 * SECOND
+        assert identify(path) == before
+
+
+def test_socket_bound_at_another_time_is_another_one(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    """Also where it has the same inode number, as on ext4."""
+    path = tmp_path / "kubelet.sock"
+    serve(listener, path, 5 * SECOND)
+    before = identify(path)
+    os.utime(path, ns=(6 * SECOND, 6 * SECOND))
+    assert identify(path) != before
 
 
 async def test_socket_is_replaced_by_another_one_only(
@@ -57,7 +71,7 @@ async def test_socket_is_replaced_by_another_one_only(
     path, aside = tmp_path / "nri.sock", tmp_path / "aside"
     serve(listener, path, 5 * SECOND)
     with SocketWatch(path) as watch, socket.socket(socket.AF_UNIX) as successor:
-        waiting = asyncio.create_task(watch.replaced(5 * SECOND, PATIENCE))
+        waiting = asyncio.create_task(watch.replaced(identify(path), PATIENCE))
         await asyncio.sleep(0)
         path.rename(aside)
         await asyncio.wait({waiting}, timeout=0.1)
@@ -75,7 +89,7 @@ async def test_folder_that_was_replaced_at_once_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     with SocketWatch(folder / "kubelet.sock") as watch:
-        live = asyncio.create_task(watch.live())
+        live = asyncio.create_task(watch.listening())
         await asyncio.sleep(0)
         folder.rmdir()
         folder.mkdir()
@@ -90,7 +104,7 @@ async def test_folder_that_is_there_is_not_called_gone_when_events_were_lost(
     path = tmp_path / "folder" / "kubelet.sock"
     path.parent.mkdir()
     with SocketWatch(path) as watch:
-        live = asyncio.create_task(watch.live())
+        live = asyncio.create_task(watch.listening())
         await asyncio.sleep(0)
         for number in range(limit + 1):
             (path.parent / f"{number % 2}").touch()
@@ -98,14 +112,14 @@ async def test_folder_that_is_there_is_not_called_gone_when_events_were_lost(
         await asyncio.sleep(0.1)
         assert not live.done()
         serve(listener, path, 5 * SECOND)
-        assert await asyncio.wait_for(live, PATIENCE) == 5 * SECOND
+        assert await asyncio.wait_for(live, PATIENCE) == identify(path)
 
 
 async def test_live_socket_is_found_at_once(tmp_path: Path, listener: socket.socket) -> None:
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 5 * SECOND)
     with SocketWatch(path) as watch:
-        assert await asyncio.wait_for(watch.live(), PATIENCE) == 5 * SECOND
+        assert await asyncio.wait_for(watch.listening(), PATIENCE) == identify(path)
 
 
 async def test_dead_socket_is_waited_out(tmp_path: Path, listener: socket.socket) -> None:
@@ -113,13 +127,13 @@ async def test_dead_socket_is_waited_out(tmp_path: Path, listener: socket.socket
     with socket.socket(socket.AF_UNIX) as before:
         serve(before, path, 5 * SECOND)
     with SocketWatch(path) as watch:
-        waiting = asyncio.ensure_future(watch.live())
+        waiting = asyncio.ensure_future(watch.listening())
         await asyncio.sleep(0.05)
         assert not waiting.done()
         path.unlink()
         listener.bind(str(path))
         listener.listen()
-        assert await asyncio.wait_for(waiting, PATIENCE) == path.stat().st_mtime_ns
+        assert await asyncio.wait_for(waiting, PATIENCE) == identify(path)
 
 
 async def test_socket_we_are_done_with_is_passed_over(
@@ -128,20 +142,20 @@ async def test_socket_we_are_done_with_is_passed_over(
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 5 * SECOND)
     with SocketWatch(path) as watch, socket.socket(socket.AF_UNIX) as after:
-        waiting = asyncio.ensure_future(watch.live(other_than=5 * SECOND))
+        waiting = asyncio.ensure_future(watch.listening(other_than=identify(path)))
         await asyncio.sleep(0.05)
         assert not waiting.done()
         path.unlink()
         after.bind(str(path))
         after.listen()
-        assert await asyncio.wait_for(waiting, PATIENCE) == path.stat().st_mtime_ns
+        assert await asyncio.wait_for(waiting, PATIENCE) == identify(path)
 
 
 async def test_folder_that_goes_away_ends_the_wait(tmp_path: Path) -> None:
     folder = tmp_path / "device-plugins"
     folder.mkdir()
     with SocketWatch(folder / "kubelet.sock") as watch:
-        waiting = asyncio.ensure_future(watch.live())
+        waiting = asyncio.ensure_future(watch.listening())
         await asyncio.sleep(0.05)
         folder.rmdir()
         with pytest.raises(Gone) as caught:
@@ -163,7 +177,7 @@ async def test_folder_that_goes_away_while_the_watch_is_set_up_is_missed_as_well
 
     monkeypatch.setattr(inotify.Watch, "add", add_and_remove)
     with pytest.raises(Gone), SocketWatch(folder / "kubelet.sock") as watch:
-        await asyncio.wait_for(watch.live(), PATIENCE)
+        await asyncio.wait_for(watch.listening(), PATIENCE)
 
 
 async def test_folder_that_is_not_there_counts_as_gone(tmp_path: Path) -> None:
@@ -210,11 +224,11 @@ def test_ordinary_file_has_no_peer(tmp_path: Path) -> None:
 
 
 async def test_folder_that_is_there_is_not_waited_for(tmp_path: Path) -> None:
-    await asyncio.wait_for(folder(tmp_path), PATIENCE)
+    await asyncio.wait_for(directory(tmp_path), PATIENCE)
 
 
 async def test_folder_is_waited_for_until_it_is_made(tmp_path: Path) -> None:
-    waiting = asyncio.ensure_future(folder(tmp_path / "nri"))
+    waiting = asyncio.ensure_future(directory(tmp_path / "nri"))
     await asyncio.sleep(0.05)
     (tmp_path / "other").mkdir()
     await asyncio.sleep(0.05)

@@ -272,9 +272,9 @@ def test_address_without_its_drop_in_is_an_error_that_names_it_and_the_plugin_se
 
 def test_journal_explains_itself(guest: Guest) -> None:
     explained = guest.run(
-        f"journalctl --boot --catalog --no-pager MESSAGE_ID={Event.REGISTERED.value}"
+        f"journalctl --boot --catalog --no-pager MESSAGE_ID={Event.REGISTERED.message_id}"
     ).stdout
-    assert "Subject: The kubelet has taken the registration" in explained
+    assert "Subject: The kubelet has accepted the registration" in explained
     for event in Event:
-        entry = guest.run(f"journalctl --dump-catalog {event.value}").stdout
+        entry = guest.run(f"journalctl --dump-catalog {event.message_id}").stdout
         assert "Defined-By: isolcpus-dp" in entry, event

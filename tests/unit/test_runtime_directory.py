@@ -1,4 +1,4 @@
-"""The kubelet's folder, its socket, and the marker of a registration."""
+"""The files of the daemon below /run: the mark of a registration, and the pidfile."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp.host.sockets import creation
+from isolcpus_dp.host.sockets import Identity, identify
 from isolcpus_dp.kubelet.paths import device_plugins, registration_socket
-from isolcpus_dp.kubelet.registration import mark_registered
+from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
 
 SECOND = 1_000_000_000
 PATIENCE = 10  # seconds until a test that waits has failed
@@ -37,7 +37,7 @@ def test_kubelets_folder_and_socket() -> None:
 
 def test_marker_takes_over_the_sockets_time(tmp_path: Path) -> None:
     marker = tmp_path / "registered"
-    mark_registered(marker, 1_700_000_000 * SECOND + 123)
+    RuntimeDirectory(tmp_path).mark_registered(Identity(1, 1_700_000_000 * SECOND + 123))
     assert marker.stat().st_mtime_ns == 1_700_000_000 * SECOND + 123
     assert marker.stat().st_mode & 0o777 == 0o600
     assert marker.read_bytes() == b""
@@ -45,8 +45,8 @@ def test_marker_takes_over_the_sockets_time(tmp_path: Path) -> None:
 
 def test_marker_of_an_earlier_registration_is_renewed(tmp_path: Path) -> None:
     marker = tmp_path / "registered"
-    mark_registered(marker, 7 * SECOND)
-    mark_registered(marker, 5 * SECOND)
+    RuntimeDirectory(tmp_path).mark_registered(Identity(1, 7 * SECOND))
+    RuntimeDirectory(tmp_path).mark_registered(Identity(1, 5 * SECOND))
     assert marker.stat().st_mtime_ns == 5 * SECOND
 
 
@@ -55,7 +55,7 @@ def test_marker_and_socket_are_neither_older_nor_newer(
 ) -> None:
     path, marker = tmp_path / "kubelet.sock", tmp_path / "registered"
     listener.bind(str(path))
-    created = creation(path)
-    assert created is not None
-    mark_registered(marker, created)
-    assert creation(marker) == created
+    identity = identify(path)
+    assert identity is not None
+    RuntimeDirectory(tmp_path).mark_registered(identity)
+    assert marker.stat().st_mtime_ns == identity.bound_ns

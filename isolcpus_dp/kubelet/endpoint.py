@@ -1,0 +1,139 @@
+"""The plugin's socket in the kubelet's directory, and the gRPC server behind it.
+
+Of two daemons that start at once, one binds it. When the kubelet has removed it, it is bound again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+
+from isolcpus_dp.api import deviceplugin_pb2 as api
+from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
+from isolcpus_dp.config import ConfigError
+from isolcpus_dp.host import sockets
+from isolcpus_dp.host.sockets import Identity
+
+log = logging.getLogger(__name__)
+
+# sun_path of unix(7), less its final zero byte.
+_LONGEST_SOCKET_PATH = 107
+
+# Another daemon that starts holds the directory's lock for milliseconds.
+_LOCK_SECONDS = 10.0
+_LOCK_INTERVAL = 0.005
+
+
+class EndpointError(Exception):
+    """The plugin's socket cannot be bound; one sentence says why and what to do."""
+
+
+class Endpoint:
+    """The plugin's socket in the kubelet's folder, with the service behind it.
+
+    The kubelet removes every socket there when it starts; `publish` binds a new one.
+    """
+
+    def __init__(
+        self, path: Path, plugin: rpc.DevicePluginServicer, lock_seconds: float = _LOCK_SECONDS
+    ) -> None:
+        self.name = path.name
+        self._path = path
+        self._plugin = plugin
+        self._lock_seconds = lock_seconds
+        self._identity: Identity | None = None
+        self._servers: list[grpc.aio.Server] = []
+
+    async def publish(self) -> None:
+        """Serves on the path, unless it still leads to us. Raises EndpointError and ConfigError."""
+        if self._identity and self._identity == sockets.identify(self._path):
+            return
+        if len(os.fsencode(self._path)) > _LONGEST_SOCKET_PATH:
+            raise ConfigError(
+                f"{self._path} is longer than the {_LONGEST_SOCKET_PATH} bytes that a socket's"
+                " path may have: shorten ResourceName= or --kubelet-dir"
+            )
+        async with _locked(self._path.parent, self._lock_seconds):
+            self._check_free()
+            # Those whose path was wiped have no caller left, but only now is nobody at the path: a
+            # gRPC server that stops removes what is there. One may stay, so that the first wipe,
+            # which every kubelet does when it starts, costs no time.
+            while len(self._servers) > 1:
+                await self._servers.pop(0).stop(grace=None)
+            server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+            rpc.add_DevicePluginServicer_to_server(self._plugin, server)
+            self._bind(server)
+            self._identity = sockets.identify(self._path)
+        await server.start()
+        self._servers.append(server)
+
+    async def prove(self) -> None:
+        """Asks itself, as the kubelet will: who answers has loaded all that an answer takes."""
+        async with grpc.aio.insecure_channel(f"unix:{self._path}") as channel:
+            try:
+                await rpc.DevicePluginStub(channel).GetDevicePluginOptions(api.Empty())
+            except grpc.aio.AioRpcError as error:
+                # A kubelet that starts in this moment has wiped the socket: publish() mends it.
+                log.debug("%s does not answer: %s", self._path, error.details())
+
+    async def close(self) -> None:
+        """Drops all connections and removes the socket."""
+        for server in self._servers:
+            await server.stop(grace=None)
+
+    def _check_free(self) -> None:
+        holder = sockets.peer(self._path)
+        if holder:
+            raise EndpointError(
+                f"{self._path} is held by {holder}, which serves it already:"
+                " stop that one first, or let it do the work"
+            )
+
+    def _bind(self, server: grpc.aio.Server) -> None:
+        try:
+            bound = server.add_insecure_port(f"unix:{self._path}")
+        except RuntimeError:  # newer grpcio raises where older ones return 0
+            bound = 0
+        if not bound:
+            raise EndpointError(
+                f"cannot bind {self._path}: its folder must be writable,"
+                " and nothing but a socket may be in the way"
+            )
+
+
+@contextlib.asynccontextmanager
+async def _locked(folder: Path, lock_seconds: float) -> AsyncIterator[None]:
+    """Holds an advisory lock on a folder: of two daemons that start at once, one binds first.
+
+    So does one of two endpoints of ours. Waited for without holding up the event loop, which has
+    the watchdog to feed. Raises EndpointError.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise EndpointError(
+            f"{folder} cannot be opened: {error.strerror}: it is the kubelet's folder for device"
+            " plugins; see --kubelet-dir"
+        ) from error
+    try:
+        for _ in range(round(lock_seconds / _LOCK_INTERVAL)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_LOCK_INTERVAL)
+        else:
+            raise EndpointError(
+                f"{folder} has been locked for {lock_seconds:.0f} s by a process that does not let"
+                " go of it (flock(2)): lslocks names it"
+            )
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+"""The HTTP server of the metrics, on a TCP address or a unix socket.
+
+prometheus-client's own server needs threads that wake up, so the few lines of HTTP are here. A
+node needs its plugin more than the plugin's numbers: nothing that happens here stops the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from isolcpus_dp.config import Listen
+from isolcpus_dp.kubelet.metrics import Metrics
+from isolcpus_dp.service.events import Event, emit
+
+log = logging.getLogger(__name__)
+
+# A scraper's request is a line and a few headers.
+_MOST_REQUEST = 8192  # bytes
+_REQUEST_SECONDS = 5.0
+# Every further one is closed at once: its descriptor is one that the plugin may need.
+_MOST_CONNECTIONS = 16
+
+
+@contextlib.asynccontextmanager
+async def serving(metrics: Metrics, listen: Listen) -> AsyncIterator[None]:
+    """Serves the metrics within the block; where that is not possible, the log says why."""
+    exporter, server = _Exporter(metrics), None
+    try:
+        server = await exporter.listen(listen)
+    except OSError as error:
+        emit(
+            log, Event.DEGRADED,
+            "[Metrics] Listen=: cannot listen there: %s; the plugin serves on without metrics",
+            _complaint(error, listen),
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        if server:
+            server.close()
+            if isinstance(listen, Path):
+                listen.unlink(missing_ok=True)
+
+
+class _Exporter:
+    """Answers GET /metrics, one request for each connection."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._connections = 0
+
+    async def listen(self, listen: Listen) -> asyncio.AbstractServer:
+        """Raises OSError."""
+        if isinstance(listen, Path):
+            return await asyncio.start_unix_server(self._serve, str(listen), limit=_MOST_REQUEST)
+        # Bound here: asyncio passes over an address that it gets no socket for, and may be left
+        # with none.
+        [(family, *_, address)] = socket.getaddrinfo(
+            *listen, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+        bound = socket.create_server(address, family=family)
+        return await asyncio.start_server(self._serve, sock=bound, limit=_MOST_REQUEST)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers one request, and closes the connection."""
+        self._connections += 1
+        with contextlib.suppress(
+            OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError,
+            asyncio.CancelledError,  # the daemon ends, and this with it
+        ):  # fmt: skip
+            if self._connections <= _MOST_CONNECTIONS:
+                await self._answer(reader, writer)
+        self._connections -= 1
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_SECONDS)
+        method, target, *_ = [*request.split(b"\r\n", 1)[0].split(), b"", b""]
+        if method not in (b"GET", b"HEAD") or target.split(b"?")[0] not in (b"/metrics", b"/"):
+            writer.write(b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        else:
+            body = await self._metrics.render()
+            head = f"HTTP/1.0 200 OK\r\nContent-Type: {CONTENT_TYPE_LATEST}\r\n"
+            head += f"Content-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + (body if method == b"GET" else b""))
+        await writer.drain()
+
+
+def _complaint(error: OSError, listen: Listen) -> str:
+    """What is wrong, and what to do about it."""
+    # Not every one has a number, and a resolver's numbers are its own.
+    reason = error.strerror or str(error)
+    if isinstance(listen, Path):
+        return f"{reason}: the unit's sandbox lets it make a socket in /run/isolcpus-dp"
+    if error.errno == errno.EAFNOSUPPORT:
+        return (
+            f"{reason}: the unit's sandbox has no network unless a drop-in (systemctl edit"
+            " isolcpus-dp) says, below [Service], PrivateNetwork=no and"
+            " RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6 and"
+            " IPAddressAllow=localhost; see isolcpus-dp.conf(5)"
+        )
+    return f"{reason}: give an address of this host that is free"

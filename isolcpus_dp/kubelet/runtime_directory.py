@@ -1,0 +1,70 @@
+"""The files of the daemon below /run: the mark of a registration, and the pidfile.
+
+Others read them: isolcpus-dp-kubelet.service the mark, StarlingX's process monitor the pidfile.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from isolcpus_dp.host.sockets import Identity
+from isolcpus_dp.service.events import Event, emit
+
+log = logging.getLogger(__name__)
+
+
+class RuntimeDirectory:
+    """The directory that systemd provides (RuntimeDirectory=); without one, nothing is written.
+
+    A file that cannot be written is reported and stops nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def mark_registered(self, socket: Identity) -> None:
+        """Writes with which socket the plugin is registered: the mark gets the time of its bind().
+
+        isolcpus-dp-kubelet.service compares the two times before it restarts the daemon.
+        """
+        if not self._path:
+            return
+        mark = self._path / "registered"
+        # Renamed into place with its time set: its own time would be that of another socket.
+        beside = self._path / ".registered"
+        try:
+            beside.touch(mode=0o600)
+            os.utime(beside, ns=(socket.bound_ns, socket.bound_ns))
+            beside.replace(mark)
+        except OSError as error:
+            emit(
+                log, Event.DEGRADED,
+                "%s cannot be written: %s; a kubelet that makes a new socket while"
+                " its old connection lives may go unnoticed", mark, error.strerror,
+            )  # fmt: skip
+
+    def write_pidfile(self) -> None:
+        """Writes the pid of this process. To be called when the daemon serves, and not before.
+
+        StarlingX's process monitor kills the process that the file names before it restarts the
+        daemon, and must not kill one that is still loading.
+        """
+        if not self._path:
+            return
+        pidfile = self._path / "isolcpus-dp.pid"
+        try:
+            pidfile.write_text(f"{os.getpid()}\n")
+        except OSError as error:
+            emit(
+                log, Event.DEGRADED,
+                "%s cannot be written: %s; StarlingX's process monitor, if it"
+                " watches, takes the daemon for dead and restarts it", pidfile, error.strerror,
+            )  # fmt: skip
+
+    def clear(self) -> None:
+        """Removes what was written."""
+        if self._path:
+            for name in ("registered", "isolcpus-dp.pid"):
+                (self._path / name).unlink(missing_ok=True)

@@ -1,0 +1,191 @@
+"""One connection to a container runtime, from connecting to its close.
+
+Its life:
+
+1. The plugin connects to the runtime's socket. Nobody may listen there: NOBODY.
+2. It calls RegisterPlugin. The runtime may reject that, or close the connection: REFUSED.
+3. The runtime calls Configure and then Synchronize, with all containers that exist. The answer
+   updates those that are on the wrong CPUs. From here on the session is synchronized; a runtime
+   that closes the connection before is REFUSED as well.
+4. The runtime calls the plugin for each container that is created, updated or started. The plugin
+   calls UpdateContainers for a container that the runtime has not asked about.
+5. The runtime closes the connection when it stops, or drops a plugin that answers too late: LEFT.
+   The daemon closes it when the CPUs of the host have changed, since only Synchronize tells of
+   all containers: OUTDATED.
+
+What the daemon does after each outcome:
+
+| outcome  | next connection                                                                     |
+|----------|-------------------------------------------------------------------------------------|
+| NOBODY   | when the socket is created, and several times within the 4 s after that             |
+| REFUSED  | to another socket as soon as there is one; to the same one after 5 s                |
+| LEFT     | to another socket as soon as there is one; to the same one after 0.1 s              |
+| OUTDATED | the same as LEFT                                                                    |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from isolcpus_dp.api import nri_pb2 as api
+from isolcpus_dp.host import inotify, sockets
+from isolcpus_dp.nri import plugin, ttrpc
+from isolcpus_dp.nri.cgroup import Quotas
+from isolcpus_dp.nri.pinning import Rules
+from isolcpus_dp.nri.plugin import Plugin, Update
+from isolcpus_dp.nri.unconfirmed import Unconfirmed
+from isolcpus_dp.service.events import Event, emit
+
+log = logging.getLogger(__name__)
+
+NAME = "isolcpus-dp"
+# The runtime calls its plugins in the order of their indices. No index helps against another plugin
+# that sets the cpuset of the same container: the runtime rejects that in any order.
+INDEX = "10"
+VERSION = "0.6.0"
+
+# The runtime gives a plugin 5 s to register.
+_REGISTER_SECONDS = 5.0
+# The runtime updates one container after the other, and starts others meanwhile.
+_UPDATE_SECONDS = 30.0
+
+
+class Outcome(enum.Enum):
+    """How a session ended; the value is what the table above says of it."""
+
+    NOBODY = enum.auto()
+    REFUSED = enum.auto()
+    LEFT = enum.auto()
+    OUTDATED = enum.auto()
+
+    @property
+    def retry_seconds(self) -> float:
+        """How long the same socket is left alone."""
+        return 5.0 if self is Outcome.REFUSED else 0.1
+
+
+class Session:
+    """A connection while it lasts; `run` is called once. Gives the plugin what it needs."""
+
+    def __init__(
+        self,
+        socket: Path,
+        cgroups: Path,
+        rules: Rules,
+        unconfirmed: Unconfirmed,
+        on_synchronized: Callable[[str], None],
+    ) -> None:
+        """`on_synchronized` is called with the runtime's name and version."""
+        self.rules = rules
+        self.unconfirmed = unconfirmed
+        self._socket = socket
+        self._on_synchronized = on_synchronized
+        self._is_synchronized = False
+        self._is_outdated = False
+        self._written = inotify.Watch()
+        self.quotas = Quotas(cgroups, self._written)
+        self._plugin = Plugin(self)
+        self._connection: ttrpc.Connection | None = None
+        self._updates: set[asyncio.Task[None]] = set()  # the event loop alone would not keep them
+
+    async def run(self) -> Outcome:
+        """Connects, and returns when the connection is closed."""
+        with self._written:
+            connection = await self._connect()
+            if connection is None:
+                return Outcome.NOBODY
+            try:
+                if not self._is_outdated:
+                    self._connection = connection
+                    await self._register(connection)
+                    await connection.lost.wait()
+            finally:
+                self._connection = None
+                connection.close()
+        return self._outcome()
+
+    def end(self) -> None:
+        """Closes the connection, also one that is being made: the host's CPUs have changed."""
+        self._is_outdated = True
+        if self._connection:
+            self._connection.close()
+
+    def synchronized(self, runtime: str) -> None:
+        """For the plugin: the runtime has told of all its containers."""
+        self._is_synchronized = True
+        self._on_synchronized(runtime)
+
+    def update(self, update: Update) -> None:
+        """For the plugin: updates a container after the call that is being answered."""
+        if self._connection:
+            task = asyncio.create_task(self._update(self._connection, update))
+            self._updates.add(task)
+            task.add_done_callback(self._updates.discard)
+
+    async def _connect(self) -> ttrpc.Connection | None:
+        """None if nobody listens, or if the socket was replaced meanwhile: by whom is unknown."""
+        identity = sockets.identify(self._socket)
+        try:
+            _, connection = await asyncio.get_running_loop().create_unix_connection(
+                lambda: ttrpc.Connection(plugin.TO_PLUGIN, plugin.TO_RUNTIME, self._plugin.answer),
+                str(self._socket),
+            )
+        except OSError:
+            return None
+        if identity is None or sockets.identify(self._socket) != identity:
+            connection.close()
+            return None
+        return connection
+
+    async def _register(self, connection: ttrpc.Connection) -> None:
+        """Registers with the runtime; if it rejects that, the connection is closed."""
+        request = api.RegisterPluginRequest(
+            plugin_name=NAME, plugin_idx=INDEX, NRI_version=VERSION
+        ).SerializeToString()
+        try:
+            await connection.call(
+                plugin.RUNTIME_SERVICE, "RegisterPlugin", request, _REGISTER_SECONDS
+            )
+        except (ttrpc.CallError, ttrpc.Lost, asyncio.TimeoutError) as error:
+            emit(
+                log, Event.RUNTIME_REFUSED, "the runtime did not take us: %s; trying again in %.0f"
+                " s, or as soon as another one comes", str(error) or "no answer",
+                Outcome.REFUSED.retry_seconds,
+            )  # fmt: skip
+            connection.close()
+
+    async def _update(self, connection: ttrpc.Connection, update: Update) -> None:
+        request = api.UpdateContainersRequest(update=[update.message]).SerializeToString()
+        try:
+            answer = await connection.call(
+                plugin.RUNTIME_SERVICE, "UpdateContainers", request, _UPDATE_SECONDS
+            )
+            if api.UpdateContainersResponse.FromString(answer).failed:
+                _update_failed(update, "the runtime's own log says why")
+            else:
+                self.unconfirmed.confirm(update.message.container_id)
+        except ttrpc.Lost:
+            pass  # the next connection tells of all containers again
+        except (ttrpc.CallError, asyncio.TimeoutError, DecodeError) as error:
+            # A call's error is how containerd reports a failed update. A container that has ended
+            # meanwhile needs none; the others wait for the next connection: one made for them alone
+            # might end the same way, again and again.
+            _update_failed(update, str(error) or "no answer")
+
+    def _outcome(self) -> Outcome:
+        if self._is_outdated:
+            return Outcome.OUTDATED
+        return Outcome.LEFT if self._is_synchronized else Outcome.REFUSED
+
+
+def _update_failed(update: Update, reason: str) -> None:
+    emit(
+        log, Event.UPDATE_FAILED, "container %s of pod %s was not put right: %s",
+        update.container, update.pod, reason, pod=update.pod, container=update.container,
+    )  # fmt: skip

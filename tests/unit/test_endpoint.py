@@ -1,0 +1,120 @@
+"""The plugin's socket: who binds it, what is in the way, and that it is bound again."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from isolcpus_dp import pool
+from isolcpus_dp.config import Config, ConfigError
+from isolcpus_dp.host import machine
+from isolcpus_dp.kubelet.endpoint import Endpoint, EndpointError
+from isolcpus_dp.kubelet.plugin import DevicePlugin
+
+from .conftest import MakeUp
+
+
+@pytest.fixture
+def plugin(make_up: MakeUp) -> DevicePlugin:
+    present = machine.read(make_up("2x2x2", {1, 2, 5, 6}).root)
+    return DevicePlugin(present, pool.make(present, Config())[0], lambda cpus: [])
+
+
+async def test_endpoint_that_is_wiped_again_and_again_takes_up_no_more_files(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
+    path, descriptors = tmp_path / "plugin.sock", []
+    endpoint = Endpoint(path, plugin)
+    for _ in range(10):
+        path.unlink(missing_ok=True)
+        await endpoint.publish()
+        assert path.is_socket()
+        descriptors.append(len(list(Path("/proc/self/fd").iterdir())))
+    await endpoint.close()
+    assert max(descriptors[3:]) <= max(descriptors[:3])
+    assert not path.exists()
+
+
+async def test_endpoints_of_two_resources_that_were_wiped_do_not_wait_for_each_other_for_ever(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "one.sock", tmp_path / "other.sock"]
+    endpoints = [Endpoint(path, plugin) for path in paths]
+
+    def stands_still(*_: object) -> NoReturn:
+        raise AssertionError("the event loop stands still")
+
+    before = signal.signal(signal.SIGALRM, stands_still)
+    signal.alarm(30)
+    for _ in range(5):
+        for path in paths:
+            path.unlink(missing_ok=True)
+        await asyncio.gather(*(one.publish() for one in endpoints))
+        assert all(path.is_socket() for path in paths)
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+    for endpoint in endpoints:
+        await endpoint.close()
+
+
+async def test_endpoint_in_a_folder_that_somebody_locks_for_ever(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with pytest.raises(EndpointError, match=r"has been locked for 0 s by a process that does not"):
+        await Endpoint(tmp_path / "plugin.sock", plugin, lock_seconds=0.1).publish()
+    os.close(folder)
+
+
+async def test_endpoint_that_somebody_serves_already(plugin: DevicePlugin, tmp_path: Path) -> None:
+    path = tmp_path / "held.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with pytest.raises(EndpointError) as caught:
+            await Endpoint(path, plugin).publish()
+    assert str(caught.value).startswith(f"{path} is held by process {os.getpid()} (")
+    assert str(caught.value).endswith("stop that one first, or let it do the work")
+
+
+async def test_endpoint_whose_path_is_too_long_for_a_socket(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{'x' * 107}.sock"
+    with pytest.raises(ConfigError) as caught:
+        await Endpoint(path, plugin).publish()
+    assert str(caught.value) == (
+        f"{path} is longer than the 107 bytes that a socket's path may have:"
+        " shorten ResourceName= or --kubelet-dir"
+    )
+
+
+async def test_endpoint_whose_folder_is_absent(plugin: DevicePlugin, tmp_path: Path) -> None:
+    folder = tmp_path / "absent"
+    with pytest.raises(EndpointError) as caught:
+        await Endpoint(folder / "plugin.sock", plugin).publish()
+    assert str(caught.value) == (
+        f"{folder} cannot be opened: No such file or directory: it is the kubelet's folder for"
+        " device plugins; see --kubelet-dir"
+    )
+
+
+async def test_endpoint_keeps_its_socket_when_only_its_mode_changes(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
+    path = tmp_path / "plugin.sock"
+    endpoint = Endpoint(path, plugin)
+    await endpoint.publish()
+    before = path.stat().st_ino, path.stat().st_mtime_ns
+    path.chmod(0o660)
+    await endpoint.publish()
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == before
+    await endpoint.close()
