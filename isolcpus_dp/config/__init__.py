@@ -1,0 +1,141 @@
+"""What the administrator says, checked: `isolcpus-dp.conf` and its drop-ins.
+
+The files are read the way systemd reads its own: the main file first, then the drop-ins in the
+order of their names, the last assignment of a key wins, an empty one brings the default back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+from isolcpus_dp.host import cpulist
+from isolcpus_dp.config import files
+from isolcpus_dp.config.files import ConfigError
+from isolcpus_dp.config.keys import (
+    KEYS,
+    METRICS,
+    METRICS_KEYS,
+    PINNING,
+    PINNING_KEYS,
+    PLUGIN,
+    Config,
+    PinningConfig,
+    PoolConfig,
+)
+from isolcpus_dp.config.values import Listen, check_resource_name
+
+__all__ = [
+    "DEFAULT_FILE",
+    "KEYS",
+    "METRICS_KEYS",
+    "PINNING_KEYS",
+    "Config",
+    "ConfigError",
+    "Listen",
+    "PinningConfig",
+    "PoolConfig",
+    "check_resource_name",
+    "load",
+]
+
+DEFAULT_FILE = Path("/etc/isolcpus-dp/isolcpus-dp.conf")
+_POOL = re.compile(r"Pool [A-Za-z0-9][-A-Za-z0-9_.]*")
+
+
+class _Section:
+    """What the files say in one section, and where: the last assignment of a key wins."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.where = f"{path}: [{name}]"
+        self.name = name
+        self._keys = {PINNING: PINNING_KEYS, METRICS: METRICS_KEYS}.get(name, KEYS)
+        self.values: dict[str, Any] = {}
+        self.lines: dict[str, str] = {}  # by field: file, section, key and text
+
+    def set(self, path: Path, name: str, text: str, last: int) -> None:
+        key = self._keys.get(name)
+        if key is None:
+            raise ConfigError(
+                f"{path}: [{self.name}] {name}= is not a key: allowed are {', '.join(self._keys)}"
+            )
+        line = f"{path}: [{self.name}] {name}={text}"
+        self.values.pop(key.field, None)
+        if not text:
+            return
+        try:
+            self.values[key.field] = key.parse(text, last)
+        except ValueError as error:
+            raise ConfigError(f"{line}: {error}: allowed is {key.allowed}") from error
+        self.lines[key.field] = line
+
+    def pool(self) -> PoolConfig:
+        """Raises ConfigError if its keys do not make a pool."""
+        if self.name != PLUGIN:
+            for name in ("ResourceName", "CPUs"):
+                if self.values.get(KEYS[name].field) is None:
+                    raise ConfigError(
+                        f"{self.where} has no {name}= of its own: a pool is a resource name and"
+                        " a CPU list, such as example.com/isolcpus-dpdk and 4-7"
+                    )
+        pool = PoolConfig(section=self.name, **self.values)
+        if pool.threads == "one" and pool.granularity != "core":
+            raise ConfigError(
+                f"{self.lines['threads']}: a device is one thread anyway:"
+                " allowed with Granularity=core"
+            )
+        return pool
+
+
+def load(file: Path | None, last: int) -> Config:
+    """The configuration in `file` and `file.d/*.conf`; the default one if None.
+
+    `last` is the machine's highest possible CPU. That the default file is not there is fine; a
+    file that was named must be. Raises ConfigError.
+    """
+    main = file or DEFAULT_FILE
+    sections = {PLUGIN: _Section(main, PLUGIN)}
+    for path in files.paths(main, must_exist=file is not None):
+        _read_into(sections, path, last)
+    pinning, metrics = sections.pop(PINNING, None), sections.pop(METRICS, None)
+    pools = [(section, section.pool()) for section in sections.values()]
+    for (section, pool), (other_section, other) in itertools.combinations(pools, 2):
+        _check_apart(section, pool, other_section, other)
+    return Config(
+        pools=tuple(pool for _, pool in pools),
+        pinning=PinningConfig(**pinning.values) if pinning else PinningConfig(),
+        metrics=metrics.values.get("listen") if metrics else None,
+    )
+
+
+def _check_apart(
+    section: _Section, pool: PoolConfig, other_section: _Section, other: PoolConfig
+) -> None:
+    """Two pools share neither CPUs nor names. Raises ConfigError."""
+    shared = (pool.cpus or frozenset()) & (other.cpus or frozenset())
+    if shared:
+        raise ConfigError(
+            f"{other_section.lines['cpus']}: CPU {cpulist.render(shared)} is also in"
+            f" {section.lines['cpus']}: a CPU belongs to one pool"
+        )
+    # The names of the sockets are compared: a/b-c and a-b/c would have the same one.
+    if pool.endpoint == other.endpoint:
+        of = section.lines.get("resource_name", f"the default of {section.where}")
+        raise ConfigError(
+            f"{other_section.lines['resource_name']}: the name, or its socket's name"
+            f" {pool.endpoint}, is taken by {of}: allowed is one that no other pool has"
+        )
+
+
+def _read_into(sections: dict[str, _Section], path: Path, last: int) -> None:
+    for name, values in files.sections(path).items():
+        if name not in (PLUGIN, PINNING, METRICS) and not _POOL.fullmatch(name):
+            raise ConfigError(
+                f"{path}: [{name}] is not a section: allowed are [Plugin], [Pinning], [Metrics],"
+                " and [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
+            )
+        section = sections.setdefault(name, _Section(path, name))
+        for key, text in values.items():
+            section.set(path, key, text, last)
