@@ -17,26 +17,34 @@ from isolcpus_dp.config.files import ConfigError
 from isolcpus_dp.config.keys import (
     KEYS,
     METRICS,
-    METRICS_KEYS,
     PINNING,
-    PINNING_KEYS,
     PLUGIN,
     Config,
+    CPUQuota,
+    DeviceNodes,
+    Granularity,
+    MemoryNodes,
     PinningConfig,
+    Placement,
     PoolConfig,
+    Threads,
 )
 from isolcpus_dp.config.values import Listen, check_resource_name
 
 __all__ = [
     "DEFAULT_FILE",
     "KEYS",
-    "METRICS_KEYS",
-    "PINNING_KEYS",
+    "CPUQuota",
     "Config",
     "ConfigError",
+    "DeviceNodes",
+    "Granularity",
     "Listen",
+    "MemoryNodes",
     "PinningConfig",
+    "Placement",
     "PoolConfig",
+    "Threads",
     "check_resource_name",
     "load",
 ]
@@ -51,9 +59,10 @@ class _Section:
     def __init__(self, path: Path, name: str) -> None:
         self.where = f"{path}: [{name}]"
         self.name = name
-        self._keys = {PINNING: PINNING_KEYS, METRICS: METRICS_KEYS}.get(name, KEYS)
-        self.values: dict[str, Any] = {}
-        self.lines: dict[str, str] = {}  # by field: file, section, key and text
+        self._keys = KEYS.get(name, KEYS[PLUGIN])
+        self.values: dict[str, Any] = {}  # by field
+        self.texts: dict[str, str] = {}  # by key
+        self.lines: dict[str, str] = {}  # by key: file, section, key and text
 
     def set(self, path: Path, name: str, text: str, last: int) -> None:
         key = self._keys.get(name)
@@ -61,32 +70,37 @@ class _Section:
             raise ConfigError(
                 f"{path}: [{self.name}] {name}= is not a key: allowed are {', '.join(self._keys)}"
             )
-        line = f"{path}: [{self.name}] {name}={text}"
+        self.texts.pop(name, None)
         self.values.pop(key.field, None)
         if not text:
             return
+        self.texts[name] = text
+        self.lines[name] = f"{path}: [{self.name}] {name}={text}"
         try:
-            self.values[key.field] = key.parse(text, last)
+            self.values[key.field] = key.value.parse(text, last)
         except ValueError as error:
-            raise ConfigError(f"{line}: {error}: allowed is {key.allowed}") from error
-        self.lines[key.field] = line
+            raise ConfigError(
+                f"{self.lines[name]}: {error}: allowed is {key.value.allowed}"
+            ) from error
 
     def pool(self) -> PoolConfig:
         """Raises ConfigError if its keys do not make a pool."""
-        if self.name != PLUGIN:
-            for name in ("ResourceName", "CPUs"):
-                if self.values.get(KEYS[name].field) is None:
-                    raise ConfigError(
-                        f"{self.where} has no {name}= of its own: a pool is a resource name and"
-                        " a CPU list, such as example.com/isolcpus-dpdk and 4-7"
-                    )
-        pool = PoolConfig(section=self.name, **self.values)
-        if pool.threads == "one" and pool.granularity != "core":
-            raise ConfigError(
-                f"{self.lines['threads']}: a device is one thread anyway:"
-                " allowed with Granularity=core"
-            )
-        return pool
+        for key in self._keys.values():
+            if key.required and self.name != PLUGIN and self.values.get(key.field) is None:
+                raise ConfigError(
+                    f"{self.where} has no {key.name}= of its own: a pool is a resource name and"
+                    " a CPU list, such as example.com/isolcpus-dpdk and 4-7"
+                )
+        for name, text in self.texts.items():
+            needed = self._keys[name].needs.get(text)
+            if needed and not self._says(needed):
+                raise ConfigError(f"{self.lines[name]}: allowed with {needed}")
+        return PoolConfig(section=self.name, **self.values)
+
+    def _says(self, assignment: str) -> bool:
+        """Whether a key has this value, be it by default."""
+        name, _, text = assignment.partition("=")
+        return self.texts.get(name, self._keys[name].default) == text
 
 
 def load(file: Path | None, last: int) -> Config:
@@ -106,7 +120,7 @@ def load(file: Path | None, last: int) -> Config:
     return Config(
         pools=tuple(pool for _, pool in pools),
         pinning=PinningConfig(**pinning.values) if pinning else PinningConfig(),
-        metrics=metrics.values.get("listen") if metrics else None,
+        **(metrics.values if metrics else {}),
     )
 
 
@@ -117,14 +131,14 @@ def _check_apart(
     shared = (pool.cpus or frozenset()) & (other.cpus or frozenset())
     if shared:
         raise ConfigError(
-            f"{other_section.lines['cpus']}: CPU {cpulist.render(shared)} is also in"
-            f" {section.lines['cpus']}: a CPU belongs to one pool"
+            f"{other_section.lines['CPUs']}: CPU {cpulist.render(shared)} is also in"
+            f" {section.lines['CPUs']}: a CPU belongs to one pool"
         )
     # The names of the sockets are compared: a/b-c and a-b/c would have the same one.
     if pool.endpoint == other.endpoint:
-        of = section.lines.get("resource_name", f"the default of {section.where}")
+        of = section.lines.get("ResourceName", f"the default of {section.where}")
         raise ConfigError(
-            f"{other_section.lines['resource_name']}: the name, or its socket's name"
+            f"{other_section.lines['ResourceName']}: the name, or its socket's name"
             f" {pool.endpoint}, is taken by {of}: allowed is one that no other pool has"
         )
 

@@ -1,21 +1,44 @@
-"""What the administrator can say: the sections, their keys, and the configuration they make."""
+"""What the administrator can say: the sections, their keys, and the configuration they make.
+
+A key is declared once, with the field that holds its value; `KEYS` is derived from the fields.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple
 
-from isolcpus_dp.config.values import Listen, cpus, listen, one_of, resource_name, yes_or_no
-
-GRANULARITIES = ("cpu", "core")
-THREADS = ("all", "one")
-PLACEMENTS = ("packed", "spread")
-DEVICE_NODES = ("auto", "yes", "no")
-MEMORY_NODES = ("any", "local")
-CPU_QUOTAS = ("unlimited", "keep")
+from isolcpus_dp.config.values import CPUS, LISTEN, RESOURCE_NAME, YES_OR_NO, Listen, Value, choice
 
 PLUGIN, PINNING, METRICS = "Plugin", "Pinning", "Metrics"
+
+Granularity = Literal["cpu", "core"]
+Threads = Literal["all", "one"]
+Placement = Literal["packed", "spread"]
+DeviceNodes = Literal["auto", "yes", "no"]
+MemoryNodes = Literal["any", "local"]
+CPUQuota = Literal["unlimited", "keep"]
+
+
+def key(
+    name: str,
+    default: str,
+    value: Value,
+    needs: Mapping[str, str] | None = None,
+    required: bool = False,
+) -> Any:
+    """A dataclass field that a file sets; the arguments are those of Key."""
+    return field(
+        default=value.parse(default, 0) if default else None,
+        metadata={
+            "name": name,
+            "default": default,
+            "value": value,
+            "needs": needs or {},
+            "required": required,
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -23,13 +46,15 @@ class PoolConfig:
     """What is said about one resource."""
 
     section: str = PLUGIN  # where it is said: Plugin, or Pool and a name
-    resource_name: str = "windriver.com/isolcpus"
-    cpus: frozenset[int] | None = None  # None: all that are isolated and in no other pool
-    granularity: str = "cpu"  # one of GRANULARITIES
-    threads: str = "all"  # one of THREADS
-    placement: str = "packed"  # one of PLACEMENTS
-    mixed: bool = False  # the owner may also use the housekeeping CPUs
-    device_nodes: str = "auto"  # one of DEVICE_NODES
+    resource_name: str = key("ResourceName", "windriver.com/isolcpus", RESOURCE_NAME, required=True)
+    # None: all that are isolated and in no other pool.
+    cpus: frozenset[int] | None = key("CPUs", "isolated", CPUS, required=True)
+    granularity: Granularity = key("Granularity", "cpu", choice(Granularity))
+    threads: Threads = key("Threads", "all", choice(Threads), needs={"one": "Granularity=core"})
+    placement: Placement = key("Placement", "packed", choice(Placement))
+    # The owner may also use the housekeeping CPUs.
+    mixed: bool = key("Mixed", "no", YES_OR_NO)
+    device_nodes: DeviceNodes = key("DeviceNodes", "auto", choice(DeviceNodes))
 
     @property
     def endpoint(self) -> str:
@@ -41,9 +66,9 @@ class PoolConfig:
 class PinningConfig:
     """What is said about the CPUs that containers may run on."""
 
-    keep_others_off: bool = True
-    memory_nodes: str = "any"  # one of MEMORY_NODES
-    cpu_quota: str = "unlimited"  # one of CPU_QUOTAS
+    keep_others_off: bool = key("KeepOthersOff", "yes", YES_OR_NO)
+    memory_nodes: MemoryNodes = key("MemoryNodes", "any", choice(MemoryNodes))
+    cpu_quota: CPUQuota = key("CPUQuota", "unlimited", choice(CPUQuota))
 
 
 @dataclass(frozen=True)
@@ -52,44 +77,25 @@ class Config:
 
     pools: tuple[PoolConfig, ...] = (PoolConfig(),)
     pinning: PinningConfig = PinningConfig()
-    metrics: Listen | None = None  # where they are served
+    metrics: Listen | None = key("Listen", "", LISTEN)  # where they are served
 
 
 class Key(NamedTuple):
-    """One key: the field it fills, how its text is read, and what that accepts, in words."""
+    """How a file sets a field of the configuration."""
 
     field: str
-    parse: Callable[[str, int], Any]  # text and the machine's last CPU; raises ValueError
-    allowed: str
+    name: str  # as a file spells it
+    default: str  # as a file would assign it; empty for none
+    value: Value
+    needs: Mapping[str, str]  # by value: the assignment of another key that it needs
+    required: bool  # every [Pool NAME] must have a value of its own
 
 
-# Of [Plugin] and of every [Pool NAME].
-KEYS = {
-    "ResourceName": Key(
-        "resource_name",
-        resource_name,
-        "a lower-case domain of at most 244 letters that is not kubernetes.io,"
-        " a slash, and a name of at most 63 letters, digits, '-', '_' and '.',"
-        " such as windriver.com/isolcpus",
-    ),
-    "CPUs": Key("cpus", cpus, "isolated, or a CPU list such as 2-3,6-7"),
-    "Granularity": Key("granularity", one_of(*GRANULARITIES), "cpu or core"),
-    "Threads": Key("threads", one_of(*THREADS), "all or one"),
-    "Placement": Key("placement", one_of(*PLACEMENTS), "packed or spread"),
-    "Mixed": Key("mixed", yes_or_no, "yes or no"),
-    "DeviceNodes": Key("device_nodes", one_of(*DEVICE_NODES), "auto, yes or no"),
-}
+def _keys(config: type) -> dict[str, Key]:
+    """The keys of a configuration's fields, by name."""
+    declared = [Key(one.name, **one.metadata) for one in fields(config) if one.metadata]
+    return {key.name: key for key in declared}
 
-PINNING_KEYS = {
-    "KeepOthersOff": Key("keep_others_off", yes_or_no, "yes or no"),
-    "MemoryNodes": Key("memory_nodes", one_of(*MEMORY_NODES), "any or local"),
-    "CPUQuota": Key("cpu_quota", one_of(*CPU_QUOTAS), "unlimited or keep"),
-}
 
-METRICS_KEYS = {
-    "Listen": Key(
-        "listen",
-        listen,
-        "an IP address and a port such as 127.0.0.1:9497, or the path of a unix socket",
-    ),
-}
+# By section and name. A [Pool NAME] has the keys of [Plugin].
+KEYS = {PLUGIN: _keys(PoolConfig), PINNING: _keys(PinningConfig), METRICS: _keys(Config)}

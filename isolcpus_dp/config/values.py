@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Union
+from typing import Any, NamedTuple, Union, get_args
 
 from isolcpus_dp.host import cpulist
 
@@ -34,29 +34,55 @@ def check_resource_name(text: str) -> None:
         raise ValueError("is too long")
 
 
-def resource_name(text: str, _last: int) -> str:
+class Value(NamedTuple):
+    """What a key takes."""
+
+    parse: Callable[[str, int], Any]  # text and the machine's last CPU; raises ValueError
+    allowed: str  # in words
+    choices: tuple[str, ...] = ()  # all that is allowed, if it can be listed
+
+
+def choice(literal: Any) -> Value:
+    """One of the strings of a `Literal`, as it is."""
+    return _one_of({text: text for text in get_args(literal)})
+
+
+def _one_of(values: Mapping[str, Any]) -> Value:
+    """One of some texts, each of which stands for a value."""
+
+    def parse(text: str, _last: int) -> Any:
+        if text not in values:
+            raise ValueError("is no such choice")
+        return values[text]
+
+    *others, last = values
+    return Value(parse, f"{', '.join(others)} or {last}", tuple(values))
+
+
+YES_OR_NO = _one_of({"yes": True, "no": False})
+
+
+def _resource_name(text: str, _last: int) -> str:
     check_resource_name(text)
     return text
 
 
-def cpus(text: str, last: int) -> frozenset[int] | None:
+RESOURCE_NAME = Value(
+    _resource_name,
+    "a lower-case domain of at most 244 letters that is not kubernetes.io,"
+    " a slash, and a name of at most 63 letters, digits, '-', '_' and '.',"
+    " such as windriver.com/isolcpus",
+)
+
+
+def _cpus(text: str, last: int) -> frozenset[int] | None:
     return None if text == "isolated" else cpulist.parse_configured(text, last)
 
 
-def one_of(*choices: str) -> Callable[[str, int], str]:
-    def parse(text: str, _last: int) -> str:
-        if text not in choices:
-            raise ValueError("is no such choice")
-        return text
-
-    return parse
+CPUS = Value(_cpus, "isolated, or a CPU list such as 2-3,6-7")
 
 
-def yes_or_no(text: str, _last: int) -> bool:
-    return one_of("yes", "no")(text, _last) == "yes"
-
-
-def listen(text: str, _last: int) -> Listen:
+def _listen(text: str, _last: int) -> Listen:
     if text.startswith("/"):
         return Path(text)
     host, colon, port = text.rpartition(":")
@@ -73,3 +99,8 @@ def listen(text: str, _last: int) -> Listen:
     except OSError:
         raise ValueError("is no address to listen on") from None
     return address, int(port)
+
+
+LISTEN = Value(
+    _listen, "an IP address and a port such as 127.0.0.1:9497, or the path of a unix socket"
+)

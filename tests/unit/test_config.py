@@ -228,10 +228,7 @@ def test_wrong_choice(main: Path, key: str, value: str, allowed: str) -> None:
 
 def test_threads_of_a_device_that_is_one_thread_anyway(main: Path) -> None:
     main.write_text("[Plugin]\nThreads=one\n")
-    assert error_of(main) == (
-        f"{main}: [Plugin] Threads=one: a device is one thread anyway:"
-        " allowed with Granularity=core"
-    )
+    assert error_of(main) == f"{main}: [Plugin] Threads=one: allowed with Granularity=core"
     drop_in(main, "10-core.conf", "[Plugin]\nGranularity=core\n")
     assert load(main, LAST).pools[0].threads == "one"
 

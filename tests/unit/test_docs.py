@@ -38,23 +38,9 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 
 def keys_with_defaults() -> dict[str, dict[str, str]]:
     """By section: every key and its default, as a file would say it."""
-
-    def text(value: object) -> str:
-        if value is None:
-            return "isolated"
-        return (
-            {True: "yes", False: "no"}.get(value, str(value))
-            if isinstance(value, bool)
-            else str(value)
-        )
-
-    plugin, pinning = config.PoolConfig(), config.PinningConfig()
     return {
-        "Plugin": {name: text(getattr(plugin, key.field)) for name, key in config.KEYS.items()},
-        "Pinning": {
-            name: text(getattr(pinning, key.field)) for name, key in config.PINNING_KEYS.items()
-        },
-        "Metrics": dict.fromkeys(config.METRICS_KEYS, ""),
+        section: {name: key.default for name, key in keys.items()}
+        for section, keys in config.KEYS.items()
     }
 
 

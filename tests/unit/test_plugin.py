@@ -13,7 +13,7 @@ import pytest
 
 from isolcpus_dp import pool
 from isolcpus_dp.api import deviceplugin_pb2 as api
-from isolcpus_dp.config import Config, PoolConfig
+from isolcpus_dp.config import Config, DeviceNodes, PoolConfig
 from isolcpus_dp.host import machine
 from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.kubelet.plugin import DevicePlugin
@@ -93,7 +93,7 @@ async def host(make_up: MakeUp) -> Host:
     return Host(make_up("2x2x2", {1, 2, 5, 6}), PoolConfig())
 
 
-def with_nodes(make_up: MakeUp, choice: str, made_by_kernel: list[int]) -> Host:
+def with_nodes(make_up: MakeUp, choice: DeviceNodes, made_by_kernel: list[int]) -> Host:
     tree = make_up("2x2x2", {1, 2, 5, 6})
     for cpu in made_by_kernel:
         (tree.root / f"devices/virtual/cpuid/cpu{cpu}").mkdir(parents=True)
