@@ -70,9 +70,10 @@ class _Section:
             raise ConfigError(
                 f"{path}: [{self.name}] {name}= is not a key: allowed are {', '.join(self._keys)}"
             )
-        self.texts.pop(name, None)
-        self.values.pop(key.field, None)
         if not text:
+            self.texts.pop(name, None)
+            self.lines.pop(name, None)
+            self.values.pop(key.field, None)
             return
         self.texts[name] = text
         self.lines[name] = f"{path}: [{self.name}] {name}={text}"

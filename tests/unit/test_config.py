@@ -399,6 +399,17 @@ def test_resource_name_that_another_pool_has(main: Path) -> None:
     )
 
 
+def test_resource_name_that_is_the_default_of_the_plugin_again(main: Path) -> None:
+    main.write_text("[Plugin]\nResourceName=example.com/main\nResourceName=example.com/other\n")
+    drop_in(main, "10-reset.conf", "[Plugin]\nResourceName=\n")
+    path = drop_in(main, "20-a.conf", "[Pool a]\nCPUs=2\nResourceName=windriver.com/isolcpus\n")
+    assert error_of(main) == (
+        f"{path}: [Pool a] ResourceName=windriver.com/isolcpus: the name, or its socket's name"
+        f" windriver.com-isolcpus.sock, is taken by the default of {main}: [Plugin]:"
+        " allowed is one that no other pool has"
+    )
+
+
 def test_resource_name_with_the_socket_of_another_pool(main: Path) -> None:
     main.write_text("[Pool a]\nResourceName=a/b-c\nCPUs=2\n[Pool b]\nResourceName=a-b/c\nCPUs=3\n")
     assert error_of(main) == (
