@@ -68,7 +68,8 @@ class _Section:
         key = self._keys.get(name)
         if key is None:
             raise ConfigError(
-                f"{path}: [{self.name}] {name}= is not a key: allowed are {', '.join(self._keys)}"
+                f"{path}: [{self.name}] {name}={text}: unknown key;"
+                f" use one of {', '.join(self._keys)}"
             )
         if not text:
             self.texts.pop(name, None)
@@ -80,22 +81,22 @@ class _Section:
         try:
             self.values[key.field] = key.value.parse(text, last)
         except ValueError as error:
-            raise ConfigError(
-                f"{self.lines[name]}: {error}: allowed is {key.value.allowed}"
-            ) from error
+            raise ConfigError(f"{self.lines[name]}: {error}; use {key.value.allowed}") from error
 
     def pool(self) -> PoolConfig:
         """Raises ConfigError if its keys do not make a pool."""
         for key in self._keys.values():
             if key.required and self.name != PLUGIN and self.values.get(key.field) is None:
                 raise ConfigError(
-                    f"{self.where} has no {key.name}= of its own: a pool is a resource name and"
-                    " a CPU list, such as example.com/isolcpus-dpdk and 4-7"
+                    f"{self.where} needs a {key.name}= of its own; assign a resource name and a"
+                    " CPU list, such as example.com/isolcpus-dpdk and 4-7"
                 )
         for name, text in self.texts.items():
             needed = self._keys[name].needs.get(text)
             if needed and not self._says(needed):
-                raise ConfigError(f"{self.lines[name]}: allowed with {needed}")
+                raise ConfigError(
+                    f"{self.lines[name]} needs {needed}; set it, or remove {name}={text}"
+                )
         return PoolConfig(section=self.name, **self.values)
 
     def _says(self, assignment: str) -> bool:
@@ -133,14 +134,14 @@ def _check_apart(
     if shared:
         raise ConfigError(
             f"{other_section.lines['CPUs']}: CPU {cpulist.render(shared)} is also in"
-            f" {section.lines['CPUs']}: a CPU belongs to one pool"
+            f" {section.lines['CPUs']}; assign each CPU to one pool"
         )
     # The names of the sockets are compared: a/b-c and a-b/c would have the same one.
     if pool.endpoint == other.endpoint:
         of = section.lines.get("ResourceName", f"the default of {section.where}")
         raise ConfigError(
             f"{other_section.lines['ResourceName']}: the name, or its socket's name"
-            f" {pool.endpoint}, is taken by {of}: allowed is one that no other pool has"
+            f" {pool.endpoint}, is used by {of}; use a name that differs"
         )
 
 
@@ -148,8 +149,8 @@ def _read_into(sections: dict[str, _Section], path: Path, last: int) -> None:
     for name, values in files.sections(path).items():
         if name not in (PLUGIN, PINNING, METRICS) and not _POOL.fullmatch(name):
             raise ConfigError(
-                f"{path}: [{name}] is not a section: allowed are [Plugin], [Pinning], [Metrics],"
-                " and [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
+                f"{path}: [{name}]: unknown section; use [Plugin], [Pinning], [Metrics], or"
+                " [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
             )
         section = sections.setdefault(name, _Section(path, name))
         for key, text in values.items():

@@ -29,7 +29,7 @@ def paths(main: Path, must_exist: bool) -> list[Path]:
     except OSError as error:
         raise ConfigError(f"{error.filename}: {_reason(error)}") from error
     if must_exist and not there:
-        raise ConfigError(f"{main}: there is no such file: --config takes a configuration file")
+        raise ConfigError(f"{main}: no such file; --config needs an existing configuration file")
     # As systemd does: what an editor hides while it is at work is no drop-in.
     drop_ins = sorted(name for name in names if name.endswith(".conf") and name[0] != ".")
     return [*([main] if there else []), *(folder / name for name in drop_ins)]
@@ -69,10 +69,10 @@ def _check_headers(path: Path, lines: Iterable[str]) -> None:
 def _reason(error: Exception) -> str:
     """What a file's reader complains of, in one line."""
     if isinstance(error, configparser.MissingSectionHeaderError):
-        return f"line {error.lineno} stands before any [section]: allowed is [Plugin] first"
+        return f"line {error.lineno} is before the first section; begin with [Plugin]"
     if isinstance(error, configparser.ParsingError):
         line, text = error.errors[0]
         return f"line {line}, {text}, is neither [Section] nor Key=value"
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is not UTF-8 text"
+        return f"byte {error.start} is not UTF-8 text; save the file as UTF-8"
     return f"cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -25,13 +25,13 @@ def check_resource_name(text: str) -> None:
     """
     domain, slash, name = text.partition("/")
     if not slash or not _NAME.fullmatch(name) or not _DOMAIN.fullmatch(domain):
-        raise ValueError("is not a domain, a slash and a name")
+        raise ValueError("not of the form domain/name")
     # The kubelet looks for it anywhere in the text, so also for example.kubernetes.io.
     if "kubernetes.io/" in text or text.startswith("requests."):
-        raise ValueError("is reserved by Kubernetes")
+        raise ValueError("reserved by Kubernetes")
     # It checks the name as the quota resource "requests.NAME", whose domain may have 253 letters.
     if len(domain) > 253 - len("requests.") or len(name) > 63:
-        raise ValueError("is too long")
+        raise ValueError("too long")
 
 
 class Value(NamedTuple):
@@ -52,7 +52,7 @@ def _one_of(values: Mapping[str, Any]) -> Value:
 
     def parse(text: str, _last: int) -> Any:
         if text not in values:
-            raise ValueError("is no such choice")
+            raise ValueError("unknown value")
         return values[text]
 
     *others, last = values
@@ -87,7 +87,7 @@ def _listen(text: str, _last: int) -> Listen:
         return Path(text)
     host, colon, port = text.rpartition(":")
     if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
-        raise ValueError("is no address to listen on")
+        raise ValueError("not an address to listen on")
     # Names are not looked up: the plugin would have to wait for a name server.
     address = "127.0.0.1" if host == "localhost" else host.strip("[]")
     try:
@@ -97,7 +97,7 @@ def _listen(text: str, _last: int) -> Listen:
         else:
             socket.inet_pton(socket.AF_INET, address)
     except OSError:
-        raise ValueError("is no address to listen on") from None
+        raise ValueError("not an address to listen on") from None
     return address, int(port)
 
 

@@ -73,7 +73,7 @@ def test_simulation_without_isolated_cpus_says_what_to_do() -> None:
         (["--machine", "2x8"], "'2x8' is no machine: packages x cores x threads, such as 2x8x2"),
         (["--machine", "1x2x1", "--isolated", "5"], "'5' goes beyond CPU 1"),
         (["--isolated", "2"], "--isolated goes with --machine"),
-        (["--machine", "1x2x1", "--config", "/nowhere"], "/nowhere: there is no such file"),
+        (["--machine", "1x2x1", "--config", "/nowhere"], "/nowhere: no such file"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_exit_status_two(
@@ -93,7 +93,7 @@ def test_wrong_configuration_names_file_section_key_value_and_what_is_allowed(
     result = isolcpus_dp("serve", "--config", file)
     assert result.returncode == 2
     assert result.stderr == (
-        f"{file}: [Plugin] DeviceNodes=perhaps: is no such choice: allowed is auto, yes or no\n"
+        f"{file}: [Plugin] DeviceNodes=perhaps: unknown value; use auto, yes or no\n"
     )
 
 

@@ -131,7 +131,7 @@ def test_file_that_may_not_be_looked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/", ".", ""])
 def test_folder_is_no_configuration_file(name: str) -> None:
-    assert error_of(Path(name)).startswith(f"{Path(name)}: there is no such file: --config takes")
+    assert error_of(Path(name)).startswith(f"{Path(name)}: no such file; --config needs")
 
 
 def test_only_a_newline_ends_a_comment(main: Path) -> None:
@@ -202,7 +202,7 @@ def test_cpus_are_worked_out_for_this_machine(main: Path, text: str, cpus: set[i
 )
 def test_wrong_cpus(main: Path, line: str, error: str) -> None:
     main.write_text(f"[Plugin]\n{line}\n")
-    assert error_of(main) == f"{main}: [Plugin] {line}: {error}: allowed is {CPUS_ALLOWED}"
+    assert error_of(main) == f"{main}: [Plugin] {line}: {error}; use {CPUS_ALLOWED}"
 
 
 @pytest.mark.parametrize(
@@ -221,14 +221,15 @@ def test_wrong_cpus(main: Path, line: str, error: str) -> None:
 )
 def test_wrong_choice(main: Path, key: str, value: str, allowed: str) -> None:
     main.write_text(f"[Plugin]\n{key}={value}\n")
-    assert error_of(main) == (
-        f"{main}: [Plugin] {key}={value}: is no such choice: allowed is {allowed}"
-    )
+    assert error_of(main) == f"{main}: [Plugin] {key}={value}: unknown value; use {allowed}"
 
 
 def test_threads_of_a_device_that_is_one_thread_anyway(main: Path) -> None:
     main.write_text("[Plugin]\nThreads=one\n")
-    assert error_of(main) == f"{main}: [Plugin] Threads=one: allowed with Granularity=core"
+    assert (
+        error_of(main)
+        == f"{main}: [Plugin] Threads=one needs Granularity=core; set it, or remove Threads=one"
+    )
     drop_in(main, "10-core.conf", "[Plugin]\nGranularity=core\n")
     assert load(main, LAST).pools[0].threads == "one"
 
@@ -253,7 +254,7 @@ def test_every_key_of_pinning_is_taken(main: Path) -> None:
 def test_key_of_a_pool_is_none_of_pinning(main: Path) -> None:
     main.write_text("[Pinning]\nMixed=yes\n")
     assert error_of(main) == (
-        f"{main}: [Pinning] Mixed= is not a key: allowed are KeepOthersOff, MemoryNodes, CPUQuota"
+        f"{main}: [Pinning] Mixed=yes: unknown key; use one of KeepOthersOff, MemoryNodes, CPUQuota"
     )
 
 
@@ -267,9 +268,7 @@ def test_key_of_a_pool_is_none_of_pinning(main: Path) -> None:
 )
 def test_wrong_choice_of_pinning(main: Path, key: str, value: str, allowed: str) -> None:
     main.write_text(f"[Pinning]\n{key}={value}\n")
-    assert error_of(main) == (
-        f"{main}: [Pinning] {key}={value}: is no such choice: allowed is {allowed}"
-    )
+    assert error_of(main) == f"{main}: [Pinning] {key}={value}: unknown value; use {allowed}"
 
 
 # Metrics
@@ -301,7 +300,7 @@ def test_metrics_are_served_where_it_says(main: Path, text: str, listen: object)
 def test_wrong_address_for_metrics(main: Path, text: str) -> None:
     main.write_text(f"[Metrics]\nListen={text}\n")
     assert error_of(main) == (
-        f"{main}: [Metrics] Listen={text}: is no address to listen on: allowed is an IP address and"
+        f"{main}: [Metrics] Listen={text}: not an address to listen on; use an IP address and"
         " a port such as 127.0.0.1:9497, or the path of a unix socket"
     )
 
@@ -368,7 +367,7 @@ def test_pools_stand_without_a_plugin_section(main: Path) -> None:
 def test_pool_that_lacks_what_makes_it_one(main: Path, lines: str, missing: str) -> None:
     main.write_text(f"[Pool a]\n{lines}")
     assert error_of(main) == (
-        f"{main}: [Pool a] has no {missing}= of its own: a pool is a resource name and a CPU list,"
+        f"{main}: [Pool a] needs a {missing}= of its own; assign a resource name and a CPU list,"
         " such as example.com/isolcpus-dpdk and 4-7"
     )
 
@@ -378,15 +377,15 @@ def test_cpu_in_two_pools(main: Path) -> None:
     path = drop_in(main, "10-rt.conf", "[Pool rt.2]\nCPUs=7-9,21\n")
     assert error_of(main) == (
         f"{path}: [Pool rt.2] CPUs=7-9,21: CPU 7,21 is also in"
-        f" {main}: [Pool dpdk] CPUs=4-7,20-23: a CPU belongs to one pool"
+        f" {main}: [Pool dpdk] CPUs=4-7,20-23; assign each CPU to one pool"
     )
 
 
 def test_cpu_in_a_pool_and_in_the_list_of_the_plugin_section(main: Path) -> None:
     main.write_text("[Plugin]\nCPUs=2-4\n[Pool a]\nResourceName=example.com/a\nCPUs=4-5\n")
     assert error_of(main) == (
-        f"{main}: [Pool a] CPUs=4-5: CPU 4 is also in {main}: [Plugin] CPUs=2-4:"
-        " a CPU belongs to one pool"
+        f"{main}: [Pool a] CPUs=4-5: CPU 4 is also in {main}: [Plugin] CPUs=2-4;"
+        " assign each CPU to one pool"
     )
 
 
@@ -394,8 +393,8 @@ def test_resource_name_that_another_pool_has(main: Path) -> None:
     main.write_text(POOLS + "ResourceName=windriver.com/isolcpus\n")
     assert error_of(main) == (
         f"{main}: [Pool rt.2] ResourceName=windriver.com/isolcpus: the name, or its socket's name"
-        f" windriver.com-isolcpus.sock, is taken by the default of {main}: [Plugin]:"
-        " allowed is one that no other pool has"
+        f" windriver.com-isolcpus.sock, is used by the default of {main}: [Plugin];"
+        " use a name that differs"
     )
 
 
@@ -405,32 +404,31 @@ def test_resource_name_that_is_the_default_of_the_plugin_again(main: Path) -> No
     path = drop_in(main, "20-a.conf", "[Pool a]\nCPUs=2\nResourceName=windriver.com/isolcpus\n")
     assert error_of(main) == (
         f"{path}: [Pool a] ResourceName=windriver.com/isolcpus: the name, or its socket's name"
-        f" windriver.com-isolcpus.sock, is taken by the default of {main}: [Plugin]:"
-        " allowed is one that no other pool has"
+        f" windriver.com-isolcpus.sock, is used by the default of {main}: [Plugin];"
+        " use a name that differs"
     )
 
 
 def test_resource_name_with_the_socket_of_another_pool(main: Path) -> None:
     main.write_text("[Pool a]\nResourceName=a/b-c\nCPUs=2\n[Pool b]\nResourceName=a-b/c\nCPUs=3\n")
     assert error_of(main) == (
-        f"{main}: [Pool b] ResourceName=a-b/c: the name, or its socket's name a-b-c.sock, is taken"
-        f" by {main}: [Pool a] ResourceName=a/b-c: allowed is one that no other pool has"
+        f"{main}: [Pool b] ResourceName=a-b/c: the name, or its socket's name a-b-c.sock, is used"
+        f" by {main}: [Pool a] ResourceName=a/b-c; use a name that differs"
     )
 
 
 def test_wrong_resource_name(main: Path) -> None:
     main.write_text("[Plugin]\nResourceName=isolcpus\n")
     assert error_of(main) == (
-        f"{main}: [Plugin] ResourceName=isolcpus: is not a domain, a slash and a name:"
-        f" allowed is {NAME_ALLOWED}"
+        f"{main}: [Plugin] ResourceName=isolcpus: not of the form domain/name; use {NAME_ALLOWED}"
     )
 
 
 def test_reserved_resource_name(main: Path) -> None:
     main.write_text("[Plugin]\nResourceName=kubernetes.io/isolcpus\n")
     assert error_of(main) == (
-        f"{main}: [Plugin] ResourceName=kubernetes.io/isolcpus: is reserved by Kubernetes:"
-        f" allowed is {NAME_ALLOWED}"
+        f"{main}: [Plugin] ResourceName=kubernetes.io/isolcpus: reserved by Kubernetes;"
+        f" use {NAME_ALLOWED}"
     )
 
 
@@ -438,7 +436,7 @@ def test_error_in_a_drop_in_names_the_drop_in(main: Path) -> None:
     main.write_text("[Plugin]\n")
     path = drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=on\n")
     assert error_of(main) == (
-        f"{path}: [Plugin] DeviceNodes=on: is no such choice: allowed is auto, yes or no"
+        f"{path}: [Plugin] DeviceNodes=on: unknown value; use auto, yes or no"
     )
 
 
@@ -455,7 +453,7 @@ def test_wrong_value_is_an_error_even_if_a_later_one_replaces_it(main: Path) -> 
 def test_unknown_section(main: Path, section: str) -> None:
     main.write_text(f"[{section}]\nDeviceNodes=no\n")
     assert error_of(main) == (
-        f"{main}: [{section}] is not a section: allowed are [Plugin], [Pinning], [Metrics], and"
+        f"{main}: [{section}]: unknown section; use [Plugin], [Pinning], [Metrics], or"
         " [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
     )
 
@@ -464,16 +462,14 @@ def test_unknown_section(main: Path, section: str) -> None:
 def test_unknown_key(main: Path, key: str) -> None:
     main.write_text(f"[Plugin]\n{key}=2\n")
     assert error_of(main) == (
-        f"{main}: [Plugin] {key}= is not a key: allowed are ResourceName, CPUs, Granularity,"
+        f"{main}: [Plugin] {key}=2: unknown key; use one of ResourceName, CPUs, Granularity,"
         " Threads, Placement, Mixed, DeviceNodes"
     )
 
 
 def test_key_before_any_section(main: Path) -> None:
     main.write_text("# ours\nDeviceNodes=no\n[Plugin]\n")
-    assert error_of(main) == (
-        f"{main}: line 2 stands before any [section]: allowed is [Plugin] first"
-    )
+    assert error_of(main) == (f"{main}: line 2 is before the first section; begin with [Plugin]")
 
 
 def test_line_that_is_neither_section_nor_key(main: Path) -> None:
@@ -486,7 +482,7 @@ def test_line_that_is_neither_section_nor_key(main: Path) -> None:
 
 def test_file_that_is_not_utf8(main: Path) -> None:
     main.write_bytes(b"[Plugin]\n# M\xfcnchen\n")
-    assert error_of(main) == f"{main}: byte 12 is not UTF-8 text"
+    assert error_of(main) == f"{main}: byte 12 is not UTF-8 text; save the file as UTF-8"
 
 
 def test_drop_in_that_cannot_be_read(main: Path) -> None:
@@ -497,7 +493,9 @@ def test_drop_in_that_cannot_be_read(main: Path) -> None:
 
 
 def test_file_that_was_named_must_exist(main: Path) -> None:
-    assert error_of(main) == (f"{main}: there is no such file: --config takes a configuration file")
+    assert error_of(main) == (
+        f"{main}: no such file; --config needs an existing configuration file"
+    )
 
 
 LONGEST_DOMAIN = ".".join(["d" * 60] * 4)  # 243 letters
@@ -526,30 +524,30 @@ def test_resource_names_that_the_kubelet_takes(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "error"),
     [
-        ("isolcpus", "is not a domain, a slash and a name"),
-        ("/isolcpus", "is not a domain, a slash and a name"),
-        ("example.com/", "is not a domain, a slash and a name"),
-        ("example.com/a/b", "is not a domain, a slash and a name"),
-        ("example.com//a", "is not a domain, a slash and a name"),
-        ("Example.com/cpus", "is not a domain, a slash and a name"),
-        ("example..com/cpus", "is not a domain, a slash and a name"),
-        (".example.com/cpus", "is not a domain, a slash and a name"),
-        ("example.com./cpus", "is not a domain, a slash and a name"),
-        ("-example.com/cpus", "is not a domain, a slash and a name"),
-        ("example-.com/cpus", "is not a domain, a slash and a name"),
-        ("exam_ple.com/cpus", "is not a domain, a slash and a name"),
-        ("b\u00fccher.com/cpus", "is not a domain, a slash and a name"),
-        ("example.com/-cpus", "is not a domain, a slash and a name"),
-        ("example.com/cpus_", "is not a domain, a slash and a name"),
-        ("example.com/isol cpus", "is not a domain, a slash and a name"),
-        ("example.com/cpus\n", "is not a domain, a slash and a name"),
-        ("example.com/cpu\u00df", "is not a domain, a slash and a name"),
-        ("kubernetes.io/cpus", "is reserved by Kubernetes"),
-        ("example.kubernetes.io/cpus", "is reserved by Kubernetes"),
-        ("mykubernetes.io/cpus", "is reserved by Kubernetes"),
-        ("requests.example.com/cpus", "is reserved by Kubernetes"),
-        (f"example.com/{'n' * 64}", "is too long"),
-        (f"{LONGEST_DOMAIN}dd/cpus", "is too long"),
+        ("isolcpus", "not of the form domain/name"),
+        ("/isolcpus", "not of the form domain/name"),
+        ("example.com/", "not of the form domain/name"),
+        ("example.com/a/b", "not of the form domain/name"),
+        ("example.com//a", "not of the form domain/name"),
+        ("Example.com/cpus", "not of the form domain/name"),
+        ("example..com/cpus", "not of the form domain/name"),
+        (".example.com/cpus", "not of the form domain/name"),
+        ("example.com./cpus", "not of the form domain/name"),
+        ("-example.com/cpus", "not of the form domain/name"),
+        ("example-.com/cpus", "not of the form domain/name"),
+        ("exam_ple.com/cpus", "not of the form domain/name"),
+        ("b\u00fccher.com/cpus", "not of the form domain/name"),
+        ("example.com/-cpus", "not of the form domain/name"),
+        ("example.com/cpus_", "not of the form domain/name"),
+        ("example.com/isol cpus", "not of the form domain/name"),
+        ("example.com/cpus\n", "not of the form domain/name"),
+        ("example.com/cpu\u00df", "not of the form domain/name"),
+        ("kubernetes.io/cpus", "reserved by Kubernetes"),
+        ("example.kubernetes.io/cpus", "reserved by Kubernetes"),
+        ("mykubernetes.io/cpus", "reserved by Kubernetes"),
+        ("requests.example.com/cpus", "reserved by Kubernetes"),
+        (f"example.com/{'n' * 64}", "too long"),
+        (f"{LONGEST_DOMAIN}dd/cpus", "too long"),
     ],
 )
 def test_resource_names_that_the_kubelet_refuses(name: str, error: str) -> None:
