@@ -1,7 +1,7 @@
-"""What the administrator says, checked: `isolcpus-dp.conf` and its drop-ins.
+"""The administrator's configuration: `isolcpus-dp.conf` and its drop-ins.
 
-The files are read the way systemd reads its own: the main file first, then the drop-ins in the
-order of their names, the last assignment of a key wins, an empty one brings the default back.
+`load` reads and checks the files as systemd does: the main file first, then the drop-ins in the
+order of their names. The last assignment of a key wins; an empty one restores the default.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _POOL = re.compile(r"Pool [A-Za-z0-9][-A-Za-z0-9_.]*")
 
 
 class _Section:
-    """What the files say in one section, and where: the last assignment of a key wins."""
+    """The assignments of one section from all files, and where each one is."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.where = f"{path}: [{name}]"
@@ -62,7 +62,7 @@ class _Section:
         self._keys = KEYS.get(name, KEYS[PLUGIN])
         self.values: dict[str, Any] = {}  # by field
         self.texts: dict[str, str] = {}  # by key
-        self.lines: dict[str, str] = {}  # by key: file, section, key and text
+        self.lines: dict[str, str] = {}  # by key: its assignment with file and section
 
     def set(self, path: Path, name: str, text: str, last: int) -> None:
         key = self._keys.get(name)
@@ -84,7 +84,7 @@ class _Section:
             raise ConfigError(f"{self.lines[name]}: {error}; use {key.value.allowed}") from error
 
     def pool(self) -> PoolConfig:
-        """Raises ConfigError if its keys do not make a pool."""
+        """The pool that the section describes. Raises ConfigError."""
         for key in self._keys.values():
             if key.required and self.name != PLUGIN and self.values.get(key.field) is None:
                 raise ConfigError(
@@ -93,23 +93,23 @@ class _Section:
                 )
         for name, text in self.texts.items():
             needed = self._keys[name].needs.get(text)
-            if needed and not self._says(needed):
+            if needed and not self._is_set(needed):
                 raise ConfigError(
                     f"{self.lines[name]} needs {needed}; set it, or remove {name}={text}"
                 )
         return PoolConfig(section=self.name, **self.values)
 
-    def _says(self, assignment: str) -> bool:
-        """Whether a key has this value, be it by default."""
+    def _is_set(self, assignment: str) -> bool:
+        """Whether a key has this value, assigned or by default."""
         name, _, text = assignment.partition("=")
         return self.texts.get(name, self._keys[name].default) == text
 
 
 def load(file: Path | None, last: int) -> Config:
-    """The configuration in `file` and `file.d/*.conf`; the default one if None.
+    """The configuration in `file` and `file.d/*.conf`.
 
-    `last` is the machine's highest possible CPU. That the default file is not there is fine; a
-    file that was named must be. Raises ConfigError.
+    None stands for the default file, which may be missing; a file that is given must exist.
+    `last` is the machine's highest possible CPU. Raises ConfigError.
     """
     main = file or DEFAULT_FILE
     sections = {PLUGIN: _Section(main, PLUGIN)}
@@ -129,23 +129,24 @@ def load(file: Path | None, last: int) -> Config:
 def _check_apart(
     section: _Section, pool: PoolConfig, other_section: _Section, other: PoolConfig
 ) -> None:
-    """Two pools share neither CPUs nor names. Raises ConfigError."""
+    """Two pools must not share a CPU or a socket name. Raises ConfigError."""
     shared = (pool.cpus or frozenset()) & (other.cpus or frozenset())
     if shared:
         raise ConfigError(
             f"{other_section.lines['CPUs']}: CPU {cpulist.render(shared)} is also in"
             f" {section.lines['CPUs']}; assign each CPU to one pool"
         )
-    # The names of the sockets are compared: a/b-c and a-b/c would have the same one.
+    # Different resource names can have the same socket name: a/b-c and a-b/c.
     if pool.endpoint == other.endpoint:
-        of = section.lines.get("ResourceName", f"the default of {section.where}")
+        holder = section.lines.get("ResourceName", f"the default of {section.where}")
         raise ConfigError(
             f"{other_section.lines['ResourceName']}: the name, or its socket's name"
-            f" {pool.endpoint}, is used by {of}; use a name that differs"
+            f" {pool.endpoint}, is used by {holder}; use a name that differs"
         )
 
 
 def _read_into(sections: dict[str, _Section], path: Path, last: int) -> None:
+    """Adds the assignments of one file. Raises ConfigError."""
     for name, values in files.sections(path).items():
         if name not in (PLUGIN, PINNING, METRICS) and not _POOL.fullmatch(name):
             raise ConfigError(

@@ -1,4 +1,7 @@
-"""Files in systemd's style: the main file, its drop-ins, and the assignments in them."""
+"""Configuration files in systemd's style: the main file, its drop-ins, and their syntax.
+
+Nothing here knows which sections and keys exist.
+"""
 
 from __future__ import annotations
 
@@ -13,42 +16,42 @@ _HEADER = re.compile(r"\[[^]]*\](\s+#.*)?")
 
 
 class ConfigError(Exception):
-    """A file that cannot be used: file, section, key, value, and what is allowed."""
+    """The configuration cannot be used: file, section, key, value, and what to use instead."""
 
 
 def paths(main: Path, must_exist: bool) -> list[Path]:
-    """The main file and its drop-ins, in the order they are read in. Raises ConfigError."""
+    """The main file and its drop-ins, in the order in which they are read. Raises ConfigError."""
     folder = main.parent / f"{main.name}.d"
-    there, names = False, list[str]()
-    # What is not there is asked for here alone: is_file() may say so of what may not be looked at.
+    exists, names = False, list[str]()
+    # Only a missing file counts as missing; is_file() also returns False for some other errors.
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            there = stat.S_ISREG(main.stat().st_mode)
+            exists = stat.S_ISREG(main.stat().st_mode)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             names = [path.name for path in folder.iterdir()]
     except OSError as error:
         raise ConfigError(f"{error.filename}: {_reason(error)}") from error
-    if must_exist and not there:
+    if must_exist and not exists:
         raise ConfigError(f"{main}: no such file; --config needs an existing configuration file")
-    # As systemd does: what an editor hides while it is at work is no drop-in.
+    # As in systemd, hidden files are no drop-ins: editors create them.
     drop_ins = sorted(name for name in names if name.endswith(".conf") and name[0] != ".")
-    return [*([main] if there else []), *(folder / name for name in drop_ins)]
+    return [*([main] if exists else []), *(folder / name for name in drop_ins)]
 
 
 def sections(path: Path) -> dict[str, dict[str, str]]:
-    """What a file says, by section and key. Raises ConfigError."""
+    """A file's assignments, by section and key. Raises ConfigError."""
     parser = configparser.ConfigParser(
         delimiters=("=",),
         comment_prefixes=("#", ";"),
         inline_comment_prefixes=("#",),
-        default_section="",  # configparser's [DEFAULT] is not a section of ours
+        default_section="",  # [DEFAULT] is not special
         interpolation=None,
         empty_lines_in_values=False,
         strict=False,
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        # Blanks before a key mean nothing to systemd; configparser would go on with the key above.
+        # systemd ignores white space before a key; configparser would continue the previous value.
         lines = [line.strip() for line in path.read_text(encoding="utf-8").split("\n")]
         _check_headers(path, lines)
         parser.read_string("\n".join(lines), source=str(path))
@@ -58,7 +61,7 @@ def sections(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _check_headers(path: Path, lines: Iterable[str]) -> None:
-    """configparser passes over what follows a [section] in its line. Raises ConfigError."""
+    """configparser ignores text after a [section] header. Raises ConfigError."""
     for number, line in enumerate(lines, start=1):
         if line.startswith("[") and not _HEADER.fullmatch(line):
             raise ConfigError(
@@ -67,7 +70,7 @@ def _check_headers(path: Path, lines: Iterable[str]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What a file's reader complains of, in one line."""
+    """Why a file cannot be read or parsed, in one line."""
     if isinstance(error, configparser.MissingSectionHeaderError):
         return f"line {error.lineno} is before the first section; begin with [Plugin]"
     if isinstance(error, configparser.ParsingError):

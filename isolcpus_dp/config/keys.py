@@ -1,6 +1,6 @@
-"""What the administrator can say: the sections, their keys, and the configuration they make.
+"""The sections, their keys, and the configuration that they form.
 
-A key is declared once, with the field that holds its value; `KEYS` is derived from the fields.
+A key is declared once, as a field of a dataclass; `KEYS` is derived from the fields.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def key(
     needs: Mapping[str, str] | None = None,
     required: bool = False,
 ) -> Any:
-    """A dataclass field that a file sets; the arguments are those of Key."""
+    """A dataclass field that a file can set; the arguments are the fields of Key."""
     return field(
         default=value.parse(default, 0) if default else None,
         metadata={
@@ -43,16 +43,16 @@ def key(
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """What is said about one resource."""
+    """One resource: a [Plugin] or [Pool NAME] section."""
 
-    section: str = PLUGIN  # where it is said: Plugin, or Pool and a name
+    section: str = PLUGIN  # "Plugin", or "Pool NAME"
     resource_name: str = key("ResourceName", "windriver.com/isolcpus", RESOURCE_NAME, required=True)
-    # None: all that are isolated and in no other pool.
+    # None: all isolated CPUs that are in no other pool.
     cpus: frozenset[int] | None = key("CPUs", "isolated", CPUS, required=True)
     granularity: Granularity = key("Granularity", "cpu", choice(Granularity))
     threads: Threads = key("Threads", "all", choice(Threads), needs={"one": "Granularity=core"})
     placement: Placement = key("Placement", "packed", choice(Placement))
-    # The owner may also use the housekeeping CPUs.
+    # Owners may also run on the housekeeping CPUs.
     mixed: bool = key("Mixed", "no", YES_OR_NO)
     device_nodes: DeviceNodes = key("DeviceNodes", "auto", choice(DeviceNodes))
 
@@ -64,7 +64,7 @@ class PoolConfig:
 
 @dataclass(frozen=True)
 class PinningConfig:
-    """What is said about the CPUs that containers may run on."""
+    """How the pinning daemon confines containers."""
 
     keep_others_off: bool = key("KeepOthersOff", "yes", YES_OR_NO)
     memory_nodes: MemoryNodes = key("MemoryNodes", "any", choice(MemoryNodes))
@@ -73,29 +73,29 @@ class PinningConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All that the administrator can say; [Plugin] is the first of the pools."""
+    """The whole configuration."""
 
-    pools: tuple[PoolConfig, ...] = (PoolConfig(),)
+    pools: tuple[PoolConfig, ...] = (PoolConfig(),)  # [Plugin] is the first
     pinning: PinningConfig = PinningConfig()
-    metrics: Listen | None = key("Listen", "", LISTEN)  # where they are served
+    metrics: Listen | None = key("Listen", "", LISTEN)  # where to serve them; None: nowhere
 
 
 class Key(NamedTuple):
-    """How a file sets a field of the configuration."""
+    """A key of the configuration file and the field that it sets."""
 
     field: str
-    name: str  # as a file spells it
-    default: str  # as a file would assign it; empty for none
+    name: str  # its spelling in a file
+    default: str  # as written in a file; empty: no value
     value: Value
-    needs: Mapping[str, str]  # by value: the assignment of another key that it needs
-    required: bool  # every [Pool NAME] must have a value of its own
+    needs: Mapping[str, str]  # by value: the assignment that this value needs
+    required: bool  # a [Pool NAME] section must have a value of its own
 
 
 def _keys(config: type) -> dict[str, Key]:
-    """The keys of a configuration's fields, by name."""
+    """The keys of a dataclass, by name."""
     declared = [Key(one.name, **one.metadata) for one in fields(config) if one.metadata]
     return {key.name: key for key in declared}
 
 
-# By section and name. A [Pool NAME] has the keys of [Plugin].
+# By section and name. [Pool NAME] sections have the keys of [Plugin].
 KEYS = {PLUGIN: _keys(PoolConfig), PINNING: _keys(PinningConfig), METRICS: _keys(Config)}

@@ -1,4 +1,4 @@
-"""The values of single keys: their text checked and turned into Python."""
+"""The types of values: how the text of a key is parsed, and what is allowed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Union, get_args
 
 from isolcpus_dp.host import cpulist
 
-# An address and a port of TCP, or the path of a unix socket.
+# A TCP address and port, or the path of a unix socket.
 Listen = Union[tuple[str, int], Path]
 
 # Kubernetes' rules for names (apimachinery's validation.go): DNS-1123 subdomain, qualified name.
@@ -26,29 +26,29 @@ def check_resource_name(text: str) -> None:
     domain, slash, name = text.partition("/")
     if not slash or not _NAME.fullmatch(name) or not _DOMAIN.fullmatch(domain):
         raise ValueError("not of the form domain/name")
-    # The kubelet looks for it anywhere in the text, so also for example.kubernetes.io.
+    # The kubelet rejects this text anywhere in the name, such as in example.kubernetes.io.
     if "kubernetes.io/" in text or text.startswith("requests."):
         raise ValueError("reserved by Kubernetes")
-    # It checks the name as the quota resource "requests.NAME", whose domain may have 253 letters.
+    # The kubelet checks "requests." plus the name, whose domain may have 253 letters.
     if len(domain) > 253 - len("requests.") or len(name) > 63:
         raise ValueError("too long")
 
 
 class Value(NamedTuple):
-    """What a key takes."""
+    """A type of value."""
 
-    parse: Callable[[str, int], Any]  # text and the machine's last CPU; raises ValueError
-    allowed: str  # in words
-    choices: tuple[str, ...] = ()  # all that is allowed, if it can be listed
+    parse: Callable[[str, int], Any]  # text, highest possible CPU; raises ValueError
+    allowed: str  # completes an error message: use ...
+    choices: tuple[str, ...] = ()  # if all allowed texts can be listed
 
 
 def choice(literal: Any) -> Value:
-    """One of the strings of a `Literal`, as it is."""
+    """One of the strings of a `Literal`."""
     return _one_of({text: text for text in get_args(literal)})
 
 
 def _one_of(values: Mapping[str, Any]) -> Value:
-    """One of some texts, each of which stands for a value."""
+    """One of the texts in `values`, which maps them to Python values."""
 
     def parse(text: str, _last: int) -> Any:
         if text not in values:
@@ -88,11 +88,11 @@ def _listen(text: str, _last: int) -> Listen:
     host, colon, port = text.rpartition(":")
     if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError("not an address to listen on")
-    # Names are not looked up: the plugin would have to wait for a name server.
+    # Host names are not resolved: the daemon would have to wait for a name server.
     address = "127.0.0.1" if host == "localhost" else host.strip("[]")
     try:
         if ":" in address:
-            # Whether there is such a zone, as in fe80::1%eth0, is seen when it is listened on.
+            # The zone in fe80::1%eth0 is checked when the daemon listens on the address.
             socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
         else:
             socket.inet_pton(socket.AF_INET, address)

@@ -1,4 +1,4 @@
-"""The administrator's files: what they mean, and what is said about wrong ones."""
+"""Configuration files: what they set, and the error messages for wrong ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CPUS_ALLOWED = "isolated, or a CPU list such as 2-3,6-7"
 
 @pytest.fixture
 def main(tmp_path: Path) -> Path:
-    """Where the main file goes; a test writes it."""
+    """The path of the main file; the test writes it."""
     return tmp_path / "isolcpus-dp.conf"
 
 
@@ -44,7 +44,7 @@ def error_of(main: Path) -> str:
     return str(caught.value)
 
 
-def test_no_file_at_all_is_fine(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_apply_without_a_file(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "DEFAULT_FILE", main)
     [plugin] = load(None, LAST).pools
     assert plugin == PoolConfig(
@@ -58,19 +58,19 @@ def test_no_file_at_all_is_fine(main: Path, monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-def test_default_file_is_read_unasked(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_file_is_read(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "DEFAULT_FILE", main)
     main.write_text("[Plugin]\nDeviceNodes=no\n")
     assert load(None, LAST).pools[0].device_nodes == "no"
 
 
-def test_drop_ins_count_without_a_main_file(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drop_ins_are_read_without_a_main_file(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "DEFAULT_FILE", main)
     drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=no\n")
     assert load(None, LAST).pools[0].device_nodes == "no"
 
 
-def test_every_key_is_taken(main: Path) -> None:
+def test_every_key_of_a_pool_is_read(main: Path) -> None:
     main.write_text(
         "[Plugin]\nResourceName=example.com/rt\nCPUs=2-3,6-7\nGranularity=core\nThreads=one\n"
         "Placement=spread\nMixed=yes\nDeviceNodes=yes\n"
@@ -88,12 +88,12 @@ def test_every_key_is_taken(main: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing\n; at all\n", "[Plugin]\n"])
-def test_file_that_says_nothing_means_the_defaults(main: Path, text: str) -> None:
+def test_file_without_assignments_keeps_the_defaults(main: Path, text: str) -> None:
     main.write_text(text)
     assert load(main, LAST) == Config()
 
 
-def test_last_of_the_drop_ins_wins(main: Path) -> None:
+def test_last_drop_in_wins(main: Path) -> None:
     main.write_text("[Plugin]\nResourceName=example.com/main\nCPUs=2\nDeviceNodes=yes\n")
     drop_in(main, "20-second.conf", "[Plugin]\nResourceName=example.com/second\n")
     drop_in(main, "10-first.conf", "[Plugin]\nResourceName=example.com/first\nCPUs=3\n")
@@ -102,20 +102,20 @@ def test_last_of_the_drop_ins_wins(main: Path) -> None:
     )
 
 
-def test_only_files_called_conf_are_drop_ins(main: Path) -> None:
+def test_only_files_named_conf_are_drop_ins(main: Path) -> None:
     main.write_text("[Plugin]\nDeviceNodes=yes\n")
     drop_in(main, "10-nodes.conf.dpkg-old", "[Plugin]\nDeviceNodes=no\n")
     assert load(main, LAST).pools[0].device_nodes == "yes"
 
 
-def test_what_an_editor_hides_is_no_drop_in(main: Path) -> None:
+def test_hidden_file_is_not_a_drop_in(main: Path) -> None:
     main.write_text("[Plugin]\nDeviceNodes=yes\n")
     drop_in(main, "10-nodes.conf", "[Plugin]\n")
     (main.with_name(f"{main.name}.d") / ".#10-nodes.conf").symlink_to("user@host.1234")
     assert load(main, LAST).pools[0].device_nodes == "yes"
 
 
-def test_name_of_the_file_is_no_pattern(tmp_path: Path) -> None:
+def test_file_name_is_not_a_glob_pattern(tmp_path: Path) -> None:
     main = tmp_path / "x[1].conf"
     main.write_text("[Plugin]\nDeviceNodes=yes\n")
     drop_in(tmp_path / "x1.conf", "10-nodes.conf", "[Plugin]\nDeviceNodes=no\n")
@@ -124,13 +124,13 @@ def test_name_of_the_file_is_no_pattern(tmp_path: Path) -> None:
     assert load(main, LAST).pools[0].device_nodes == "auto"
 
 
-def test_file_that_may_not_be_looked_for(tmp_path: Path) -> None:
+def test_file_that_cannot_be_checked_is_an_error(tmp_path: Path) -> None:
     main = tmp_path / ("x" * 300)
     assert error_of(main) == f"{main}: cannot be read: File name too long"
 
 
 @pytest.mark.parametrize("name", ["/", ".", ""])
-def test_folder_is_no_configuration_file(name: str) -> None:
+def test_directory_is_not_a_configuration_file(name: str) -> None:
     assert error_of(Path(name)).startswith(f"{Path(name)}: no such file; --config needs")
 
 
@@ -141,12 +141,12 @@ def test_only_a_newline_ends_a_comment(main: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["[Plugin] CPUs=2", "[Plugin", "[Plugin]]"])
-def test_header_with_something_behind_it(main: Path, line: str) -> None:
+def test_text_after_a_section_header_is_an_error(main: Path, line: str) -> None:
     main.write_text(f"# first\n{line}\n")
     assert error_of(main) == f"{main}: line 2, {line!r}, is neither [Section] nor Key=value"
 
 
-def test_header_with_a_comment_behind_it(main: Path) -> None:
+def test_comment_may_follow_a_section_header(main: Path) -> None:
     main.write_text("  [Plugin]  # of all\nDeviceNodes=no\n")
     assert load(main, LAST).pools[0].device_nodes == "no"
 
@@ -156,18 +156,18 @@ def test_last_assignment_in_a_file_wins(main: Path) -> None:
     assert load(main, LAST).pools[0].device_nodes == "no"
 
 
-def test_empty_assignment_brings_the_default_back(main: Path) -> None:
+def test_empty_assignment_restores_the_default(main: Path) -> None:
     main.write_text("[Plugin]\nResourceName=example.com/main\nCPUs=2\nDeviceNodes=yes\n")
     drop_in(main, "10-reset.conf", "[Plugin]\nResourceName=\nCPUs=\nDeviceNodes= # default\n")
     assert load(main, LAST) == Config()
 
 
-def test_comments_may_follow_a_value(main: Path) -> None:
+def test_comment_may_follow_a_value(main: Path) -> None:
     main.write_text("# ours\n[Plugin]\nCPUs = 2-3   # not 4\n; old\nDeviceNodes=no # none\n")
     assert load(main, LAST).pools[0] == PoolConfig(cpus=frozenset({2, 3}), device_nodes="no")
 
 
-def test_indented_line_is_a_key_as_systemd_has_it(main: Path) -> None:
+def test_indented_line_is_a_key_as_in_systemd(main: Path) -> None:
     main.write_text("[Plugin]\nCPUs=2-3\n  DeviceNodes=no\n")
     assert load(main, LAST).pools[0] == PoolConfig(cpus=frozenset({2, 3}), device_nodes="no")
 
@@ -183,7 +183,7 @@ def test_indented_line_is_a_key_as_systemd_has_it(main: Path) -> None:
         ("all", set(range(32))),
     ],
 )
-def test_cpus_are_worked_out_for_this_machine(main: Path, text: str, cpus: set[int] | None) -> None:
+def test_cpu_list_is_expanded_for_the_machine(main: Path, text: str, cpus: set[int] | None) -> None:
     main.write_text(f"[Plugin]\nCPUs={text}\n")
     assert load(main, LAST).pools[0].cpus == cpus
 
@@ -200,7 +200,7 @@ def test_cpus_are_worked_out_for_this_machine(main: Path, text: str, cpus: set[i
         ),
     ],
 )
-def test_wrong_cpus(main: Path, line: str, error: str) -> None:
+def test_wrong_cpu_list_is_an_error(main: Path, line: str, error: str) -> None:
     main.write_text(f"[Plugin]\n{line}\n")
     assert error_of(main) == f"{main}: [Plugin] {line}: {error}; use {CPUS_ALLOWED}"
 
@@ -219,12 +219,12 @@ def test_wrong_cpus(main: Path, line: str, error: str) -> None:
         ("Mixed", "true", "yes or no"),
     ],
 )
-def test_wrong_choice(main: Path, key: str, value: str, allowed: str) -> None:
+def test_unknown_value_is_an_error(main: Path, key: str, value: str, allowed: str) -> None:
     main.write_text(f"[Plugin]\n{key}={value}\n")
     assert error_of(main) == f"{main}: [Plugin] {key}={value}: unknown value; use {allowed}"
 
 
-def test_threads_of_a_device_that_is_one_thread_anyway(main: Path) -> None:
+def test_one_thread_needs_cores_as_devices(main: Path) -> None:
     main.write_text("[Plugin]\nThreads=one\n")
     assert (
         error_of(main)
@@ -237,21 +237,21 @@ def test_threads_of_a_device_that_is_one_thread_anyway(main: Path) -> None:
 # Pinning
 
 
-def test_pinning_has_its_defaults(main: Path) -> None:
+def test_empty_pinning_section_keeps_the_defaults(main: Path) -> None:
     main.write_text("[Pinning]\n")
     assert load(main, LAST).pinning == PinningConfig(
         keep_others_off=True, memory_nodes="any", cpu_quota="unlimited"
     )
 
 
-def test_every_key_of_pinning_is_taken(main: Path) -> None:
+def test_every_key_of_pinning_is_read(main: Path) -> None:
     main.write_text("[Pinning]\nKeepOthersOff=no\nMemoryNodes=local\nCPUQuota=keep\n")
     assert load(main, LAST) == Config(
         pinning=PinningConfig(keep_others_off=False, memory_nodes="local", cpu_quota="keep")
     )
 
 
-def test_key_of_a_pool_is_none_of_pinning(main: Path) -> None:
+def test_key_of_a_pool_is_unknown_in_the_pinning_section(main: Path) -> None:
     main.write_text("[Pinning]\nMixed=yes\n")
     assert error_of(main) == (
         f"{main}: [Pinning] Mixed=yes: unknown key; use one of KeepOthersOff, MemoryNodes, CPUQuota"
@@ -266,7 +266,9 @@ def test_key_of_a_pool_is_none_of_pinning(main: Path) -> None:
         ("CPUQuota", "no", "unlimited or keep"),
     ],
 )
-def test_wrong_choice_of_pinning(main: Path, key: str, value: str, allowed: str) -> None:
+def test_unknown_value_in_the_pinning_section_is_an_error(
+    main: Path, key: str, value: str, allowed: str
+) -> None:
     main.write_text(f"[Pinning]\n{key}={value}\n")
     assert error_of(main) == f"{main}: [Pinning] {key}={value}: unknown value; use {allowed}"
 
@@ -284,7 +286,7 @@ def test_wrong_choice_of_pinning(main: Path, key: str, value: str, allowed: str)
         ("/run/isolcpus-dp/metrics.sock", Path("/run/isolcpus-dp/metrics.sock")),
     ],
 )
-def test_metrics_are_served_where_it_says(main: Path, text: str, listen: object) -> None:
+def test_metrics_address_is_read(main: Path, text: str, listen: object) -> None:
     main.write_text(f"[Metrics]\nListen={text}\n")
     assert load(main, LAST).metrics == listen
 
@@ -293,11 +295,11 @@ def test_metrics_are_served_where_it_says(main: Path, text: str, listen: object)
     "text",
     [
         *("yes", ":9497", "localhost", "localhost:http", "127.0.0.1:0", "127.0.0.1:70000"),
-        # Names are not looked up, and * is none of an address.
+        # Host names are not resolved, and * is not an address.
         *("*:9497", "worker.example:9497", "a..b:9497", "[*]:9497", "1.2.3:9497"),
     ],
 )
-def test_wrong_address_for_metrics(main: Path, text: str) -> None:
+def test_wrong_metrics_address_is_an_error(main: Path, text: str) -> None:
     main.write_text(f"[Metrics]\nListen={text}\n")
     assert error_of(main) == (
         f"{main}: [Metrics] Listen={text}: not an address to listen on; use an IP address and"
@@ -321,7 +323,7 @@ Granularity=core
 """
 
 
-def test_every_pool_section_is_a_resource_of_its_own(main: Path) -> None:
+def test_every_pool_section_is_a_resource(main: Path) -> None:
     main.write_text(POOLS)
     assert load(main, LAST).pools == (
         PoolConfig(placement="spread"),
@@ -349,7 +351,7 @@ def test_drop_in_changes_one_key_of_a_pool(main: Path) -> None:
     )
 
 
-def test_pools_stand_without_a_plugin_section(main: Path) -> None:
+def test_pool_needs_no_plugin_section(main: Path) -> None:
     main.write_text("[Pool a]\nResourceName=example.com/a\nCPUs=2\n")
     assert [pool.section for pool in load(main, LAST).pools] == ["Plugin", "Pool a"]
 
@@ -364,7 +366,7 @@ def test_pools_stand_without_a_plugin_section(main: Path) -> None:
         ("", "ResourceName"),
     ],
 )
-def test_pool_that_lacks_what_makes_it_one(main: Path, lines: str, missing: str) -> None:
+def test_pool_needs_a_name_and_cpus(main: Path, lines: str, missing: str) -> None:
     main.write_text(f"[Pool a]\n{lines}")
     assert error_of(main) == (
         f"{main}: [Pool a] needs a {missing}= of its own; assign a resource name and a CPU list,"
@@ -372,7 +374,7 @@ def test_pool_that_lacks_what_makes_it_one(main: Path, lines: str, missing: str)
     )
 
 
-def test_cpu_in_two_pools(main: Path) -> None:
+def test_cpu_in_two_pools_is_an_error(main: Path) -> None:
     main.write_text(POOLS)
     path = drop_in(main, "10-rt.conf", "[Pool rt.2]\nCPUs=7-9,21\n")
     assert error_of(main) == (
@@ -381,7 +383,7 @@ def test_cpu_in_two_pools(main: Path) -> None:
     )
 
 
-def test_cpu_in_a_pool_and_in_the_list_of_the_plugin_section(main: Path) -> None:
+def test_cpu_in_a_pool_and_in_the_plugin_section_is_an_error(main: Path) -> None:
     main.write_text("[Plugin]\nCPUs=2-4\n[Pool a]\nResourceName=example.com/a\nCPUs=4-5\n")
     assert error_of(main) == (
         f"{main}: [Pool a] CPUs=4-5: CPU 4 is also in {main}: [Plugin] CPUs=2-4;"
@@ -389,7 +391,7 @@ def test_cpu_in_a_pool_and_in_the_list_of_the_plugin_section(main: Path) -> None
     )
 
 
-def test_resource_name_that_another_pool_has(main: Path) -> None:
+def test_resource_name_of_another_pool_is_an_error(main: Path) -> None:
     main.write_text(POOLS + "ResourceName=windriver.com/isolcpus\n")
     assert error_of(main) == (
         f"{main}: [Pool rt.2] ResourceName=windriver.com/isolcpus: the name, or its socket's name"
@@ -398,7 +400,7 @@ def test_resource_name_that_another_pool_has(main: Path) -> None:
     )
 
 
-def test_resource_name_that_is_the_default_of_the_plugin_again(main: Path) -> None:
+def test_resource_name_restored_in_the_plugin_section_is_taken(main: Path) -> None:
     main.write_text("[Plugin]\nResourceName=example.com/main\nResourceName=example.com/other\n")
     drop_in(main, "10-reset.conf", "[Plugin]\nResourceName=\n")
     path = drop_in(main, "20-a.conf", "[Pool a]\nCPUs=2\nResourceName=windriver.com/isolcpus\n")
@@ -409,7 +411,7 @@ def test_resource_name_that_is_the_default_of_the_plugin_again(main: Path) -> No
     )
 
 
-def test_resource_name_with_the_socket_of_another_pool(main: Path) -> None:
+def test_socket_name_of_another_pool_is_an_error(main: Path) -> None:
     main.write_text("[Pool a]\nResourceName=a/b-c\nCPUs=2\n[Pool b]\nResourceName=a-b/c\nCPUs=3\n")
     assert error_of(main) == (
         f"{main}: [Pool b] ResourceName=a-b/c: the name, or its socket's name a-b-c.sock, is used"
@@ -417,14 +419,14 @@ def test_resource_name_with_the_socket_of_another_pool(main: Path) -> None:
     )
 
 
-def test_wrong_resource_name(main: Path) -> None:
+def test_wrong_resource_name_is_an_error(main: Path) -> None:
     main.write_text("[Plugin]\nResourceName=isolcpus\n")
     assert error_of(main) == (
         f"{main}: [Plugin] ResourceName=isolcpus: not of the form domain/name; use {NAME_ALLOWED}"
     )
 
 
-def test_reserved_resource_name(main: Path) -> None:
+def test_reserved_resource_name_is_an_error(main: Path) -> None:
     main.write_text("[Plugin]\nResourceName=kubernetes.io/isolcpus\n")
     assert error_of(main) == (
         f"{main}: [Plugin] ResourceName=kubernetes.io/isolcpus: reserved by Kubernetes;"
@@ -432,7 +434,7 @@ def test_reserved_resource_name(main: Path) -> None:
     )
 
 
-def test_error_in_a_drop_in_names_the_drop_in(main: Path) -> None:
+def test_error_in_a_drop_in_names_that_file(main: Path) -> None:
     main.write_text("[Plugin]\n")
     path = drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=on\n")
     assert error_of(main) == (
@@ -440,7 +442,7 @@ def test_error_in_a_drop_in_names_the_drop_in(main: Path) -> None:
     )
 
 
-def test_wrong_value_is_an_error_even_if_a_later_one_replaces_it(main: Path) -> None:
+def test_wrong_value_is_an_error_even_if_replaced_later(main: Path) -> None:
     main.write_text("[Plugin]\nDeviceNodes=on\n")
     drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=yes\n")
     assert error_of(main).startswith(f"{main}: [Plugin] DeviceNodes=on: ")
@@ -450,7 +452,7 @@ def test_wrong_value_is_an_error_even_if_a_later_one_replaces_it(main: Path) -> 
     "section",
     ["Plug", "plugin", "DEFAULT", "Plugin ", "Pool", "Pool ", "Pool a b", "Pool -a", "pool a"],
 )
-def test_unknown_section(main: Path, section: str) -> None:
+def test_unknown_section_is_an_error(main: Path, section: str) -> None:
     main.write_text(f"[{section}]\nDeviceNodes=no\n")
     assert error_of(main) == (
         f"{main}: [{section}]: unknown section; use [Plugin], [Pinning], [Metrics], or"
@@ -459,7 +461,7 @@ def test_unknown_section(main: Path, section: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["CPU", "cpus", "Device Nodes"])
-def test_unknown_key(main: Path, key: str) -> None:
+def test_unknown_key_is_an_error(main: Path, key: str) -> None:
     main.write_text(f"[Plugin]\n{key}=2\n")
     assert error_of(main) == (
         f"{main}: [Plugin] {key}=2: unknown key; use one of ResourceName, CPUs, Granularity,"
@@ -467,12 +469,12 @@ def test_unknown_key(main: Path, key: str) -> None:
     )
 
 
-def test_key_before_any_section(main: Path) -> None:
+def test_key_before_the_first_section_is_an_error(main: Path) -> None:
     main.write_text("# ours\nDeviceNodes=no\n[Plugin]\n")
     assert error_of(main) == (f"{main}: line 2 is before the first section; begin with [Plugin]")
 
 
-def test_line_that_is_neither_section_nor_key(main: Path) -> None:
+def test_line_that_is_neither_section_nor_key_is_an_error(main: Path) -> None:
     main.write_text("[Plugin]\nDeviceNodes no\n")
     error = error_of(main)
     assert error.startswith(f"{main}: line 2, ")
@@ -480,19 +482,19 @@ def test_line_that_is_neither_section_nor_key(main: Path) -> None:
     assert error.endswith(", is neither [Section] nor Key=value")
 
 
-def test_file_that_is_not_utf8(main: Path) -> None:
+def test_file_that_is_not_utf8_is_an_error(main: Path) -> None:
     main.write_bytes(b"[Plugin]\n# M\xfcnchen\n")
     assert error_of(main) == f"{main}: byte 12 is not UTF-8 text; save the file as UTF-8"
 
 
-def test_drop_in_that_cannot_be_read(main: Path) -> None:
+def test_unreadable_drop_in_is_an_error(main: Path) -> None:
     main.write_text("[Plugin]\n")
     folder = main.with_name(f"{main.name}.d") / "10-folder.conf"
     folder.mkdir(parents=True)
     assert error_of(main) == f"{folder}: cannot be read: Is a directory"
 
 
-def test_file_that_was_named_must_exist(main: Path) -> None:
+def test_file_that_is_given_must_exist(main: Path) -> None:
     assert error_of(main) == (
         f"{main}: no such file; --config needs an existing configuration file"
     )
@@ -517,7 +519,7 @@ LONGEST_DOMAIN = ".".join(["d" * 60] * 4)  # 243 letters
         f"{LONGEST_DOMAIN}d/cpus",
     ],
 )
-def test_resource_names_that_the_kubelet_takes(name: str) -> None:
+def test_resource_names_that_the_kubelet_accepts(name: str) -> None:
     check_resource_name(name)
 
 
@@ -550,6 +552,6 @@ def test_resource_names_that_the_kubelet_takes(name: str) -> None:
         (f"{LONGEST_DOMAIN}dd/cpus", "too long"),
     ],
 )
-def test_resource_names_that_the_kubelet_refuses(name: str, error: str) -> None:
+def test_resource_names_that_the_kubelet_rejects(name: str, error: str) -> None:
     with pytest.raises(ValueError, match=f"^{error}$"):
         check_resource_name(name)
