@@ -138,7 +138,7 @@ def test_sample_configuration_shows_every_key_with_its_default() -> None:
 
 
 def test_manual_shows_what_applies_without_a_file() -> None:
-    example = page("isolcpus-dp.conf.5").split("What applies without any file:", 1)[1]
+    example = page("isolcpus-dp.conf.5").split("\nThe defaults:\n", 1)[1]
     example = example.split(".EX\n", 1)[1].split("\n.EE", 1)[0]
     expected = [
         line
