@@ -69,7 +69,7 @@ def _resource_name(text: str, _last: int) -> str:
 
 RESOURCE_NAME = Value(
     _resource_name,
-    "a lower-case domain of at most 244 letters that is not kubernetes.io,"
+    "a lower-case domain of at most 244 characters that is not kubernetes.io,"
     " a slash, and a name of at most 63 letters, digits, '-', '_' and '.',"
     " such as windriver.com/isolcpus",
 )

@@ -19,7 +19,7 @@ from isolcpus_dp.config import (
 LAST = 31
 
 NAME_ALLOWED = (
-    "a lower-case domain of at most 244 letters that is not kubernetes.io, a slash, and a name"
+    "a lower-case domain of at most 244 characters that is not kubernetes.io, a slash, and a name"
     " of at most 63 letters, digits, '-', '_' and '.', such as windriver.com/isolcpus"
 )
 CPUS_ALLOWED = "isolated, or a CPU list such as 2-3,6-7"
@@ -54,6 +54,7 @@ def test_defaults_apply_without_a_file(main: Path, monkeypatch: pytest.MonkeyPat
         granularity="cpu",
         threads="all",
         placement="packed",
+        mixed=False,
         device_nodes="auto",
     )
 

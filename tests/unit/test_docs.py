@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -36,12 +37,13 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
     }
 
 
-def keys_with_defaults() -> dict[str, dict[str, str]]:
-    """By section: every key and its default, as a file would say it."""
-    return {
-        section: {name: key.default for name, key in keys.items()}
-        for section, keys in config.KEYS.items()
-    }
+def every_key() -> list[config.Key]:
+    return [key for keys in config.KEYS.values() for key in keys.values()]
+
+
+def needs(key: config.Key) -> list[str]:
+    """What the pages must say about the values of a key that need another one."""
+    return [f"{key.name}={value} needs {needed}" for value, needed in key.needs.items()]
 
 
 def section(name: str) -> str:
@@ -120,39 +122,122 @@ def test_manual_names_no_option_that_is_not_there() -> None:
     assert set(described) == known
 
 
+def described() -> dict[str, str]:
+    """By key: its entry in isolcpus-dp.conf(5)."""
+    return dict(
+        re.findall(
+            r"^\.TP\n\.B (\w+)=\n(.*?)(?=^\.TP\n\.B \w+=\n|^\.SH )",
+            page("isolcpus-dp.conf.5"),
+            re.MULTILINE | re.DOTALL,
+        )
+    )
+
+
+def rendered(source: str) -> str:
+    """A page's source as one line of text: the macros of two fonts join their arguments."""
+    words = []
+    for line in source.splitlines():
+        macro, *arguments = shlex.split(line) if line.startswith(".") else ("", line)
+        words.append(("" if len(macro) == len(".BR") else " ").join(arguments))
+    return " ".join(words)
+
+
+def sample() -> dict[str, dict[str, tuple[str, str]]]:
+    """By section and key of the sample configuration: the value, and the comment above it."""
+    shown: dict[str, dict[str, tuple[str, str]]] = {}
+    comment: list[str] = []
+    for line in (ROOT / "packaging/isolcpus-dp.conf").read_text().splitlines():
+        if section := re.fullmatch(r"#?\[(.+)\]", line):
+            shown[section[1]] = {}
+        elif key := re.fullmatch(r"#(\w+)=(.*)", line):
+            list(shown.values())[-1][key[1]] = (key[2], " ".join(comment))
+        comment = [*comment, line.lstrip("# ")] if line.startswith("# ") else []
+    return shown
+
+
 def test_every_key_is_in_the_manual_and_no_other() -> None:
-    described = re.findall(r"^\.TP\n\.B (\w+)=$", page("isolcpus-dp.conf.5"), re.MULTILINE)
-    assert described == [name for section in keys_with_defaults().values() for name in section]
+    assert list(described()) == [key.name for key in every_key()]
+
+
+@pytest.mark.parametrize("key", every_key(), ids=lambda key: key.name)
+def test_manual_describes_a_key_as_it_is_declared(key: config.Key) -> None:
+    text = rendered(described()[key.name])
+    assert re.findall(r"Default: (\S+?)[.;](?: |$)", text) == [key.default or "none"]
+    for statement in (f"Takes {key.value.allowed}.", *needs(key)):
+        assert statement in text
+
+
+@pytest.mark.parametrize("key", every_key(), ids=lambda key: key.name)
+def test_manual_explains_every_choice_of_a_key(key: config.Key) -> None:
+    explained = re.findall(r"^\.TP\n\.B (\w+)$", described()[key.name], re.MULTILINE)
+    # "Whether ..." explains yes and no.
+    assert explained == ([] if key.value.choices == ("yes", "no") else list(key.value.choices))
+
+
+def test_manual_names_the_keys_that_a_pool_must_set() -> None:
+    required = " and ".join(f"{key.name}=" for key in every_key() if key.required)
+    assert f"section must set {required}, with" in rendered(page("isolcpus-dp.conf.5"))
 
 
 def test_sample_configuration_shows_every_key_with_its_default() -> None:
-    shown: dict[str, dict[str, str]] = {}
-    for line in (ROOT / "packaging/isolcpus-dp.conf").read_text().splitlines():
-        section, key = re.fullmatch(r"#?\[(.+)\]", line), re.fullmatch(r"#(\w+)=(.*)", line)
-        if section:
-            shown[section[1]] = {}
-        elif key:
-            list(shown.values())[-1][key[1]] = key[2]
-    shown.pop("Pool dpdk")
-    assert shown == keys_with_defaults()
+    shown = {
+        section: {name: value for name, (value, _) in keys.items()}
+        for section, keys in sample().items()
+    }
+    assert list(shown.pop("Pool dpdk")) == [key.name for key in every_key() if key.required]
+    assert shown == {
+        section: {name: key.default for name, key in keys.items()}
+        for section, keys in config.KEYS.items()
+    }
 
 
-def test_manual_shows_what_applies_without_a_file() -> None:
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [(section, name) for section in config.KEYS for name in config.KEYS[section]],
+)
+def test_sample_configuration_tells_what_a_key_takes(section: str, name: str) -> None:
+    key = config.KEYS[section][name]
+    _, comment = sample()[section][name]
+    assert re.findall(r"\((\w+(?:, \w+)* or \w+)\)", comment) == (
+        [key.value.allowed] if key.value.choices else []
+    )
+    for statement in needs(key):
+        assert statement in comment
+
+
+def test_manual_shows_the_defaults() -> None:
     example = page("isolcpus-dp.conf.5").split("\nThe defaults:\n", 1)[1]
     example = example.split(".EX\n", 1)[1].split("\n.EE", 1)[0]
     expected = [
         line
-        for section, keys in keys_with_defaults().items()
-        for line in ("", f"[{section}]", *(f"{name}={text}" for name, text in keys.items()))
+        for section, keys in config.KEYS.items()
+        for line in ("", f"[{section}]", *(f"{name}={key.default}" for name, key in keys.items()))
     ]
     assert example.splitlines() == expected[1:]
 
 
-def test_every_key_is_in_the_page_for_operators() -> None:
-    operations = (ROOT / "docs/operations.md").read_text()
-    for keys in keys_with_defaults().values():
-        for name, text in keys.items():
-            assert f"| `{name}=` | {f'`{text}`' if text else 'none'} |" in operations
+def rows() -> dict[str, tuple[str, str, str]]:
+    """By key: the cells of its row in the page for operators: default, takes, meaning."""
+    cells = re.findall(
+        r"^\| `(\w+)=` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$",
+        (ROOT / "docs/operations.md").read_text(),
+        re.MULTILINE,
+    )
+    return {name: (default, takes, meaning) for name, default, takes, meaning in cells}
+
+
+def test_every_key_is_in_the_page_for_operators_and_no_other() -> None:
+    assert list(rows()) == [key.name for key in every_key()]
+
+
+@pytest.mark.parametrize("key", every_key(), ids=lambda key: key.name)
+def test_page_for_operators_has_a_key_as_it_is_declared(key: config.Key) -> None:
+    default, takes, meaning = rows()[key.name]
+    assert default == (f"`{key.default}`" if key.default else "none")
+    if key.value.choices:
+        assert takes.replace("`", "") == key.value.allowed
+    for statement in needs(key):
+        assert statement in meaning.replace("`", "")
 
 
 def complete(*words: str) -> set[str]:
