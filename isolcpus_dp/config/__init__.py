@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from isolcpus_dp.host import cpulist
 from isolcpus_dp.config import files
 from isolcpus_dp.config.files import ConfigError
 from isolcpus_dp.config.keys import (
@@ -31,6 +30,7 @@ from isolcpus_dp.config.keys import (
     Threads,
 )
 from isolcpus_dp.config.values import Listen, check_resource_name
+from isolcpus_dp.host import cpulist
 
 __all__ = [
     "DEFAULT_FILE",

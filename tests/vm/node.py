@@ -61,5 +61,6 @@ def wait_for_devices(guest: Guest, healthy: int = 4) -> None:
 
 def messages(guest: Guest, event: Event) -> list[dict[str, str]]:
     """The daemons' journal entries of a kind, in this boot, with those that are on their way."""
-    found = guest.run(f"journalctl --sync && journalctl -b -o json MESSAGE_ID={event.message_id}").stdout
+    query = f"journalctl -b -o json MESSAGE_ID={event.message_id}"
+    found = guest.run(f"journalctl --sync && {query}").stdout
     return [json.loads(line) for line in found.splitlines()]
