@@ -1,0 +1,112 @@
+"""The simulated kubelet's device manager: what is registered, and who gets which devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+
+from isolcpus_dp.simulator import topology
+from isolcpus_dp.simulator.devices import Checkpoint, Entry, by_node, choose
+from isolcpus_dp.simulator.plugins import Plugin
+
+
+class AdmissionError(Exception):
+    """A pod cannot have its devices: the kubelet's UnexpectedAdmissionError."""
+
+
+class DeviceManager:
+    """Owns the registered plugins, by resource, and the checkpoint of allocations."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.plugins: dict[str, Plugin] = {}
+        self._path = checkpoint
+        self.read_checkpoint()
+
+    def read_checkpoint(self) -> None:
+        """Takes over what the kubelet before has written."""
+        self.checkpoint = Checkpoint(self._path)
+
+    def held_by(self, pod_name: str, resource: str) -> frozenset[str]:
+        """The ids of the devices that a pod holds."""
+        entry = self.checkpoint.of_pod(pod_name).get(resource)
+        return entry.ids if entry else frozenset()
+
+    def allocatable(self, resource: str) -> int:
+        """How many devices of a resource the node status shows as allocatable."""
+        plugin = self.plugins.get(resource)
+        return len(plugin.healthy) if plugin else 0
+
+    def node_status(self) -> dict[str, object]:
+        """Capacity and allocatable, as the API server would be told, and each device besides."""
+        # What was registered with the kubelet before has no devices until it is again.
+        known = [*self.plugins, *(self.checkpoint.registered.keys() - self.plugins.keys())]
+        return {
+            "capacity": {
+                name: len(self.plugins[name].devices) if name in self.plugins else 0
+                for name in known
+            },
+            "allocatable": {name: self.allocatable(name) for name in known},
+            "devices": {
+                name: {
+                    id: [device.health, *(node.ID for node in device.topology.nodes)]
+                    for id, device in plugin.devices.items()
+                }
+                for name, plugin in self.plugins.items()
+            },
+        }
+
+    def wishes(self, pod_name: str, requests: Mapping[str, int]) -> topology.Wishes:
+        """What is free of the resources that a pod still needs, and how much of it it needs."""
+        return {
+            resource: (self.plugins[resource].nodes(self._free(resource)), size)
+            for resource, size in requests.items()
+            if resource in self.plugins and not self.held_by(pod_name, resource)
+        }
+
+    def _free(self, resource: str) -> frozenset[str]:
+        return self.plugins[resource].healthy - self.checkpoint.held(resource)
+
+    async def allocate(self, pod_name: str, resource: str, size: int, node: int | None) -> None:
+        """Gives devices to a pod, aligned to the topology manager's NUMA node if it names one.
+
+        Raises AdmissionError.
+        """
+        if resource not in self.checkpoint.registered:
+            raise AdmissionError(f"cannot allocate unregistered device {resource}")
+        plugin = self.plugins.get(resource)
+        if plugin is None or not plugin.healthy:
+            raise AdmissionError(
+                f"no healthy devices present; cannot allocate unhealthy devices {resource}"
+            )
+        held = self.held_by(pod_name, resource)
+        if not held <= plugin.healthy:
+            raise AdmissionError(
+                "previously allocated devices are no longer healthy;"
+                f" cannot allocate unhealthy devices {resource}"
+            )
+        if held:
+            return  # the answer in the checkpoint is used again
+        free = self._free(resource)
+        if len(free) < size:
+            raise AdmissionError(
+                f"requested number of devices unavailable for {resource}."
+                f" Requested: {size}, Available: {len(free)}"
+            )
+        prefer = plugin.prefer if plugin.gives_preferences else None
+        try:
+            ids = await choose(free, size, prefer, topology.aligned(plugin.nodes(free), node))
+        except grpc.aio.AioRpcError as error:
+            raise _failed("GetPreferredAllocation", error) from error
+        try:
+            answer = await plugin.allocate(ids)
+        except grpc.aio.AioRpcError as error:
+            raise _failed("Allocate", error) from error
+        self.checkpoint.allocate(pod_name, Entry(resource, by_node(plugin.nodes(ids)), answer))
+
+
+def _failed(call: str, error: grpc.aio.AioRpcError) -> AdmissionError:
+    return AdmissionError(
+        f"{call} failed due to rpc error: code = {error.code().name} desc = {error.details()}"
+    )

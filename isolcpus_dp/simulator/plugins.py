@@ -1,0 +1,82 @@
+"""The device plugins that are registered with the simulated kubelet: dialling back, and calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from isolcpus_dp import config
+from isolcpus_dp.api import deviceplugin_pb2 as api
+from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
+
+_DIAL_SECONDS = 10.0
+
+
+@dataclass
+class Plugin:
+    """A registered resource: the connection to its plugin and the devices it reported last."""
+
+    resource: str
+    channel: grpc.aio.Channel
+    gives_preferences: bool
+    devices: dict[str, api.Device] = field(default_factory=dict)
+    reported: float = 0.0  # time.monotonic() of its first devices
+
+    @property
+    def stub(self) -> rpc.DevicePluginAsyncStub:
+        return rpc.DevicePluginStub(self.channel)
+
+    @property
+    def healthy(self) -> frozenset[str]:
+        return frozenset(id for id, device in self.devices.items() if device.health == "Healthy")
+
+    def nodes(self, ids: Iterable[str]) -> dict[str, int | None]:
+        """The NUMA node of each of these devices, if it has one."""
+        return {id: next((n.ID for n in self.devices[id].topology.nodes), None) for id in ids}
+
+    async def prefer(
+        self, available: frozenset[str], must_include: frozenset[str], size: int
+    ) -> Iterable[str]:
+        """Which devices the plugin would give; none if it does not say."""
+        request = api.ContainerPreferredAllocationRequest(
+            available_deviceIDs=available, must_include_deviceIDs=must_include, allocation_size=size
+        )
+        answer = await self.stub.GetPreferredAllocation(
+            api.PreferredAllocationRequest(container_requests=[request])
+        )
+        return answer.container_responses[0].deviceIDs
+
+    async def allocate(self, ids: Iterable[str]) -> bytes:
+        """The plugin's ContainerAllocateResponse for these devices. Raises AioRpcError."""
+        request = api.ContainerAllocateRequest(devices_ids=sorted(ids))
+        answer = await self.stub.Allocate(api.AllocateRequest(container_requests=[request]))
+        return answer.container_responses[0].SerializeToString()
+
+
+async def dial(request: api.RegisterRequest, folder: Path) -> Plugin:
+    """Checks a registration as the kubelet does, and connects to the plugin's socket in `folder`.
+
+    Raises ValueError with the kubelet's text.
+    """
+    if request.version != "v1beta1":
+        raise ValueError(f"requested API version {request.version!r} is not supported")
+    try:
+        config.check_resource_name(request.resource_name)
+    except ValueError:
+        raise ValueError(f"the ResourceName {request.resource_name!r} is invalid") from None
+    channel = grpc.aio.insecure_channel(
+        f"unix:{folder / request.endpoint}", options=[("grpc.default_authority", "localhost")]
+    )
+    try:
+        await asyncio.wait_for(channel.channel_ready(), _DIAL_SECONDS)
+    except asyncio.TimeoutError:
+        await channel.close()
+        raise ValueError("failed to dial device plugin: context deadline exceeded") from None
+    plugin = Plugin(request.resource_name, channel, gives_preferences=False)
+    options = await plugin.stub.GetDevicePluginOptions(api.Empty())
+    plugin.gives_preferences = options.get_preferred_allocation_available
+    return plugin
