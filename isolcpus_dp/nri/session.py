@@ -186,6 +186,6 @@ class Session:
 
 def _update_failed(update: Update, reason: str) -> None:
     emit(
-        log, Event.UPDATE_FAILED, "container %s of pod %s was not put right: %s",
+        log, Event.UPDATE_FAILED, "could not update container %s of pod %s: %s",
         update.container, update.pod, reason, pod=update.pod, container=update.container,
     )  # fmt: skip

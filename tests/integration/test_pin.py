@@ -212,7 +212,7 @@ async def test_container_that_was_not_put_right_is_tried_again_though_the_runtim
         await runtime.until_connected()
         for container in (owner, plain):
             await runtime.start_container(container)
-        await until(lambda: host.log.count("was not put right") == 2)
+        await until(lambda: host.log.count("could not update") == 2)
         on_paper = (cpus(owner), quota(owner), cpus(plain))
         assert on_paper == ("2-3", -1, "0-1,4-5")
 
@@ -273,7 +273,7 @@ async def test_update_without_a_proper_answer_is_told_and_costs_no_connection(
     async with host.daemon().running():
         await runtime.until_connected()
         await runtime.start_container(plain)
-        await until(lambda: f"container {plain.id} was not put right: " in host.log)
+        await until(lambda: "could not update container plain of pod default/starting: " in host.log)
         await asyncio.sleep(0.3)  # a connection that is made anew is so after 0.1 s
         assert len(runtime.registered) == 1
 
@@ -305,7 +305,7 @@ async def test_container_that_the_runtime_cannot_change_is_told(
     async with host.daemon().running() as daemon:
         await runtime.until_connected()
         await runtime.start_container(plain)
-        told = f"container {plain.id} was not put right: NRI update of some containers failed"
+        told = "could not update container plain of pod default/starting: NRI update of some"
         await until(lambda: told in host.log)
         await asyncio.sleep(0.3)  # a connection that is made anew is so after 0.1 s
         assert runtime.outdated == {plain.id}
