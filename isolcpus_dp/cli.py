@@ -206,7 +206,7 @@ def _print(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _Unwritten(f"standard output cannot be written: {error.strerror}") from error
+        raise _Unwritten(f"could not write to standard output: {error.strerror}") from error
 
 
 def _let_go_of_stdout() -> None:

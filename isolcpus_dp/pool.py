@@ -90,8 +90,8 @@ def _make(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> Pool:
         warnings += [_broken(machine, core, isolated) for core in cores if not core <= isolated]
         if isolated - placed:
             warnings.append(
-                f"CPU {cpulist.render(isolated - placed)} is offline and not offered: the kernel"
-                " tells its core when it is online"
+                f"CPU {cpulist.render(isolated - placed)} is offline and not offered: its core"
+                " is unknown until it comes online"
             )
     return Pool(
         config=config,
@@ -139,8 +139,7 @@ def _warnings(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> l
     found = []
     if not wanted:
         found.append(
-            f"no CPU is left for {config.resource_name}: all that are isolated are in [Pool]"
-            " sections"
+            f"no CPU is left for {config.resource_name}: all isolated CPUs are in [Pool] sections"
         )
     if wanted - machine.isolated:
         found.append(

@@ -81,7 +81,7 @@ def _union(
         named += len(found[-1])
         # No list that means something comes near; to add up one that does not may take minutes.
         if named > 4 * MOST_CPUS:
-            raise CpuListError(part, "names CPUs that the list has named again and again")
+            raise CpuListError(part, "names the same CPUs too many times")
     return frozenset().union(*found)
 
 
@@ -96,9 +96,7 @@ def _configured_range(part: str, last: int) -> range | frozenset[int]:
     # The kernel takes "all" for "0-N" wherever a range may stand, in any case of letters.
     match = _RANGE.fullmatch(re.sub("(?i)^all", "0-N", part))
     if not match or (match[3] and not match[2]):
-        raise CpuListError(
-            part, "is none of: a CPU number, a range (2-3), a group (0-31:2/8), N, all"
-        )
+        raise CpuListError(part, "is not a CPU number, a range (2-3), a group (0-31:2/8), N or all")
     low, high = (last if end == "N" else int(end) for end in (match[1], match[2] or match[1]))
     cpus = _checked_range(part, low, high, last)
     return _groups(part, cpus, int(match[3]), int(match[4])) if match[3] else cpus
@@ -114,5 +112,5 @@ def _checked_range(part: str, low: int, high: int, last: int) -> range:
     if low > high:
         raise CpuListError(part, "runs backwards")
     if high > last:
-        raise CpuListError(part, f"goes beyond CPU {last}, the last one there can be")
+        raise CpuListError(part, f"goes beyond CPU {last}, the highest possible CPU")
     return range(low, high + 1)

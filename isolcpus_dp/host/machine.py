@@ -82,7 +82,7 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
     present = _cpus(f"{root}/present") or _cpus(f"{root}/online")
     if not present:
         raise MachineError(
-            f"{root}/present names no CPU: --sysfs must be a folder laid out like /sys"
+            f"{root}/present names no CPU: --sysfs must be a directory laid out like /sys"
         )
     online, cpus = _read_cpus(root, present)
     if before:

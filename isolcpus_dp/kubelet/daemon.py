@@ -104,7 +104,7 @@ class _Daemon:
             emit(
                 log, Event.DEGRADED,
                 "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client;"
-                " the plugin serves on without metrics",
+                " the plugin runs without metrics",
             )  # fmt: skip
             return None
         return Metrics(
@@ -157,7 +157,7 @@ class _Daemon:
                     self._serve_resource(one, watch, kubelet) for one in self._resources
                 )
         except (registration.Left, sockets.Gone) as left:
-            emit(log, Event.KUBELET_LEFT, "%s; ending, to start afresh", left)
+            emit(log, Event.KUBELET_LEFT, "%s; the daemon ends and is started again", left)
 
     async def _serve_resource(self, one: Resource, watch: SocketWatch, kubelet: Identity) -> None:
         """From the kubelet's socket to the end of the stream. Raises registration.Left."""
@@ -175,11 +175,11 @@ class _Daemon:
             await asyncio.wait_for(stream.opened.wait(), _STREAM_SECONDS)
         except asyncio.TimeoutError:
             raise registration.Left(
-                f"the kubelet took the registration of {one.name} but opened no"
-                f" ListAndWatch stream in {_STREAM_SECONDS:.0f} s"
+                f"the kubelet accepted the registration of {one.name} but opened no"
+                f" ListAndWatch stream within {_STREAM_SECONDS:.0f} s"
             ) from None
         await stream.ended.wait()
-        raise registration.Left(f"the kubelet left: its ListAndWatch stream ended ({one.name})")
+        raise registration.Left(f"the kubelet closed the ListAndWatch stream of {one.name}")
 
     def _registered(self, one: Resource, kubelet: Identity) -> None:
         """Notes a registration. Raises registration.Left if the kubelet was replaced meanwhile."""
@@ -191,7 +191,7 @@ class _Daemon:
         self._tell_status()
         emit(
             log, Event.REGISTERED,
-            "registered %s with the kubelet, %d ms after its socket was made", one.summary,
+            "registered %s with the kubelet, %d ms after its socket was created", one.summary,
             (time.time_ns() - kubelet.bound_ns) // 1_000_000,
             resource=one.name, cpus=one.cpus,
         )  # fmt: skip
@@ -199,15 +199,15 @@ class _Daemon:
         # One that another resource is not registered with is no registration of this process.
         kubelets = {other.kubelet for other in self._resources if other.kubelet}
         if sockets.identify(self._socket) != kubelet or kubelets != {kubelet}:
-            raise registration.Left("the kubelet was replaced while it registered us")
+            raise registration.Left("the kubelet was replaced during the registration")
 
     def _refused(self, one: Resource, refused: registration.Refused) -> None:
         one.refuse(str(refused))
         if self._metrics:
             self._metrics.registered(one.name, "refused")
         emit(
-            log, Event.REFUSED, "the kubelet refused to register %s: %s; asking again in %.0f s, or"
-            " as soon as another kubelet comes", one.name, refused, _REFUSED_SECONDS,
+            log, Event.REFUSED, "the kubelet rejected the registration of %s: %s; trying again in"
+            " %.0f s, or when another kubelet starts", one.name, refused, _REFUSED_SECONDS,
             resource=one.name, cpus=one.cpus,
         )  # fmt: skip
         self._tell_status()
@@ -224,7 +224,7 @@ class _Daemon:
             self._tell_status()
 
     def _machine_unreadable(self, error: machine.MachineError) -> None:
-        emit(log, Event.DEGRADED, "%s; the devices stay as they were", error)
+        emit(log, Event.DEGRADED, "%s; the devices are not changed", error)
 
     def _tell_status(self) -> None:
         self._systemd.notify(f"STATUS={resource.status(self._resources)}")

@@ -92,8 +92,8 @@ class Endpoint:
         holder = sockets.peer(self._path)
         if holder:
             raise EndpointError(
-                f"{self._path} is held by {holder}, which serves it already:"
-                " stop that one first, or let it do the work"
+                f"{self._path} is held by {holder}, which serves"
+                " it already: stop that process first"
             )
 
     def _bind(self, server: grpc.aio.Server) -> None:
@@ -103,8 +103,8 @@ class Endpoint:
             bound = 0
         if not bound:
             raise EndpointError(
-                f"cannot bind {self._path}: its folder must be writable,"
-                " and nothing but a socket may be in the way"
+                f"cannot bind {self._path}: its directory must be writable,"
+                " and the path must be free or a socket"
             )
 
 
@@ -119,7 +119,7 @@ async def _locked(folder: Path, lock_seconds: float) -> AsyncIterator[None]:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise EndpointError(
-            f"{folder} cannot be opened: {error.strerror}: it is the kubelet's folder for device"
+            f"{folder} cannot be opened: {error.strerror}: it is the kubelet's directory for device"
             " plugins; see --kubelet-dir"
         ) from error
     try:
@@ -131,8 +131,8 @@ async def _locked(folder: Path, lock_seconds: float) -> AsyncIterator[None]:
                 await asyncio.sleep(_LOCK_INTERVAL)
         else:
             raise EndpointError(
-                f"{folder} has been locked for {lock_seconds:.0f} s by a process that does not let"
-                " go of it (flock(2)): lslocks names it"
+                f"{folder} has been locked for {lock_seconds:.0f} s by another process (flock(2)):"
+                " lslocks shows which"
             )
         yield
     finally:

@@ -38,7 +38,7 @@ async def serving(metrics: Metrics, listen: Listen) -> AsyncIterator[None]:
     except OSError as error:
         emit(
             log, Event.DEGRADED,
-            "[Metrics] Listen=: cannot listen there: %s; the plugin serves on without metrics",
+            "[Metrics] Listen=: cannot listen on it: %s; the plugin runs without metrics",
             _complaint(error, listen),
         )  # fmt: skip
     try:
@@ -99,12 +99,12 @@ def _complaint(error: OSError, listen: Listen) -> str:
     # Not every one has a number, and a resolver's numbers are its own.
     reason = error.strerror or str(error)
     if isinstance(listen, Path):
-        return f"{reason}: the unit's sandbox lets it make a socket in /run/isolcpus-dp"
+        return f"{reason}: the unit's sandbox allows a socket in /run/isolcpus-dp"
     if error.errno == errno.EAFNOSUPPORT:
         return (
             f"{reason}: the unit's sandbox has no network unless a drop-in (systemctl edit"
-            " isolcpus-dp) says, below [Service], PrivateNetwork=no and"
+            " isolcpus-dp) sets, in [Service], PrivateNetwork=no and"
             " RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6 and"
             " IPAddressAllow=localhost; see isolcpus-dp.conf(5)"
         )
-    return f"{reason}: give an address of this host that is free"
+    return f"{reason}: use a free address of this host"

@@ -55,19 +55,19 @@ class Metrics:
         )
         self.allocation_seconds = Histogram(
             "isolcpus_dp_allocation_seconds",
-            "How long an Allocate call took to answer.",
+            "Time to answer an Allocate call.",
             ["resource"],
             buckets=_BUCKETS,
             registry=self._registry,
         )
         self.uevents = Counter(
             "isolcpus_dp_uevents",
-            "Times that the kernel told of a CPU.",
+            "CPU uevents received from the kernel.",
             registry=self._registry,
         )
         Gauge(
             "isolcpus_dp_start_time_seconds",
-            "When this daemon started; changes() of it counts restarts.",
+            "Start time of this daemon; changes() of it counts restarts.",
             registry=self._registry,
         ).set(time.time())
         Gauge(
@@ -118,7 +118,7 @@ class _Cpus:
     def collect(self) -> Iterable[Metric]:
         cpus = GaugeMetricFamily(
             "isolcpus_dp_cpus",
-            "CPUs that are offered, by the health of their devices.",
+            "CPUs offered to the kubelet, by the health of their devices.",
             labels=["resource", "state"],
         )
         for pool in self._pools():
@@ -133,7 +133,7 @@ class _Cpus:
         # Not a third state: these are healthy or not, too, and the states add up to the pool.
         cpus = GaugeMetricFamily(
             "isolcpus_dp_allocated_cpus",
-            "CPUs that containers hold, as the kubelet tells; missing while it does not answer.",
+            "CPUs allocated to containers, from the kubelet; absent while it does not answer.",
             labels=["resource"],
         )
         for pool in self._pools():

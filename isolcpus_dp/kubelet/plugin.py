@@ -148,7 +148,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
         size = request.allocation_size
         if not max(1, len(must)) <= size <= len(available):
             raise _invalid(
-                f"{size} devices asked for, of {len(available)} available"
+                f"{size} devices requested, of {len(available)} available"
                 f" with {len(must)} that must be included"
             )
         # A core that is handed out as one device is placed as if its lowest thread were all of it.
@@ -167,7 +167,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
     def _allocatable(self, ids: Sequence[str]) -> frozenset[int]:
         """The CPUs of the devices, if a container may have them now."""
         if not ids:
-            raise _invalid("a container asks for no device at all")
+            raise _invalid("a container requests no device")
         devices = self._devices(ids)
         unhealthy = [device.id for device in devices if not device.healthy]
         if unhealthy:
@@ -208,7 +208,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
         offline = self.pool.of(ids) - self.machine.online
         if offline:
             return f"CPU {cpulist.render(offline)} is offline"
-        return f"device {', '.join(ids)} may lack a thread, which is offline"
+        return f"device {', '.join(ids)} has a thread that is offline or unknown"
 
     def _log_refusal(self, call: str, refusal: _Refusal) -> None:
         emit(
@@ -236,7 +236,7 @@ def _device_list(devices: Iterable[Device]) -> api.ListAndWatchResponse:
 def _check_once(ids: Sequence[str]) -> None:
     twice = [id for id, count in Counter(ids).items() if count > 1]
     if twice:
-        raise _invalid(f"device {', '.join(twice)} is asked for twice")
+        raise _invalid(f"device {', '.join(twice)} is requested twice")
 
 
 def _invalid(sentence: str) -> _Refusal:

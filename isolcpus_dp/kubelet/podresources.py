@@ -71,9 +71,9 @@ def _pod_resources(kubelet_dir: Path) -> Path:
     try:
         path.stat()
     except PermissionError:
-        raise Unseen(f"{path} is not for every user: try it as root") from None
+        raise Unseen(f"{path} is readable by root only: run this as root") from None
     except OSError:
-        raise Unseen(f"there is no {path}: does the kubelet run?") from None
+        raise Unseen(f"{path} does not exist: is the kubelet running?") from None
     return path
 
 

@@ -39,9 +39,9 @@ async def register(path: Path, resource_name: str, endpoint: str) -> None:
             await rpc.RegistrationStub(channel).Register(request, timeout=_REGISTER_SECONDS)
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-                raise Left("the kubelet left before it answered the registration") from error
+                raise Left("the kubelet ended before it answered the registration") from error
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise Left(
-                    f"the kubelet did not answer the registration in {_REGISTER_SECONDS:.0f} s"
+                    f"the kubelet did not answer the registration within {_REGISTER_SECONDS:.0f} s"
                 ) from error
             raise Refused(error.details() or error.code().name) from error

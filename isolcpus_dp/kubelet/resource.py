@@ -22,7 +22,7 @@ class State(enum.Enum):
     """How far a resource's registration is, in the words of the daemon's STATUS."""
 
     WAITING = "Waiting for the kubelet to register"
-    REFUSED = "Refused by the kubelet:"
+    REFUSED = "Rejected by the kubelet:"
     REGISTERED = "Registered"
 
 
@@ -104,9 +104,9 @@ def _log_changes(before: Pool, now: Pool) -> None:
         elif device.healthy:
             change = "is online"
         else:
-            change = "is offline" if len(device.core) == 1 else "is not online as a whole"
+            change = "is offline" if len(device.core) == 1 else "is partly offline"
         emit(
-            log, Event.DEVICES_CHANGED, "%s %s %s; the kubelet is told",
+            log, Event.DEVICES_CHANGED, "%s %s %s; reported to the kubelet",
             "CPU" if len(device.core) == 1 else "core", cpulist.render(device.core), change,
             resource=now.resource_name, cpus=device.core,
         )  # fmt: skip

@@ -41,8 +41,8 @@ class RuntimeDirectory:
         except OSError as error:
             emit(
                 log, Event.DEGRADED,
-                "%s cannot be written: %s; a kubelet that makes a new socket while"
-                " its old connection lives may go unnoticed", mark, error.strerror,
+                "could not write %s: %s; a kubelet that recreates its socket while"
+                " its connection lives may go unnoticed", mark, error.strerror,
             )  # fmt: skip
 
     def write_pidfile(self) -> None:
@@ -59,8 +59,8 @@ class RuntimeDirectory:
         except OSError as error:
             emit(
                 log, Event.DEGRADED,
-                "%s cannot be written: %s; StarlingX's process monitor, if it"
-                " watches, takes the daemon for dead and restarts it", pidfile, error.strerror,
+                "could not write %s: %s; StarlingX's process monitor, if"
+                " it is in use, will restart the daemon", pidfile, error.strerror,
             )  # fmt: skip
 
     def clear(self) -> None:

@@ -84,8 +84,8 @@ class _Daemon:
         emit(
             log, Event.STARTED, "isolated CPU %s: %s",
             cpulist.render(self._rules.isolated) or "(none)",
-            "kept free of all but their owners" if self._settings.pinning.keep_others_off
-            else "only their owners are pinned", cpus=self._rules.isolated,
+            "other containers are kept off" if self._settings.pinning.keep_others_off
+            else "only owners are pinned", cpus=self._rules.isolated,
         )  # fmt: skip
         folder = self._host.nri_socket.parent
         self._tell_waiting()
@@ -100,11 +100,11 @@ class _Daemon:
             except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
                 raise HostError(
                     f"{folder.parent} cannot be watched for {folder.name}: {error.strerror}:"
-                    " --nri-socket must be in a folder whose parent exists"
+                    " --nri-socket must be in a directory whose parent exists"
                 ) from error
             except OSError as error:
                 raise HostError(
-                    f"nothing can be watched on this host: {error.strerror}: see the limits of"
+                    f"cannot watch files on this host: {error.strerror}: see the limits of"
                     " inotify(7) and of open files"
                 ) from error
 
@@ -142,14 +142,14 @@ class _Daemon:
             return
         self._rules = rules
         emit(
-            log, Event.CPUS_CHANGED, "online is CPU %s now; all containers are looked at again",
+            log, Event.CPUS_CHANGED, "online CPUs are now %s; updating all containers",
             cpulist.render(rules.online), cpus=rules.online,
         )  # fmt: skip
         if self._session:
             self._session.end()
 
     def _machine_unreadable(self, error: machine.MachineError) -> None:
-        emit(log, Event.DEGRADED, "%s; the CPUs stay as they were", error)
+        emit(log, Event.DEGRADED, "%s; the CPUs are not changed", error)
 
     def _tell_connected(self, runtime: str) -> None:
         isolated = cpulist.render(self._rules.isolated) or "(none)"

@@ -45,7 +45,9 @@ class Cutter:
             start = at + self._header.size
             end = start + header[self._length_at]
             if end - start > self._most:
-                raise FrameError(f"a piece of {end - start} bytes: allowed are {self._most}")
+                raise FrameError(
+                    f"a message of {end - start} bytes; allowed are at most {self._most}"
+                )
             if end > len(self._bytes):
                 break
             pieces.append((header, bytes(self._bytes[start:end])))

@@ -132,8 +132,8 @@ def _off(rules: Rules, cpuset: str, complaints: list[str]) -> Decision:
         # An owner that cannot have what its annotation names has been told why.
         if not complaints:
             complaints.append(
-                f"all of its CPUs {cpuset} are isolated, it runs on the housekeeping ones instead:"
-                " they belong into the kubelet's reservedSystemCPUs"
+                f"all of its CPUs {cpuset} are isolated, so it runs on the housekeeping CPUs: add"
+                " the isolated CPUs to the kubelet's reservedSystemCPUs"
             )
         cpus = rules.housekeeping
     return Decision(cpus=cpus if cpus != before else None, complaints=tuple(complaints))

@@ -87,7 +87,7 @@ class Plugin:
     def answer(self, service: str, method: str, payload: bytes) -> bytes:
         """The response to a call. Raises CallError and DecodeError."""
         if service != PLUGIN_SERVICE or method not in self._methods:
-            raise CallError(Code.UNIMPLEMENTED, f"there is no {service}/{method} here")
+            raise CallError(Code.UNIMPLEMENTED, f"unknown method {service}/{method}")
         request_type, function = self._methods[method]
         answer: bytes = function(request_type.FromString(payload)).SerializeToString()
         return answer
@@ -116,7 +116,7 @@ class Plugin:
             elif update:
                 updates.append(update.message)
         emit(
-            log, Event.SYNCHRONIZED, "%s has %d containers: %d are put right",
+            log, Event.SYNCHRONIZED, "%s has %d containers: updating %d",
             self._runtime, len(self._containers), len(updates) + len(to_confirm),
         )  # fmt: skip
         self._connection.synchronized(self._runtime)
@@ -192,7 +192,8 @@ class Plugin:
         except Exception:
             emit(
                 log, Event.UNDECIDED,
-                "no decision about container %s of pod %s: it is kept off the isolated CPUs",
+                "internal error while pinning container %s of pod %s:"
+                " it runs on the housekeeping CPUs",
                 name, owner, exception=True, pod=owner, container=name,
             )  # fmt: skip
             return _difference(pinning.off_the_isolated(self._rules), cpu)

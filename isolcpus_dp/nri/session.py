@@ -154,8 +154,8 @@ class Session:
             )
         except (ttrpc.CallError, ttrpc.Lost, asyncio.TimeoutError) as error:
             emit(
-                log, Event.RUNTIME_REFUSED, "the runtime did not take us: %s; trying again in %.0f"
-                " s, or as soon as another one comes", str(error) or "no answer",
+                log, Event.RUNTIME_REFUSED, "the runtime rejected the plugin: %s; trying again in"
+                " %.0f s, or when it creates a new socket", str(error) or "no answer",
                 Outcome.REFUSED.retry_seconds,
             )  # fmt: skip
             connection.close()
@@ -167,7 +167,7 @@ class Session:
                 plugin.RUNTIME_SERVICE, "UpdateContainers", request, _UPDATE_SECONDS
             )
             if api.UpdateContainersResponse.FromString(answer).failed:
-                _update_failed(update, "the runtime's own log says why")
+                _update_failed(update, "see the runtime's log")
             else:
                 self.unconfirmed.confirm(update.message.container_id)
         except ttrpc.Lost:

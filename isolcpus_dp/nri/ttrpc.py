@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
         elif connection == self._outgoing and kind == _RESPONSE and stream in self._waiting:
             self._end_call(self._waiting[stream], data)
         else:
-            log.debug("a message of type %d on stream %d is passed over", kind, stream)
+            log.debug("a message of type %d on stream %d is ignored", kind, stream)
 
     def _response(self, data: bytes) -> bytes:
         try:
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
             if len(response) > frames.MOST_DATA:
                 raise CallError(Code.RESOURCE_EXHAUSTED, "the response is too long for ttrpc")
         except DecodeError as error:
-            return _failure(Code.INVALID_ARGUMENT, f"not the message that was expected: {error}")
+            return _failure(Code.INVALID_ARGUMENT, f"unexpected message: {error}")
         except CallError as error:
             return _failure(error.code, str(error))
         except Exception as error:  # whatever it is, the caller must not be left waiting
@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
         try:
             waiting.set_result(api.Response.FromString(data))
         except DecodeError as error:
-            waiting.set_exception(CallError(Code.UNKNOWN, f"an answer that is none: {error}"))
+            waiting.set_exception(CallError(Code.UNKNOWN, f"invalid response: {error}"))
 
     def _send(self, connection: int, stream: int, kind: int, data: bytes) -> None:
         if self._transport and not self._transport.is_closing():

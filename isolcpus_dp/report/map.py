@@ -280,7 +280,7 @@ def _draw(seen: Snapshot, console: Console) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise PictureError(f"standard output cannot be written: {error.strerror}") from error
+        raise PictureError(f"could not write to standard output: {error.strerror}") from error
 
 
 def _package(package: Package, of_cpu: Mapping[int, Mark], width: int) -> Panel:

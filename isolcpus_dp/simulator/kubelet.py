@@ -175,7 +175,7 @@ class Kubelet(rpc.RegistrationServicer):
         try:
             await self.connect(request)
         except ValueError as error:
-            log.info("refused it: %s", error)
+            log.info("rejected it: %s", error)
             # An error of Go has no gRPC status of its own: it arrives as UNKNOWN with its text.
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
         return api.Empty()

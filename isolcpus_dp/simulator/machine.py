@@ -46,7 +46,9 @@ def parse_shape(text: str) -> tuple[Place, ...]:
     """The regular machine of `2x8x2`: packages x cores x threads. Raises ValueError."""
     match = re.fullmatch(r"([1-9][0-9]{0,2})x([1-9][0-9]{0,2})x([1-9])", text)
     if not match:
-        raise ValueError(f"'{text}' is no machine: packages x cores x threads, such as 2x8x2")
+        raise ValueError(
+            f"'{text}' is not a machine: use packages x cores x threads, such as 2x8x2"
+        )
     packages, cores, threads = (int(number) for number in match.groups())
     if packages * cores * threads > cpulist.MOST_CPUS:
         raise ValueError(f"'{text}' has more than {cpulist.MOST_CPUS} CPUs")

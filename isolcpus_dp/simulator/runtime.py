@@ -172,7 +172,7 @@ class Runtime:
             raise CallError(Code.UNIMPLEMENTED, f"there is no {service}/{method}")
         if self._refuses:
             self.refused += 1
-            raise CallError(Code.UNKNOWN, "external plugins are not welcome")
+            raise CallError(Code.UNKNOWN, "external plugins are disabled")
         self.registered.append(api.RegisterPluginRequest.FromString(payload))
         self._tasks.append(asyncio.create_task(self._introduce(self._connections[-1])))
         return b""

@@ -62,7 +62,7 @@ def run(sysfs: Path, config_file: Path | None, shape: str | None, isolated: str 
         try:
             asyncio.run(_play(stage))
         except (asyncio.TimeoutError, AdmissionError) as error:
-            _tell("FAILED", f"{error}" or "something did not happen in 20 s")
+            _tell("FAILED", f"{error}" or "a step took longer than 20 s")
             print("The daemon's log:", stage.daemon().log.read_text(), sep="\n")
             return False
         finally:
@@ -97,7 +97,7 @@ async def _play(stage: Stage) -> None:
         _tell("daemon", "is loaded, serves and waits for a kubelet", run.ready - run.started)
         kubelet = stage.kubelet()
         await kubelet.start()
-        _tell("kubelet", "starts: wipes all plugins' sockets, binds its own")
+        _tell("kubelet", "starts: removes all plugins' sockets, binds its own")
         await _taken_in(stage, kubelet)
         devices = kubelet.allocatable(stage.resource)
         if devices < 5:  # for three pods, two of them with two
@@ -153,9 +153,9 @@ async def _restart_kubelet(stage: Stage, kubelet: Kubelet, daemon: Supervisor) -
     before = daemon.current
     await kubelet.stop()
     stopped = time.monotonic()
-    _tell("kubelet", "is stopped; its socket stays behind, dead")
+    _tell("kubelet", "stops; its socket file remains, nobody listens on it")
     run = await daemon.until(lambda run: run is not before and run.ready > 0)
-    _tell("daemon", "has ended with it; a fresh one is waiting", run.ready - stopped)
+    _tell("daemon", "ended with it; the next one is waiting", run.ready - stopped)
     kubelet = stage.kubelet(Pod("late-riser", {stage.resource: 2}))
     await kubelet.start()
     try:

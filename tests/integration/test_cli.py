@@ -70,7 +70,10 @@ def test_simulation_without_isolated_cpus_says_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--machine", "2x8"], "'2x8' is no machine: packages x cores x threads, such as 2x8x2"),
+        (
+            ["--machine", "2x8"],
+            "'2x8' is not a machine: use packages x cores x threads, such as 2x8x2",
+        ),
         (["--machine", "1x2x1", "--isolated", "5"], "'5' goes beyond CPU 1"),
         (["--isolated", "2"], "--isolated goes with --machine"),
         (["--machine", "1x2x1", "--config", "/nowhere"], "/nowhere: no such file"),
@@ -102,7 +105,7 @@ def test_folder_that_is_no_sysfs_is_named(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr == (
         f"{tmp_path}/devices/system/cpu/present names no CPU:"
-        " --sysfs must be a folder laid out like /sys\n"
+        " --sysfs must be a directory laid out like /sys\n"
     )
 
 
@@ -157,7 +160,7 @@ def test_full_disk_is_one_sentence(look: list[str], folders: list[str]) -> None:
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (result.returncode, result.stderr) == (
         1,
-        "standard output cannot be written: No space left on device\n",
+        "could not write to standard output: No space left on device\n",
     )
 
 

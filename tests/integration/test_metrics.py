@@ -122,7 +122,7 @@ async def test_registration_that_the_kubelet_refuses_is_counted_as_refused(
     await start_kubelet(kind=RefusingKubelet)
     path = host.folder / "metrics.sock"
     async with host.daemon(f"[Metrics]\nListen={path}\n").running() as daemon:
-        await daemon.until(lambda run: "Refused" in run.status)
+        await daemon.until(lambda run: "Rejected" in run.status)
         seen = await scrape(path)
     assert counts(seen, "registrations_total") == {"ok": 0, "refused": 1}
     assert counts(seen, "allocations_total") == {"ok": 0, "refused": 0}
@@ -228,9 +228,9 @@ async def test_address_that_is_taken_costs_the_metrics_and_not_the_plugin(
             await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
             assert len(daemon.runs) == 1
     assert host.log.splitlines()[0] == (
-        "[Metrics] Listen=: cannot listen there: Address already in use (while attempting to bind"
-        f" on address ('127.0.0.1', {port})): give an address of this host that is free;"
-        " the plugin serves on without metrics"
+        "[Metrics] Listen=: cannot listen on it: Address already in use (while attempting to bind"
+        f" on address ('127.0.0.1', {port})): use a free address of this host;"
+        " the plugin runs without metrics"
     )
 
 
@@ -249,7 +249,7 @@ async def test_missing_prometheus_client_costs_the_metrics_and_not_the_plugin(
         assert len(daemon.runs) == 1
     assert host.log.splitlines()[0] == (
         "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client;"
-        " the plugin serves on without metrics"
+        " the plugin runs without metrics"
     )
 
 
@@ -268,12 +268,12 @@ async def test_address_in_a_sandbox_without_network_names_the_drop_in_that_it_ta
     async with exporter.serving(metrics, ("127.0.0.1", 9497)):
         monkeypatch.undo()
     assert caplog.messages == [
-        "[Metrics] Listen=: cannot listen there: Address family not supported by protocol:"
-        " the unit's sandbox has no network unless a drop-in (systemctl edit isolcpus-dp) says,"
-        " below [Service], PrivateNetwork=no and"
+        "[Metrics] Listen=: cannot listen on it: Address family not supported by protocol:"
+        " the unit's sandbox has no network unless a drop-in (systemctl edit isolcpus-dp) sets,"
+        " in [Service], PrivateNetwork=no and"
         " RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6 and"
         " IPAddressAllow=localhost; see isolcpus-dp.conf(5);"
-        " the plugin serves on without metrics"
+        " the plugin runs without metrics"
     ]
     assert caplog.records[0].levelno == logging.ERROR
 
@@ -283,12 +283,11 @@ async def test_address_in_a_sandbox_without_network_names_the_drop_in_that_it_ta
     [
         (
             Path("/nowhere/metrics.sock"),
-            "No such file or directory: the unit's sandbox lets it make a socket in"
-            " /run/isolcpus-dp",
+            "No such file or directory: the unit's sandbox allows a socket in /run/isolcpus-dp",
         ),
         (
             Path(f"/{'long' * 30}"),
-            "AF_UNIX path too long: the unit's sandbox lets it make a socket in /run/isolcpus-dp",
+            "AF_UNIX path too long: the unit's sandbox allows a socket in /run/isolcpus-dp",
         ),
     ],
     ids=["folder", "long"],
@@ -299,7 +298,7 @@ async def test_address_that_cannot_be_had_is_one_sentence(
     async with exporter.serving(metrics, listen):
         pass
     assert caplog.messages == [
-        f"[Metrics] Listen=: cannot listen there: {complaint}; the plugin serves on without metrics"
+        f"[Metrics] Listen=: cannot listen on it: {complaint}; the plugin runs without metrics"
     ]
 
 

@@ -180,7 +180,7 @@ async def test_containers_from_before_are_put_right_when_the_daemon_starts(
         await runtime.until_connected()
         assert [cpus(one) for one in plain] == ["0-1,4-5"] * 10
         assert (cpus(owner), cpus(wide), cpus(ended)) == ("2-3", "0-1,4-5", "")
-        assert "simulated 1 has 13 containers: 12 are put right" in host.log
+        assert "simulated 1 has 13 containers: updating 12" in host.log
 
 
 async def test_container_that_starts_while_the_daemon_does_is_put_right(
@@ -220,10 +220,10 @@ async def test_container_that_was_not_put_right_is_tried_again_though_the_runtim
         host.machine.set_offline(4)  # it connects anew, and cgroup v1 takes no offline CPU
         await until(lambda: not runtime.outdated)
         assert (cpus(owner), quota(owner)) == ("2-3", -1)
-        assert host.log.count("2 containers: 2 are put right") == 2
+        assert host.log.count("2 containers: updating 2") == 2
         # That went well: there is no more to do.
         host.machine.set_online(4)
-        await until(lambda: "2 containers: 0 are put right" in host.log)
+        await until(lambda: "2 containers: updating 0" in host.log)
 
 
 async def test_offline_cpu_is_not_said_anew_where_no_cpuset_may_name_it(
@@ -273,7 +273,9 @@ async def test_update_without_a_proper_answer_is_told_and_costs_no_connection(
     async with host.daemon().running():
         await runtime.until_connected()
         await runtime.start_container(plain)
-        await until(lambda: "could not update container plain of pod default/starting: " in host.log)
+        await until(
+            lambda: "could not update container plain of pod default/starting: " in host.log
+        )
         await asyncio.sleep(0.3)  # a connection that is made anew is so after 0.1 s
         assert len(runtime.registered) == 1
 
@@ -492,7 +494,7 @@ async def test_runtime_that_refuses_is_told_and_its_successor_asked(
 ) -> None:
     refusing = await start_runtime(refuses=True)
     async with host.daemon().running() as daemon:
-        await until(lambda: "did not take us: external plugins are not welcome" in host.log)
+        await until(lambda: "did not take us: external plugins are disabled" in host.log)
         await refusing.stop()
         runtime = await start_runtime()
         await runtime.until_connected()
@@ -611,7 +613,7 @@ async def test_bug_in_deciding_keeps_the_container_off_and_names_its_pod(
         await runtime.until_connected()
         odd = await runtime.create(runtime.run_pod("odd"), cpus="nonsense")
         assert cpus(odd) == "0-1,4-5"
-        assert "no decision about container main of pod default/odd" in host.log
+        assert "internal error while pinning container main of pod default/odd" in host.log
 
 
 async def test_others_are_left_alone_if_the_administrator_says_so(
@@ -632,7 +634,7 @@ def test_nowhere_to_wait_is_one_sentence(host: Host) -> None:
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == (
         f"{host.folder}/no cannot be watched for such: No such file or directory:"
-        " --nri-socket must be in a folder whose parent exists"
+        " --nri-socket must be in a directory whose parent exists"
     )
 
 

@@ -57,7 +57,7 @@ async def test_resources_are_all_registered_with_one_and_the_same_kubelet(
         await daemon.until(
             lambda run: (
                 run.status
-                == f"Refused by the kubelet: one is enough. Registered {RESOURCE}: 6 devices,"
+                == f"Rejected by the kubelet: one is enough. Registered {RESOURCE}: 6 devices,"
                 " 0 unhealthy"
             )
         )
@@ -123,7 +123,7 @@ async def test_refusal_of_one_pool_leaves_the_other_at_work(
     async with roomy.daemon(TWO_POOLS).running() as daemon:
         await has(kubelet, plugin=6)
         status = (
-            f"Refused by the kubelet: dpdk is not welcome. Registered {RESOURCE}: 6 devices,"
+            f"Rejected by the kubelet: dpdk is not welcome. Registered {RESOURCE}: 6 devices,"
             " 0 unhealthy"
         )
         first = await daemon.until(lambda run: run.status == status)
@@ -182,7 +182,7 @@ async def test_core_is_unhealthy_while_one_of_its_threads_is_offline(
         await has(kubelet, plugin=5)
         assert kubelet.plugins[RESOURCE].devices["1"].health == "Unhealthy"
         assert len(kubelet.plugins[RESOURCE].devices) == 6
-        assert "core 1,9 is not online as a whole; the kubelet is told" in roomy.log
+        assert "core 1,9 is partly offline; reported to the kubelet" in roomy.log
         roomy.machine.set_online(9)
         await has(kubelet, plugin=6)
         assert len(daemon.runs) == 1
@@ -279,10 +279,10 @@ async def test_spread_is_heard_over_the_socket(roomy: Host, start_kubelet: Start
     [
         (["1", "99"], [], 1, f"{RESOURCE} has no device 99"),
         (["1", "2"], ["3"], 2, "device 3 must be included but is not available"),
-        (["1", "2", "3"], ["1", "2"], 1, "1 devices asked for, of 3 available with 2 that must"),
-        (["1", "2"], [], 3, "3 devices asked for, of 2 available"),
-        (["1", "2"], [], 0, "0 devices asked for, of 2 available"),
-        (["1", "2"], [], -4, "-4 devices asked for, of 2 available"),
+        (["1", "2", "3"], ["1", "2"], 1, "1 devices requested, of 3 available with 2 that must"),
+        (["1", "2"], [], 3, "3 devices requested, of 2 available"),
+        (["1", "2"], [], 0, "0 devices requested, of 2 available"),
+        (["1", "2"], [], -4, "-4 devices requested, of 2 available"),
     ],
 )
 async def test_wrong_call_gets_a_sentence_and_all_else_goes_on(

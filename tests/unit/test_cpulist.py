@@ -156,12 +156,12 @@ def test_kernel_lists(text: str, cpus: set[int]) -> None:
         ("all", "'all' is neither a CPU number nor a range such as 2-3"),
         ("0-31:2/8", "'0-31:2/8' is neither a CPU number nor a range such as 2-3"),
         ("1,5-3", "'5-3' runs backwards"),
-        ("8192", "'8192' goes beyond CPU 8191, the last one there can be"),
+        ("8192", "'8192' goes beyond CPU 8191, the highest possible CPU"),
         (
             ",".join(["0-8191"] * 100_000),
-            "'0-8191' names CPUs that the list has named again and again",
+            "'0-8191' names the same CPUs too many times",
         ),
-        ("0-99999999", "'0-99999999' goes beyond CPU 8191, the last one there can be"),
+        ("0-99999999", "'0-99999999' goes beyond CPU 8191, the highest possible CPU"),
     ],
 )
 def test_no_kernel_lists(text: str, message: str) -> None:
@@ -194,7 +194,7 @@ def test_configured_lists(text: str, cpus: set[int]) -> None:
     assert parse_configured(text, 31) == cpus
 
 
-NEITHER = "is none of: a CPU number, a range (2-3), a group (0-31:2/8), N, all"
+NEITHER = "is not a CPU number, a range (2-3), a group (0-31:2/8), N or all"
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ NEITHER = "is none of: a CPU number, a range (2-3), a group (0-31:2/8), N, all"
         ("0-7:0/0", "'0-7:0/0' must use at least one CPU of a group and at most all of it"),
         ("5-3", "'5-3' runs backwards"),
         ("N-3", "'N-3' runs backwards"),
-        ("2,32", "'32' goes beyond CPU 31, the last one there can be"),
-        ("30-40", "'30-40' goes beyond CPU 31, the last one there can be"),
-        ("9" * 20, f"'{'9' * 20}' goes beyond CPU 31, the last one there can be"),
+        ("2,32", "'32' goes beyond CPU 31, the highest possible CPU"),
+        ("30-40", "'30-40' goes beyond CPU 31, the highest possible CPU"),
+        ("9" * 20, f"'{'9' * 20}' goes beyond CPU 31, the highest possible CPU"),
     ],
 )
 def test_no_configured_lists(text: str, message: str) -> None:

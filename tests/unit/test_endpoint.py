@@ -69,7 +69,7 @@ async def test_endpoint_in_a_folder_that_somebody_locks_for_ever(
 ) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    with pytest.raises(EndpointError, match=r"has been locked for 0 s by a process that does not"):
+    with pytest.raises(EndpointError, match=r"has been locked for 0 s by another process"):
         await Endpoint(tmp_path / "plugin.sock", plugin, lock_seconds=0.1).publish()
     os.close(folder)
 
@@ -82,7 +82,7 @@ async def test_endpoint_that_somebody_serves_already(plugin: DevicePlugin, tmp_p
         with pytest.raises(EndpointError) as caught:
             await Endpoint(path, plugin).publish()
     assert str(caught.value).startswith(f"{path} is held by process {os.getpid()} (")
-    assert str(caught.value).endswith("stop that one first, or let it do the work")
+    assert str(caught.value).endswith("stop that process first")
 
 
 async def test_endpoint_whose_path_is_too_long_for_a_socket(
@@ -102,7 +102,7 @@ async def test_endpoint_whose_folder_is_absent(plugin: DevicePlugin, tmp_path: P
     with pytest.raises(EndpointError) as caught:
         await Endpoint(folder / "plugin.sock", plugin).publish()
     assert str(caught.value) == (
-        f"{folder} cannot be opened: No such file or directory: it is the kubelet's folder for"
+        f"{folder} cannot be opened: No such file or directory: it is the kubelet's directory for"
         " device plugins; see --kubelet-dir"
     )
 

@@ -69,11 +69,15 @@ def test_longest_frame_that_is_allowed() -> None:
 
 def test_frame_that_is_too_long_is_an_error_before_it_has_come() -> None:
     cutter = frames.frames()
-    with pytest.raises(frames.FrameError, match="a piece of 4194315 bytes: allowed are 4194314"):
+    with pytest.raises(
+        frames.FrameError, match="a message of 4194315 bytes; allowed are at most 4194314"
+    ):
         cutter.cut(struct.pack(">II", 1, 11 + (4 << 20)))
 
 
 def test_message_that_is_too_long_is_an_error() -> None:
     cutter = frames.messages()
-    with pytest.raises(frames.FrameError, match="a piece of 4194305 bytes: allowed are 4194304"):
+    with pytest.raises(
+        frames.FrameError, match="a message of 4194305 bytes; allowed are at most 4194304"
+    ):
         cutter.cut(struct.pack(">IIBB", 1 + (4 << 20), 1, 1, 0))

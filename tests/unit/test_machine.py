@@ -277,7 +277,7 @@ def test_no_tree_at_all(tmp_path: Path) -> None:
         read(tmp_path / "absent")
     assert str(caught.value) == (
         f"{tmp_path}/absent/devices/system/cpu/present names no CPU:"
-        " --sysfs must be a folder laid out like /sys"
+        " --sysfs must be a directory laid out like /sys"
     )
 
 

@@ -76,8 +76,8 @@ def test_cpuset_that_is_isolated_as_a_whole_becomes_the_housekeeping_cpus(
     decision = decide(made(host), {}, "2-3")
     assert cpus(decision) == {0, 1, 4, 5}
     assert decision.complaints == (
-        "all of its CPUs 2-3 are isolated, it runs on the housekeeping ones instead:"
-        " they belong into the kubelet's reservedSystemCPUs",
+        "all of its CPUs 2-3 are isolated, so it runs on the housekeeping CPUs: add"
+        " the isolated CPUs to the kubelet's reservedSystemCPUs",
     )
 
 

@@ -203,11 +203,11 @@ async def test_allocation_is_logged_with_fields(
         ([["x", "1", "-1"]], "windriver.com/isolcpus has no device x, -1"),
         ([["01"]], "windriver.com/isolcpus has no device 01"),
         ([["1", "5"], ["3"]], "windriver.com/isolcpus has no device 3"),
-        ([["1", "5", "1"]], "device 1 is asked for twice"),
-        ([["1", "5"], ["2", "5"]], "device 5 is asked for twice"),
-        ([["9", "9"]], "device 9 is asked for twice"),
-        ([[]], "a container asks for no device at all"),
-        ([["1"], []], "a container asks for no device at all"),
+        ([["1", "5", "1"]], "device 1 is requested twice"),
+        ([["1", "5"], ["2", "5"]], "device 5 is requested twice"),
+        ([["9", "9"]], "device 9 is requested twice"),
+        ([[]], "a container requests no device"),
+        ([["1"], []], "a container requests no device"),
     ],
 )
 async def test_allocation_that_makes_no_sense_is_refused(
@@ -282,24 +282,24 @@ async def test_each_container_of_a_request_has_its_own_preference(host: Host) ->
     [
         (["1", "99"], [], 1, "windriver.com/isolcpus has no device 99"),
         (["1", "2"], ["0"], 1, "windriver.com/isolcpus has no device 0"),
-        (["1", "1", "2"], [], 1, "device 1 is asked for twice"),
-        (["1", "2"], ["2", "2"], 2, "device 2 is asked for twice"),
+        (["1", "1", "2"], [], 1, "device 1 is requested twice"),
+        (["1", "2"], ["2", "2"], 2, "device 2 is requested twice"),
         (["1", "2"], ["2", "6"], 2, "device 6 must be included but is not available"),
         (
             ["1", "2"],
             [],
             3,
-            "3 devices asked for, of 2 available with 0 that must be included",
+            "3 devices requested, of 2 available with 0 that must be included",
         ),
         (
             ["1", "2"],
             ["1", "2"],
             1,
-            "1 devices asked for, of 2 available with 2 that must be included",
+            "1 devices requested, of 2 available with 2 that must be included",
         ),
-        (["1"], [], 0, "0 devices asked for, of 1 available with 0 that must be included"),
-        (["1"], [], -1, "-1 devices asked for, of 1 available with 0 that must be included"),
-        ([], [], 1, "1 devices asked for, of 0 available with 0 that must be included"),
+        (["1"], [], 0, "0 devices requested, of 1 available with 0 that must be included"),
+        (["1"], [], -1, "-1 devices requested, of 1 available with 0 that must be included"),
+        ([], [], 1, "1 devices requested, of 0 available with 0 that must be included"),
     ],
 )
 async def test_preference_that_makes_no_sense_is_refused(

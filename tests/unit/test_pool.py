@@ -247,7 +247,7 @@ def test_core_that_may_lack_a_thread_from_the_start_is_unhealthy(make_up: MakeUp
         "2": core(2, 6, given={2, 6}, node=1),
     }
     assert make(first, CORES).warnings == (
-        "CPU 5 is offline and not offered: the kernel tells its core when it is online",
+        "CPU 5 is offline and not offered: its core is unknown until it comes online",
     )
     # Reading it again makes nobody wiser, but the CPU's return does.
     assert make(machine.read(made_up.root, first), CORES).unhealthy == ["1"]
@@ -294,7 +294,7 @@ def test_pool_that_others_leave_nothing_to_says_so(make_up: MakeUp) -> None:
     )
     assert plugin.devices == {}
     assert plugin.warnings == (
-        "no CPU is left for windriver.com/isolcpus: all that are isolated are in [Pool] sections",
+        "no CPU is left for windriver.com/isolcpus: all isolated CPUs are in [Pool] sections",
     )
 
 

@@ -58,10 +58,10 @@ def test_shape_is_packages_cores_threads() -> None:
     "shape", ["", "2x8", "2x8x2x2", "0x8x2", "2x0x2", "2x8x0", "-1x8x2", "axbxc", "2 x 8 x 2"]
 )
 def test_no_shape(shape: str) -> None:
-    with pytest.raises(ValueError, match=r"^'.*' is no machine: ") as caught:
+    with pytest.raises(ValueError, match=r"^'.*' is not a machine: ") as caught:
         parse_shape(shape)
     assert str(caught.value) == (
-        f"'{shape}' is no machine: packages x cores x threads, such as 2x8x2"
+        f"'{shape}' is not a machine: use packages x cores x threads, such as 2x8x2"
     )
 
 

@@ -96,8 +96,8 @@ def test_without_systemd_and_kubelet_the_rest_is_shown(make_up: MakeUp, tmp_path
     assert "windriver.com/isolcpus: CPUs isolated 4  healthy 4  allocated ?  free ?" in text
     assert text.endswith(
         "registered: unknown\n"
-        f"not seen: who owns which CPU: there is no {tmp_path}/pod-resources/kubelet.sock:"
-        " does the kubelet run?\n"
+        f"not seen: who owns which CPU: {tmp_path}/pod-resources/kubelet.sock does not exist:"
+        " is the kubelet running?\n"
         "not seen: the daemons' units: System has not been booted with systemd"
     )
     told = json.loads(status.as_json(found))
@@ -118,7 +118,7 @@ def test_offline_cpu_is_not_well(make_up: MakeUp, tmp_path: Path) -> None:
     [
         {"ActiveState": "failed", "StatusText": ""},
         {"StatusText": "Waiting for the kubelet to register windriver.com/isolcpus: 4 devices"},
-        {"StatusText": "Refused by the kubelet: no. Registered example.com/a: 2 devices"},
+        {"StatusText": "Rejected by the kubelet: no. Registered example.com/a: 2 devices"},
     ],
 )
 def test_daemon_that_is_not_registered_is_not_well(seen: Snapshot, changed: dict[str, str]) -> None:

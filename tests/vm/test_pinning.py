@@ -185,8 +185,8 @@ def test_container_made_while_a_cpu_is_offline_gets_it_when_it_is_back(
     guest.run("echo 0 > /sys/devices/system/cpu/cpu5/online")
     # Before it is told, and some time after, there is still the connection from before.
     guest.wait_until(
-        f"journalctl --unit={PIN} --output=cat | sed -n '/online is CPU 0-4,6-7 now/,$p' |"
-        " grep 'are put right'"
+        f"journalctl --unit={PIN} --output=cat | sed -n '/online CPUs are now 0-4,6-7/,$p' |"
+        " grep 'containers: updating'"
     )
     wait_for_connection(guest)
     meanwhile = containerd.run(Pod("meanwhile", [PLAIN]))

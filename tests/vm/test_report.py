@@ -79,8 +79,8 @@ def test_status_before_there_is_a_kubelet(guest: Guest) -> None:
         "free": None,
     }
     assert found["unseen"] == [
-        "who owns which CPU: there is no /var/lib/kubelet/pod-resources/kubelet.sock:"
-        " does the kubelet run?"
+        "who owns which CPU: /var/lib/kubelet/pod-resources/kubelet.sock does not exist:"
+        " is the kubelet running?"
     ]
 
 
@@ -109,7 +109,7 @@ def test_status_without_root_says_what_it_does_not_see(guest: Guest) -> None:
     ended, found = status(guest, user="nobody")
     assert (ended, found["registered"], found["allocations"]) == (0, True, [])
     [unseen] = found["unseen"]
-    assert unseen.endswith("pod-resources/kubelet.sock is not for every user: try it as root")
+    assert unseen.endswith("pod-resources/kubelet.sock is readable by root only: run this as root")
 
 
 def test_map_draws_the_host(guest: Guest) -> None:
@@ -264,7 +264,7 @@ def test_address_without_its_drop_in_is_an_error_that_names_it_and_the_plugin_se
         "journalctl --priority=err --output=cat"
         " _PID=$(systemctl show --property=MainPID --value isolcpus-dp)"
     ).stdout
-    assert said.startswith("[Metrics] Listen=: cannot listen there: Address family not supported")
+    assert said.startswith("[Metrics] Listen=: cannot listen on it: Address family not supported")
     for line in NETWORK.splitlines()[1:]:
         assert line in said
     guest.run(f"rm {conf}; systemctl restart isolcpus-dp")

@@ -248,7 +248,10 @@ def test_journal_tells_the_story(guest: Guest) -> None:
     assert registered["CPU"] == "2-3,6-7"
     assert registered["SYSLOG_IDENTIFIER"] == "isolcpus-dp"
     offline = messages(guest, Event.DEVICES_CHANGED)[0]
-    assert (offline["CPU"], offline["MESSAGE"]) == ("3", "CPU 3 is offline; the kubelet is told")
+    assert (offline["CPU"], offline["MESSAGE"]) == (
+        "3",
+        "CPU 3 is offline; reported to the kubelet",
+    )
     story = guest.run("journalctl -u isolcpus-dp -o cat").stdout
     assert f"registered {RESOURCE}: 4 devices, 0 unhealthy with the kubelet" in story
     assert "Traceback" not in story

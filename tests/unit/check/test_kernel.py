@@ -61,7 +61,7 @@ def test_flag_that_is_misspelt_is_missed(made_up: MadeUpHost) -> None:
     ("said", "evidence"),
     [
         ("domain,managed_irq,1-3,6-7", "but sysfs has CPU 2-3,6-7 isolated"),
-        ("managed_irq,2-3,6..7", "'6..7' is none of"),
+        ("managed_irq,2-3,6..7", "'6..7' is not a CPU number"),
     ],
 )
 def test_isolcpus_that_did_not_happen_is_a_problem(
@@ -95,7 +95,7 @@ def test_isolated_cpu_that_ticks_is_a_warning(made_up: MadeUpHost) -> None:
 
 @pytest.mark.parametrize(
     ("said", "evidence"),
-    [("2-3,6-7", "but the kernel ticks on CPU 2-3,6-7"), ("x", "'x' is none of")],
+    [("2-3,6-7", "but the kernel ticks on CPU 2-3,6-7"), ("x", "'x' is not a CPU number")],
 )
 def test_nohz_full_that_did_not_happen_is_a_problem(
     made_up: MadeUpHost, said: str, evidence: str
