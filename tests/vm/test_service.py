@@ -198,7 +198,7 @@ def test_wrong_configuration_stops_the_start_until_it_is_mended(guest: Guest) ->
     assert guest.run("systemctl restart isolcpus-dp", check=False).status == 1
     assert show(guest, "isolcpus-dp", "ExecMainStatus") == "2"
     assert messages(guest, Event.FAILED)[-1]["MESSAGE"].startswith(
-        f"{drop_in}: [Plugin] CPUs=two: 'two' is none of: a CPU number"
+        f"{drop_in}: [Plugin] CPUs=two: 'two' is not a CPU number"
     )
     guest.run(f"rm {drop_in}; systemctl restart isolcpus-dp")
     wait_for_devices(guest)
