@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 DEBIAN_PYTHON := /usr/bin/python3
-VERSION := $(shell sed -n 's/^version = //p' setup.cfg)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' isolcpus_dp/__init__.py)
 
 VENV := build/venv
 LINT := build/lint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from isolcpus_dp import config
+from isolcpus_dp import __version__, config
 from isolcpus_dp.kubelet import paths
 from isolcpus_dp.nri.paths import DEFAULT_SOCKET
 
@@ -16,6 +16,7 @@ def parser() -> argparse.ArgumentParser:
         prog="isolcpus-dp",
         description="Exports the CPUs that the kernel has isolated to Kubernetes.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(
         title="subcommands", metavar="COMMAND", dest="command", required=True
     )

@@ -42,7 +42,7 @@ _isolcpus_dp() {
             ;;
     esac
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "${!options[*]} --help" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "${!options[*]} --help --version" -- "$word")
     elif [[ -v options[${COMP_WORDS[1]}] ]]; then
         mapfile -t COMPREPLY < <(compgen -W "${options[${COMP_WORDS[1]}]} $common" -- "$word")
     fi

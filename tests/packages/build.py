@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import isolcpus_dp
+
 from .root import Recipe, Root, unpacked
 
 TOP = Path(__file__).parents[2]
@@ -27,12 +29,7 @@ UNTESTED = {"DEB_BUILD_OPTIONS": "nocheck", "DEB_BUILD_PROFILES": "nocheck"}
 
 def archive() -> Path:
     """The source archive, as `make dist` has made it."""
-    version = next(
-        line.partition("=")[2].strip()
-        for line in (TOP / "setup.cfg").read_text().splitlines()
-        if line.startswith("version =")
-    )
-    return BUILD / f"isolcpus-dp-{version}.tar.gz"
+    return BUILD / f"isolcpus-dp-{isolcpus_dp.__version__}.tar.gz"
 
 
 def build_in(root: Root, folder: str, environment: Mapping[str, str] = UNTESTED) -> Path:
@@ -104,10 +101,10 @@ def previous() -> list[Path]:
 
 
 def _last_of_previous_version() -> str:
-    """The commit before the one that set the present version."""
-    line = f"^version = {archive().name[len('isolcpus-dp-') : -len('.tar.gz')]}$"
+    """The commit before the one that began the present version's entry in the changelog."""
+    line = rf"^isolcpus-dp \({isolcpus_dp.__version__}-"
     found = subprocess.run(
-        ["git", "log", "-1", "--format=%P", f"-G{line}", "--", "setup.cfg"],
+        ["git", "log", "-1", "--format=%P", f"-G{line}", "--", "packaging/deb/changelog"],
         cwd=TOP,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

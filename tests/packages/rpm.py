@@ -142,8 +142,8 @@ class Distribution:
         self.run("tar", "--extract", "--file", archive, cwd=self.folder)
         tree = self.folder / archive.name[: -len(".tar.gz")]
         version = tree.name.rpartition("-")[2]
-        setup, spec = tree / "setup.cfg", tree / "packaging/rpm/isolcpus-dp.spec"
-        setup.write_text(setup.read_text().replace(f"version = {version}\n", "version = 0.0.1\n"))
+        package, spec = tree / "isolcpus_dp/__init__.py", tree / "packaging/rpm/isolcpus-dp.spec"
+        package.write_text(package.read_text().replace(f'"{version}"', '"0.0.1"'))
         text, _, entries = spec.read_text().partition("%changelog\n")
         day, _, _ = entries.partition(" - ")
         spec.write_text(

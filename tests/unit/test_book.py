@@ -297,7 +297,7 @@ def imports(file: Path) -> Iterator[str]:
     """The modules of ours that a module loads, also within functions, less the package's name."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "isolcpus_dp":
-            yield from (alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names if alias.name != "__version__")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("isolcpus_dp."):
             yield str(node.module).partition(".")[2]
 

@@ -119,7 +119,7 @@ def test_manual_names_no_option_that_is_not_there() -> None:
     described = re.findall(
         r'^\.TP\n\.B[IR]? (?:-\w ", " )?"?(--[\w-]+)', page("isolcpus-dp.8"), re.M
     )
-    assert set(described) == known
+    assert set(described) == known | {"--version"}
 
 
 def described() -> dict[str, str]:
@@ -258,7 +258,7 @@ def test_completion_offers_files_behind_an_option() -> None:
 
 
 def test_completion_offers_the_subcommands() -> None:
-    assert complete("isolcpus-dp", "") == {*subcommands(), "--help"}
+    assert complete("isolcpus-dp", "") == {*subcommands(), "--help", "--version"}
     assert complete("isolcpus-dp", "si") == {"simulate"}
 
 

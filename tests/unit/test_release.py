@@ -1,19 +1,16 @@
-"""One version number: setup.cfg's, and the same wherever a package has to repeat it."""
+"""One version number: the package's, and the same wherever the packaging has to repeat it."""
 
 from __future__ import annotations
 
-import configparser
 import re
+import subprocess
+import sys
 from pathlib import Path
+
+from isolcpus_dp import __version__
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "packaging/rpm/isolcpus-dp.spec"
-
-
-def version() -> str:
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    return setup["metadata"]["version"]
 
 
 def first(pattern: str, file: Path) -> tuple[str, ...]:
@@ -24,21 +21,39 @@ def first(pattern: str, file: Path) -> tuple[str, ...]:
 
 
 def test_version_is_a_release() -> None:
-    assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", version())
+    assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", __version__)
+
+
+def test_command_prints_the_version() -> None:
+    command = [sys.executable, "-m", "isolcpus_dp", "--version"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"isolcpus-dp {__version__}\n", "")
+
+
+def test_setup_and_makefile_read_the_version_of_the_package() -> None:
+    assert "\nversion = attr: isolcpus_dp.__version__\n" in (ROOT / "setup.cfg").read_text()
+    for file in ("Makefile", "tools/dist"):
+        [expression] = re.findall(
+            r"sed -n '(s/\^__version__.+?)' (\S+?)\)", (ROOT / file).read_text()
+        )
+        ended = subprocess.run(
+            ["sed", "-n", *expression], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert ended.stdout == f"{__version__}\n", file
 
 
 def test_spec_has_the_version() -> None:
-    assert first(r"Version: +(.+)$", SPEC) == (version(),)
+    assert first(r"Version: +(.+)$", SPEC) == (__version__,)
 
 
 def test_newest_entry_of_debians_changelog_is_of_the_version() -> None:
     changelog = ROOT / "packaging/deb/changelog"
-    assert first(r"isolcpus-dp \((.+)-[0-9]+\) ", changelog) == (version(),)
+    assert first(r"isolcpus-dp \((.+)-[0-9]+\) ", changelog) == (__version__,)
 
 
 def test_newest_entry_of_the_specs_changelog_is_of_the_version_and_release() -> None:
     [release] = first(r"Release: +([0-9]+)%\{\?dist\}$", SPEC)
-    assert first(r"\* .+ - (.+)$", SPEC) == (f"{version()}-{release}",)
+    assert first(r"\* .+ - (.+)$", SPEC) == (f"{__version__}-{release}",)
 
 
 def test_both_changelogs_tell_of_the_same_releases_on_the_same_days() -> None:
