@@ -1,17 +1,44 @@
-"""What may be said on the command line; what comes of it is cli's."""
+"""The command line as data: the subcommands and their options. What they do is in `cli`."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from isolcpus_dp import __version__, config
 from isolcpus_dp.kubelet import paths
 from isolcpus_dp.nri.paths import DEFAULT_SOCKET
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+class Option(NamedTuple):
+    """An option of a subcommand. Without `metavar` it is a flag."""
+
+    name: str
+    help: str
+    metavar: str | None = None
+    convert: Callable[[str], object] = str
+    default: object = None
+    short: str | None = None
+    repeatable: bool = False
+
+
+class Subcommand(NamedTuple):
+    """A subcommand and every option that it uses."""
+
+    name: str
+    help: str
+    options: tuple[Option, ...]
+    # Names of options of which one at most can be given.
+    exclusive: tuple[str, ...] = ()
+
+
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """The options that were given, with the subcommand's name as `command`.
+
+    Ends the process with exit status 2 and a sentence on stderr if they are wrong.
+    """
     parser = argparse.ArgumentParser(
         prog="isolcpus-dp",
         description="Exports the CPUs that the kernel has isolated to Kubernetes.",
@@ -20,62 +47,46 @@ def parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="subcommands", metavar="COMMAND", dest="command", required=True
     )
-    commands.add_parser("serve", parents=[_common()], help="run the device plugin")
-    pin = commands.add_parser(
-        "pin", parents=[_common()], help="run the NRI plugin that pins containers to their CPUs"
-    )
-    _add_nri_socket(pin)
-    status = commands.add_parser(
-        "status", parents=[_common()], help="show CPUs, their owners and the daemons"
-    )
-    status.add_argument("--json", action="store_true", help="for programs")
-    drawn = commands.add_parser(
-        "map", parents=[_common()], help="draw the host: who has which CPUs"
-    )
-    way = drawn.add_mutually_exclusive_group()
-    way.add_argument(
-        "--svg", type=Path, metavar="FILE", help="write the picture to a file, for a ticket or wiki"
-    )
-    way.add_argument("--watch", action="store_true", help="draw it again whenever it changes")
-    check = commands.add_parser(
-        "check", parents=[_common()], help="check whether this host's isolation is real"
-    )
-    check.add_argument(
-        "--only",
-        action="append",
-        metavar="ID",
-        default=[],
-        help="run this check only; may be given more than once",
-    )
-    check.add_argument("--json", action="store_true", help="for programs")
-    check.add_argument(
-        "--interval",
-        type=_seconds,
-        metavar="SECONDS",
-        default=1.0,
-        help="how long to count interrupts, 0 for not at all; default: 1",
-    )
-    _add_nri_socket(check)
-    simulate = commands.add_parser(
-        "simulate", parents=[_common()], help="show the device plugin with an embedded kubelet"
-    )
-    simulate.add_argument(
-        "--machine",
-        metavar="PxCxT",
-        help="a made-up machine: packages x cores x threads; without it, this host",
-    )
-    simulate.add_argument("--isolated", metavar="LIST", help="the CPUs it has isolated")
-    return parser
+    parsers = {}
+    for subcommand in SUBCOMMANDS:
+        parsers[subcommand.name] = commands.add_parser(subcommand.name, help=subcommand.help)
+        _add_options(parsers[subcommand.name], subcommand)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        parsers[options.command].error(_rejection(options.command, unknown[0].partition("=")[0]))
+    return options
 
 
-def _add_nri_socket(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--nri-socket",
-        type=Path,
-        metavar="PATH",
-        default=DEFAULT_SOCKET,
-        help=f"the container runtime's; default: {DEFAULT_SOCKET}",
-    )
+def _add_options(parser: argparse.ArgumentParser, subcommand: Subcommand) -> None:
+    # argparse cannot print an empty group.
+    exclusive = parser.add_mutually_exclusive_group() if subcommand.exclusive else parser
+    for option in subcommand.options:
+        target = exclusive if option.name in subcommand.exclusive else parser
+        names = [option.short, option.name] if option.short else [option.name]
+        if option.metavar is None:
+            target.add_argument(*names, action="store_true", help=option.help)
+        else:
+            target.add_argument(
+                *names,
+                action="append" if option.repeatable else "store",
+                type=option.convert,
+                metavar=option.metavar,
+                default=option.default,
+                help=option.help,
+            )
+
+
+def _rejection(command: str, word: str) -> str:
+    """Why `word` cannot be given to the subcommand."""
+    users = [
+        subcommand.name
+        for subcommand in SUBCOMMANDS
+        if any(word in (option.name, option.short) for option in subcommand.options)
+    ]
+    if command in users:
+        return f"{word} must come after {command}"
+    elsewhere = f", which is an option of {', '.join(users)}" if users else ""
+    return f"{command} does not take {word}{elsewhere}"
 
 
 def _seconds(text: str) -> float:
@@ -85,28 +96,94 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds from 0 to 3600")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds from 0 to 3600")
     return seconds
 
 
-def _common() -> argparse.ArgumentParser:
-    """What every subcommand takes."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help=f"the configuration (default: {config.DEFAULT_FILE}, if there is one)",
-    )
-    common.add_argument(
-        "--sysfs", type=Path, metavar="DIR", default=Path("/sys"), help="default: /sys"
-    )
-    common.add_argument(
-        "--kubelet-dir",
-        type=Path,
-        metavar="DIR",
-        default=paths.DEFAULT_DIRECTORY,
-        help=f"default: {paths.DEFAULT_DIRECTORY}",
-    )
-    common.add_argument("-v", "--verbose", action="store_true", help="log debug messages")
-    return common
+_CONFIG = Option(
+    "--config",
+    f"the configuration file; default: {config.DEFAULT_FILE}, if it exists",
+    "FILE",
+    Path,
+)
+_SYSFS = Option(
+    "--sysfs", "the directory that describes the CPUs; default: /sys", "DIR", Path, Path("/sys")
+)
+_KUBELET_DIR = Option(
+    "--kubelet-dir",
+    "the kubelet's root directory; default: /var/lib/kubelet",
+    "DIR",
+    Path,
+    Path("/var/lib/kubelet"),
+)
+_NRI_SOCKET = Option(
+    "--nri-socket",
+    "the container runtime's socket for NRI plugins; default: /var/run/nri/nri.sock",
+    "PATH",
+    Path,
+    Path("/var/run/nri/nri.sock"),
+)
+_VERBOSE = Option("--verbose", "also log debug messages", short="-v")
+_JSON = Option("--json", "print machine-readable output")
+
+SUBCOMMANDS = (
+    Subcommand("serve", "run the device plugin", (_CONFIG, _SYSFS, _KUBELET_DIR, _VERBOSE)),
+    Subcommand(
+        "pin",
+        "run the NRI plugin that pins containers to their CPUs",
+        (_NRI_SOCKET, _CONFIG, _SYSFS, _VERBOSE),
+    ),
+    Subcommand(
+        "status",
+        "show the CPUs, their owners and the state of the daemons",
+        (_JSON, _CONFIG, _SYSFS, _KUBELET_DIR),
+    ),
+    Subcommand(
+        "map",
+        "draw the host's CPUs and their owners",
+        (
+            Option("--svg", "write the picture to an SVG file", "FILE", Path),
+            Option("--watch", "draw again after every change"),
+            _CONFIG,
+            _SYSFS,
+            _KUBELET_DIR,
+        ),
+        exclusive=("--svg", "--watch"),
+    ),
+    Subcommand(
+        "check",
+        "check that this host's CPUs are really isolated",
+        (
+            Option(
+                "--only", "run only this check; can be repeated", "ID", default=[], repeatable=True
+            ),
+            _JSON,
+            Option(
+                "--interval",
+                "how long to count interrupts, 0 to skip counting; default: 1",
+                "SECONDS",
+                _seconds,
+                1.0,
+            ),
+            _NRI_SOCKET,
+            _CONFIG,
+            _SYSFS,
+            _KUBELET_DIR,
+        ),
+    ),
+    Subcommand(
+        "simulate",
+        "show the device plugin at work with an embedded kubelet",
+        (
+            Option(
+                "--machine",
+                "simulate a machine of packages x cores x threads; default: use this host",
+                "PxCxT",
+            ),
+            _SYSFS,
+            Option("--isolated", "the isolated CPUs of the simulated machine", "LIST"),
+            _CONFIG,
+        ),
+        exclusive=("--machine", "--sysfs"),
+    ),
+)

@@ -41,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Who forks here starts another program at once; what gRPC does in between can only go wrong.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    events.set_up("isolcpus-dp", logging.DEBUG if options.verbose else logging.INFO)
+    events.set_up("isolcpus-dp", _level(options))
     try:
         return _COMMANDS[options.command](options)
     except config.ConfigError as error:
@@ -63,7 +63,12 @@ def _parse(words: Sequence[str] | None) -> SimpleNamespace:
     from isolcpus_dp import arguments
 
     # Not argparse's own object, which would keep all of argparse.
-    return SimpleNamespace(**vars(arguments.parser().parse_args(words)))
+    return SimpleNamespace(**vars(arguments.parse(words)))
+
+
+def _level(options: SimpleNamespace) -> int:
+    """Only the daemons have debug messages."""
+    return logging.DEBUG if getattr(options, "verbose", False) else logging.INFO
 
 
 def _serve(options: SimpleNamespace) -> int:

@@ -2,16 +2,15 @@
 
 _isolcpus_dp() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
-    local common="--config --sysfs --kubelet-dir --verbose --help"
     local -A options=(
-        [serve]=""
-        [pin]="--nri-socket"
-        [status]="--json"
-        [map]="--svg --watch"
-        [check]="--only --json --interval --nri-socket"
-        [simulate]="--machine --isolated"
+        [serve]="--config --sysfs --kubelet-dir --verbose --help"
+        [pin]="--nri-socket --config --sysfs --verbose --help"
+        [status]="--json --config --sysfs --kubelet-dir --help"
+        [map]="--svg --watch --config --sysfs --kubelet-dir --help"
+        [check]="--only --json --interval --nri-socket --config --sysfs --kubelet-dir --help"
+        [simulate]="--machine --isolated --config --sysfs --help"
     )
-    # In --config=FILE, the = is a word of its own.
+    # bash splits --config=FILE into three words.
     if [[ $word = = ]]; then
         word=
     elif [[ $before = = ]]; then
@@ -44,6 +43,6 @@ _isolcpus_dp() {
     if ((COMP_CWORD == 1)); then
         mapfile -t COMPREPLY < <(compgen -W "${!options[*]} --help --version" -- "$word")
     elif [[ -v options[${COMP_WORDS[1]}] ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "${options[${COMP_WORDS[1]}]} $common" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "${options[${COMP_WORDS[1]}]}" -- "$word")
     fi
 } && complete -F _isolcpus_dp isolcpus-dp

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from isolcpus_dp.arguments import SUBCOMMANDS
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 
 
@@ -111,6 +112,59 @@ def test_folder_that_is_no_sysfs_is_named(tmp_path: Path) -> None:
 
 def test_unknown_subcommand_is_wrong_usage() -> None:
     assert isolcpus_dp("frobnicate").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["pin", "--kubelet-dir", "/nowhere"],
+            "isolcpus-dp pin: error: pin does not take --kubelet-dir,"
+            " which is an option of serve, status, map, check",
+        ),
+        (
+            ["simulate", "--kubelet-dir=/nowhere"],
+            "isolcpus-dp simulate: error: simulate does not take --kubelet-dir,"
+            " which is an option of serve, status, map, check",
+        ),
+        (
+            ["status", "-v"],
+            "isolcpus-dp status: error: status does not take -v, which is an option of serve, pin",
+        ),
+        (
+            ["serve", "--nri-socket", "/nowhere"],
+            "isolcpus-dp serve: error: serve does not take --nri-socket,"
+            " which is an option of pin, check",
+        ),
+        (["serve", "--frobnicate"], "isolcpus-dp serve: error: serve does not take --frobnicate"),
+        (["map", "now"], "isolcpus-dp map: error: map does not take now"),
+        (["-v", "serve"], "isolcpus-dp serve: error: -v must come after serve"),
+        (
+            ["simulate", "--machine", "1x2x1", "--sysfs", "/sys"],
+            "isolcpus-dp simulate: error: argument --sysfs: not allowed with argument --machine",
+        ),
+        (
+            ["check", "--interval", "-1"],
+            "isolcpus-dp check: error: argument --interval:"
+            " '-1' is not a number of seconds from 0 to 3600",
+        ),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, list) else "",
+)
+def test_option_that_a_subcommand_does_not_use_is_rejected(
+    arguments: list[str], sentence: str
+) -> None:
+    result = isolcpus_dp(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == sentence
+
+
+def test_every_subcommand_shows_its_options() -> None:
+    for subcommand in SUBCOMMANDS:
+        result = isolcpus_dp(subcommand.name, "--help")
+        assert (result.returncode, result.stderr) == (0, "")
+        for option in subcommand.options:
+            assert f"  {option.name} " in result.stdout or f", {option.name} " in result.stdout
 
 
 def test_daemon_loads_nothing_that_it_does_not_need() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from isolcpus_dp import arguments, config
+from isolcpus_dp.arguments import Subcommand
 
 ROOT = Path(__file__).parents[2]
 COMPLETION = ROOT / "packaging/isolcpus-dp.bash"
@@ -21,20 +21,13 @@ def page(name: str) -> str:
     return (ROOT / "docs" / name).read_text().replace("\\-", "-")
 
 
-def subcommands() -> dict[str, argparse.ArgumentParser]:
-    parser = arguments.parser()
-    [actions] = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
-    return dict(actions.choices)
+every_subcommand = pytest.mark.parametrize(
+    "subcommand", arguments.SUBCOMMANDS, ids=lambda s: s.name
+)
 
 
-def options(parser: argparse.ArgumentParser) -> set[str]:
-    """The long options of a subcommand."""
-    return {
-        option
-        for action in parser._actions
-        for option in action.option_strings
-        if option.startswith("--")
-    }
+def long_options(subcommand: Subcommand) -> set[str]:
+    return {option.name for option in subcommand.options} | {"--help"}
 
 
 def every_key() -> list[config.Key]:
@@ -57,25 +50,21 @@ def plain(source: str) -> str:
     return " ".join(re.sub(r'^\.[A-Z]+|["\[\]|]', " ", source, flags=re.M).split())
 
 
-@pytest.mark.parametrize("name", sorted(subcommands()))
-def test_synopsis_is_what_the_subcommand_takes(name: str) -> None:
+@every_subcommand
+def test_synopsis_is_what_the_subcommand_takes(subcommand: Subcommand) -> None:
     [synopsis] = [
         block.partition("\n")[2]
         for block in section("SYNOPSIS").split("\n.PP\n")
-        if block.startswith(f".B isolcpus-dp {name}\n")
+        if block.startswith(f".B isolcpus-dp {subcommand.name}\n")
     ]
-    taken = {
-        (min(action.option_strings, key=len), action.metavar or "")
-        for action in subcommands()[name]._actions
-        if action.dest != "help"
-    }
+    taken = {(option.short or option.name, option.metavar or "") for option in subcommand.options}
     assert set(re.findall(r"(--?[a-z][a-z-]*)(?: ([A-Za-z]+))?", plain(synopsis))) == taken
 
 
-@pytest.mark.parametrize("name", sorted(subcommands()))
-def test_subcommand_is_in_the_manual_with_its_options(name: str) -> None:
-    assert f".TP\n.B {name}\n" in section("SUBCOMMANDS")
-    for option in options(subcommands()[name]):
+@every_subcommand
+def test_subcommand_is_in_the_manual_with_its_options(subcommand: Subcommand) -> None:
+    assert f".TP\n.B {subcommand.name}\n" in section("SUBCOMMANDS")
+    for option in long_options(subcommand):
         assert re.search(
             rf'^\.B[IR]? (-\w ", " )?"?{option}\b', section("OPTIONS"), re.MULTILINE
         ), option
@@ -83,12 +72,12 @@ def test_subcommand_is_in_the_manual_with_its_options(name: str) -> None:
 
 def test_manual_names_the_defaults_that_apply() -> None:
     applying = {
-        action.option_strings[0]: f"{action.default:g}"
-        if isinstance(action.default, float)
-        else str(action.default)
-        for parser in subcommands().values()
-        for action in parser._actions
-        if isinstance(action.default, (float, Path))
+        option.name: f"{option.default:g}"
+        if isinstance(option.default, float)
+        else str(option.default)
+        for subcommand in arguments.SUBCOMMANDS
+        for option in subcommand.options
+        if isinstance(option.default, (float, Path))
     }
     described = [plain(entry) for entry in section("OPTIONS").split("\n.TP\n")[1:]]
     named = [
@@ -115,7 +104,7 @@ def test_names_in_the_table_of_checks_are_in_the_manual_as_they_are() -> None:
 
 
 def test_manual_names_no_option_that_is_not_there() -> None:
-    known = set().union(*(options(parser) for parser in subcommands().values()))
+    known = set().union(*map(long_options, arguments.SUBCOMMANDS))
     described = re.findall(
         r'^\.TP\n\.B[IR]? (?:-\w ", " )?"?(--[\w-]+)', page("isolcpus-dp.8"), re.M
     )
@@ -258,10 +247,19 @@ def test_completion_offers_files_behind_an_option() -> None:
 
 
 def test_completion_offers_the_subcommands() -> None:
-    assert complete("isolcpus-dp", "") == {*subcommands(), "--help", "--version"}
+    names = {subcommand.name for subcommand in arguments.SUBCOMMANDS}
+    assert complete("isolcpus-dp", "") == names | {"--help", "--version"}
     assert complete("isolcpus-dp", "si") == {"simulate"}
 
 
-@pytest.mark.parametrize("name", sorted(subcommands()))
-def test_completion_offers_the_options_of_a_subcommand(name: str) -> None:
-    assert complete("isolcpus-dp", name, "--") == options(subcommands()[name])
+@every_subcommand
+def test_completion_offers_the_options_of_a_subcommand(subcommand: Subcommand) -> None:
+    assert complete("isolcpus-dp", subcommand.name, "--") == long_options(subcommand)
+
+
+@every_subcommand
+def test_defaults_in_help_texts_are_those_that_apply(subcommand: Subcommand) -> None:
+    for option in subcommand.options:
+        if isinstance(option.default, (float, Path)):
+            default = f"{option.default:g}" if isinstance(option.default, float) else option.default
+            assert option.help.endswith(f"; default: {default}"), option.name
