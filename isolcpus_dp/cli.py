@@ -6,25 +6,18 @@ what an operator looks at.
 
 from __future__ import annotations
 
-import errno
-import gc
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn
 
-import isolcpus_dp
 from isolcpus_dp import config
 from isolcpus_dp.host import machine
-from isolcpus_dp.service import events
+from isolcpus_dp.service import events, process
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
-
-# <linux/prctl.h>
-_PR_SET_THP_DISABLE = 41
 
 
 class _Unwritten(Exception):
@@ -35,8 +28,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs `isolcpus-dp`; the exit status is returned."""
     options = _parse(words)
     if options.command in _DAEMONS:
-        _take_small_pages()
-        _load_less()
+        process.disable_huge_pages()
+        process.unload("isolcpus_dp.arguments", "argparse", "gettext")
+        process.UNNEEDED.block()
     # gRPC's own log is for those who develop gRPC: it reports every connection that ends.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Who forks here starts another program at once; what gRPC does in between can only go wrong.
@@ -86,8 +80,8 @@ def _serve(options: SimpleNamespace) -> int:
     except EndpointError as error:
         return _fail(str(error), FAILED)
     except OSError as error:
-        return _fail_for_want(error)
-    return _end_at_once()
+        return _fail(process.explain(error), FAILED)
+    return process.exit_now(DONE)
 
 
 def _pin(options: SimpleNamespace) -> int:
@@ -98,47 +92,8 @@ def _pin(options: SimpleNamespace) -> int:
     except daemon.HostError as error:
         return _fail(str(error), FAILED)
     except OSError as error:
-        return _fail_for_want(error)
-    return _end_at_once()
-
-
-def _fail_for_want(error: OSError) -> int:
-    """Ends a daemon that lacks something of the kernel's."""
-    if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM):
-        return _fail(str(error), FAILED)
-    # What is likeliest to be used up on a host with many containers.
-    return _fail(
-        f"{error}: see the limits of open files and of inotify(7),"
-        " fs.inotify.max_user_instances and max_user_watches",
-        FAILED,
-    )
-
-
-def _take_small_pages() -> None:
-    """Has no huge pages from here on: with them one thread's stack may take 2 MiB, by chance."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
-
-
-def _load_less() -> None:
-    """Lets go of what a daemon needs no more, and keeps out what asyncio and shutil would take.
-
-    argparse's third of a MiB is used again for what is loaded next; ssl and its like, which are of
-    no use on unix sockets, would be a whole one.
-    """
-    del isolcpus_dp.arguments
-    for name in ("isolcpus_dp.arguments", "argparse", "gettext"):
-        sys.modules.pop(name, None)
-    gc.collect()
-    sys.modules.update(dict.fromkeys(("ssl", "bz2", "lzma")))  # type: ignore[arg-type]
-
-
-def _end_at_once() -> NoReturn:
-    # systemd starts the next daemon when this one has ended, and until then the node has none.
-    # For Python to take apart all that it has loaded takes 30 ms.
-    logging.shutdown()
-    os._exit(DONE)
+        return _fail(process.explain(error), FAILED)
+    return process.exit_now(DONE)
 
 
 def _status(options: SimpleNamespace) -> int:

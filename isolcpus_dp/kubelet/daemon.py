@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from isolcpus_dp.host.sockets import Identity, SocketWatch
 from isolcpus_dp.kubelet import paths, registration, resource
 from isolcpus_dp.kubelet.resource import Resource, State
 from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
-from isolcpus_dp.service import notify
+from isolcpus_dp.service import notify, process
 from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
@@ -93,8 +92,7 @@ class _Daemon:
     def _make_metrics(self) -> Metrics | None:
         # Who has not asked for metrics does not pay. prometheus-client takes ssl, which the command
         # line keeps out of a daemon.
-        if sys.modules.get("ssl", ...) is None:
-            del sys.modules["ssl"]
+        process.UNNEEDED.unblock()
         try:
             from isolcpus_dp.kubelet.metrics import Metrics
         except ModuleNotFoundError as error:
@@ -122,7 +120,7 @@ class _Daemon:
                 await self._resources[0].endpoint.prove()
                 # Not before it is known that no other daemon serves: these might be its metrics.
                 async with self._metrics_served():
-                    await notify.until_signal(self._serve_kubelet())
+                    await process.until_signal(self._serve_kubelet())
             finally:
                 self._systemd.notify("STOPPING=1")
                 self._runtime_directory.clear()

@@ -19,7 +19,7 @@ from isolcpus_dp.host.sockets import SocketWatch
 from isolcpus_dp.nri import cgroup, pinning
 from isolcpus_dp.nri.session import Outcome, Session
 from isolcpus_dp.nri.unconfirmed import Unconfirmed
-from isolcpus_dp.service import notify
+from isolcpus_dp.service import notify, process
 from isolcpus_dp.service.events import Event, emit
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class _Daemon:
         self._systemd.feed_watchdog()
         with self._machine:
             try:
-                await notify.until_signal(self._serve_runtimes())
+                await process.until_signal(self._serve_runtimes())
             finally:
                 self._systemd.notify("STOPPING=1")
 

@@ -569,7 +569,7 @@ async def test_cpu_that_goes_offline_while_the_daemon_connects_counts(
         return await connect(*arguments)
 
     monkeypatch.setattr(loop, "create_unix_connection", connect_slowly)
-    monkeypatch.setattr("isolcpus_dp.service.notify.until_signal", lambda work: work)
+    monkeypatch.setattr("isolcpus_dp.service.process.until_signal", lambda work: work)
     present = machine.read(host.machine.root)
     settings = config.load(None, present.last)
     daemon = asyncio.create_task(

@@ -1,0 +1,110 @@
+"""A daemon's process: what it keeps in memory, what it waits for, and how it ends.
+
+It knows nothing of devices, containers or the log's events other than STOPPED.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any, NoReturn
+
+from isolcpus_dp.service.events import Event, emit
+
+log = logging.getLogger(__name__)
+
+# <linux/prctl.h>
+_PR_SET_THP_DISABLE = 41
+
+_USED_UP = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM)
+
+
+class ModuleBlock:
+    """Modules that other modules import if they can, and do without if they cannot.
+
+    While they are blocked, importing one raises ImportError.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def block(self) -> None:
+        """Blocks those that are not loaded yet."""
+        for name in self._names:
+            sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+
+    def unblock(self) -> None:
+        """Lets them be imported again."""
+        for name in self._names:
+            if sys.modules.get(name, ...) is None:
+                del sys.modules[name]
+
+
+# asyncio and shutil import them. A daemon on unix sockets uses none, and they take 1 MiB.
+UNNEEDED = ModuleBlock("ssl", "bz2", "lzma")
+
+
+def disable_huge_pages() -> None:
+    """Has the kernel back this process with small pages only.
+
+    With transparent huge pages, the stack of one thread may take 2 MiB.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+
+
+def unload(*names: str) -> None:
+    """Drops modules that are no longer used; Python uses their memory for what is loaded next."""
+    for name in names:
+        sys.modules.pop(name, None)
+        package, _, module = name.rpartition(".")
+        if package in sys.modules:
+            vars(sys.modules[package]).pop(module, None)
+    gc.collect()
+
+
+async def until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work` until it ends, or cancels it on SIGTERM or SIGINT. Raises what `work` raises."""
+    # Not at the top: asyncio must be imported after UNNEEDED is blocked.
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    task, stop = asyncio.create_task(work), asyncio.create_task(asked.wait())
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not task.done():
+        emit(log, Event.STOPPED, "asked to stop")
+    # Before Python 3.12, wait_for() may swallow a cancellation (bpo-37658).
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
+    if not task.cancelled():
+        task.result()
+
+
+def explain(error: OSError) -> str:
+    """A sentence about an error that ends a daemon."""
+    if error.errno not in _USED_UP:
+        return str(error)
+    # These run out first on a host with many containers.
+    return (
+        f"{error}: see the limits of open files and of inotify(7),"
+        " fs.inotify.max_user_instances and max_user_watches"
+    )
+
+
+def exit_now(status: int) -> NoReturn:
+    """Ends the process without Python's own cleanup, which takes 30 ms.
+
+    systemd starts the next daemon when this one has ended, and until then the node has none.
+    """
+    logging.shutdown()
+    os._exit(status)
