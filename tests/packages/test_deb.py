@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from isolcpus_dp import __version__
+
 from .build import BUILDERS, TOP, UNTESTED, build_in, packages, previous
 from .root import Recipe, Root, unpacked
 
@@ -92,7 +94,8 @@ def test_package_installs_runs_and_goes_where_neither_systemd_nor_a_kubelet_is(r
     for unit in UNITS:
         root.run(f"test -e /etc/systemd/system/multi-user.target.wants/{unit}")
     assert not root.path("/var/lib/kubelet").exists()
-    assert "run the device plugin" in root.run("isolcpus-dp --help").stdout
+    assert root.run("isolcpus-dp --version").stdout == f"isolcpus-dp {__version__}\n"
+    assert root.path("/usr/lib/python3/dist-packages/isolcpus_dp/py.typed").exists()
     shutil.copy(TOP / "packaging/deb/tests/daemon", root.path("/packages"))
     assert root.run("/packages/daemon").stdout == "registered, and a pod owns CPUs 1 and 9\n"
 

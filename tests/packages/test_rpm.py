@@ -17,6 +17,7 @@ import pytest
 # As the command line does, before gRPC is loaded: Python 3.9 runs its handlers before an exec.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+from isolcpus_dp import __version__
 from isolcpus_dp.kubelet import paths
 from isolcpus_dp.simulator.kubelet import Kubelet
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
@@ -160,6 +161,7 @@ def test_main_package_has_exactly_these_files(packages: Packages) -> None:
     assert {line for line in listed if doc in line} == {
         f"drwxr-xr-x root:root  {doc}",
         f"drwxr-xr-x root:root  {doc}/metrics",
+        f"-rw-r--r-- root:root d {doc}/NEWS.md",
         f"-rw-r--r-- root:root d {doc}/README.md",
         f"-rw-r--r-- root:root d {doc}/metrics/alerts.yaml",
         f"-rw-r--r-- root:root d {doc}/metrics/dashboard.json",
@@ -191,7 +193,11 @@ def test_python_package_has_every_module_compiled_and_what_is_made_of_the_interf
         modules |= {f"isolcpus_dp/api/{interface}_pb2{end}.py" for end in ("", "_grpc")}
     tag = f"cpython-{python_version().replace('.', '')}"
     compiled = {re.sub(r"([^/]+)\.py$", rf"__pycache__/\1.{tag}.pyc", module) for module in modules}
-    assert {name for name in files if "." in Path(name).name} == modules | compiled
+    assert {name for name in files if "." in Path(name).name} == {
+        "isolcpus_dp/py.typed",
+        *modules,
+        *compiled,
+    }
 
 
 def test_main_package_needs_the_distributions_own_packages(packages: Packages) -> None:
@@ -518,11 +524,16 @@ def test_installed_program_says_what_it_can(host: Host) -> None:
     host.dnf("install", "isolcpus-dp")
     program = host.root / "usr/bin/isolcpus-dp"
     assert program.read_text().startswith(f"#!{PYTHON} -s\n")
-    ended = subprocess.run(
-        [program, "--help"], env=environment(host), cwd="/", capture_output=True, text=True
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith("usage: isolcpus-dp ")
+
+    def says(option: str) -> str:
+        ended = subprocess.run(
+            [program, option], env=environment(host), cwd="/", capture_output=True, text=True
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+        return ended.stdout
+
+    assert says("--help").startswith("usage: isolcpus-dp ")
+    assert says("--version") == f"isolcpus-dp {__version__}\n"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from isolcpus_dp import __version__
 
 ROOT = Path(__file__).parents[2]
+DEBIAN = ROOT / "packaging/deb/changelog"
 SPEC = ROOT / "packaging/rpm/isolcpus-dp.spec"
 
 
@@ -47,8 +49,7 @@ def test_spec_has_the_version() -> None:
 
 
 def test_newest_entry_of_debians_changelog_is_of_the_version() -> None:
-    changelog = ROOT / "packaging/deb/changelog"
-    assert first(r"isolcpus-dp \((.+)-[0-9]+\) ", changelog) == (__version__,)
+    assert first(r"isolcpus-dp \((.+)-[0-9]+\) ", DEBIAN) == (__version__,)
 
 
 def test_newest_entry_of_the_specs_changelog_is_of_the_version_and_release() -> None:
@@ -56,12 +57,49 @@ def test_newest_entry_of_the_specs_changelog_is_of_the_version_and_release() -> 
     assert first(r"\* .+ - (.+)$", SPEC) == (f"{__version__}-{release}",)
 
 
-def test_both_changelogs_tell_of_the_same_releases_on_the_same_days() -> None:
-    debian = (ROOT / "packaging/deb/changelog").read_text()
-    days = re.findall(r"^ -- .+>  (\w+), (\d+) (\w+) (\d+) ", debian, re.MULTILINE)
-    versions = re.findall(r"^isolcpus-dp \(([0-9.]+)[-)]", debian, re.MULTILINE)
-    entries = re.findall(r"^\* (.+) isolcpus-dp developers .+ - ([0-9.]+)-", SPEC.read_text(), re.M)
-    assert entries == [
-        (f"{weekday} {month} {int(day):02} {year}", version)
-        for (weekday, day, month, year), version in zip(days, versions)
-    ]
+def joined(text: str) -> str:
+    """A paragraph as one line."""
+    return " ".join(text.split())
+
+
+def releases_in_news() -> dict[str, tuple[dt.date, list[str]]]:
+    """By version: the date and the items, without Markdown's backticks."""
+    found = {}
+    for section in (ROOT / "NEWS.md").read_text().split("\n## ")[1:]:
+        title, _, text = section.partition("\n")
+        if title != "Unreleased":
+            [(version, date)] = re.findall(r"^([0-9.]+) \(([0-9-]+)\)$", title)
+            items = [joined(item.replace("`", "")) for item in f"\n{text}".split("\n- ")[1:]]
+            found[version] = (dt.date.fromisoformat(date), items)
+    return found
+
+
+def test_newest_release_in_the_news_is_the_version() -> None:
+    assert next(iter(releases_in_news())) == __version__
+
+
+def day(text: str, form: str) -> dt.date:
+    """The date that a changelog has in this form, with the right day of the week."""
+    date = dt.datetime.strptime(f"{text} +0000", f"{form} %z").date()
+    assert date.strftime(form) == text
+    return date
+
+
+def test_debians_changelog_has_the_news() -> None:
+    told = {}
+    for entry in re.split(r"^(?=isolcpus-dp \()", DEBIAN.read_text(), flags=re.MULTILINE)[1:]:
+        [version] = re.findall(r"^isolcpus-dp \(([0-9.]+)[-)]", entry)
+        [date] = re.findall(r"^ -- .+>  (.+) [0-9:]{8} \+0000$", entry, re.MULTILINE)
+        items = [joined(item) for item in entry.partition("\n -- ")[0].split("\n  * ")[1:]]
+        told[version] = (day(date, "%a, %d %b %Y"), items)
+    assert told == releases_in_news()
+
+
+def test_changelog_of_the_spec_has_the_news() -> None:
+    told = {}
+    for entry in SPEC.read_text().partition("%changelog\n")[2].split("* ")[1:]:
+        title, _, changes = entry.partition("\n")
+        [(date, version)] = re.findall(r"^(.+) isolcpus-dp developers .+ - ([0-9.]+)-", title)
+        items = [joined(item) for item in f"\n{changes}".split("\n- ")[1:]]
+        told[version] = (day(date, "%a %b %d %Y"), items)
+    assert told == releases_in_news()
