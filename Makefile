@@ -1,5 +1,5 @@
-# make run, make test: all of their set-up is done here, on a Debian 12 machine with git, make
-# and python3. What is made goes to build/.
+# Each target installs what it needs, on a Debian 12 machine with git, make and python3. All output
+# goes to build/. `make help` prints the lines that begin with ##.
 
 PYTHON ?= python3
 DEBIAN_PYTHON := /usr/bin/python3
@@ -11,44 +11,54 @@ SHIPPED := build/shipped
 ARCHIVE := build/isolcpus-dp-$(VERSION).tar.gz
 DEB := build/isolcpus-dp_$(shell sed -n '1s/.*(\(.*\)).*/\1/p' packaging/deb/changelog)_all.deb
 RPM := build/rpm/isolcpus-dp-$(VERSION)-$(shell sed -n 's/^Release: *\([0-9]*\).*/\1/p' packaging/rpm/isolcpus-dp.spec).noarch.rpm
-# Of Debian's packages, what it takes to build packages for RPM, and to run the unit tests on them.
+# The Debian packages that are needed to build the RPM packages and run the unit tests on them.
 RPM_NEEDS := protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-hypothesis python3-jsonschema python3-protobuf python3-pytest python3-pytest-asyncio python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd python3-yaml rpm
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
 SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service
 
-.PHONY: run test test-unit test-placement test-packages test-vm fuzz lint dist deb rpm sbom bench clean force
+.DEFAULT_GOAL := help
+.PHONY: help run test test-unit test-placement test-packages test-vm fuzz lint dist deb rpm sbom bench clean force
 
-# The main job, on an embedded kubelet and a made-up machine.
+## print the targets
+help:
+	@awk '/^## / { text = substr($$0, 4) } \
+		/^[a-z-]+:/ && text { sub(/:.*/, ""); printf "%-16s %s\n", $$0, text } \
+		!/^##/ { text = "" }' Makefile
+
+## run the daemon with an embedded kubelet and a simulated machine
 run: $(VENV)/installed
 	$(VENV)/bin/isolcpus-dp simulate --machine 2x8x2
 
+## run the unit and integration tests
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q
 
+## run only the unit tests
 test-unit: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q tests/unit
 
-# All of the proof that placement keeps its rule, against a search of every choice.
+## compare 20,000 cases of placement with a search of every choice
 test-placement: $(VENV)/installed
 	PLACEMENT_CASES=20000 $(VENV)/bin/python -m pytest -q tests/unit/test_placement_proof.py
 
-# Builds the packages, installs them in folders and runs what is installed; needs root.
+## build the packages, install them into directories and run them; as root
 test-packages: $(VENV)/installed $(DEB) $(RPM) sbom
 	tools/need autopkgtest busybox-static createrepo-c dnf mmdebstrap rpmlint
 	$(VENV)/bin/python -m pytest -q -o faulthandler_timeout=0 tests/packages
 
-# Boots virtual machines and installs the package in them; needs root, for mmdebstrap.
+## boot virtual machines and install the packages in them; as root
 test-vm: $(VENV)/installed $(DEB)
 	tools/need e2fsprogs mmdebstrap qemu-system-x86
 	tools/test-vm $(VENV)/bin/python
 
-# Searches for bytes that the transport of NRI does not survive.
 FUZZ_SECONDS := 60
+## search for bytes that crash the NRI transport
 fuzz: $(VENV)/installed
 	$(VENV)/bin/pip install -q --disable-pip-version-check atheris
 	mkdir -p build/fuzz/corpus
 	cd build/fuzz && PYTHONPATH=../.. ../venv/bin/python ../../tests/fuzz/nri.py -max_total_time=$(FUZZ_SECONDS) corpus
 
+## check format, style, types, manual pages, shell scripts and units
 lint: $(LINT)/installed
 	tools/need man-db shellcheck systemd
 	$(VENV)/bin/ruff format --check .
@@ -59,21 +69,24 @@ lint: $(LINT)/installed
 	shellcheck $(SCRIPTS)
 	tools/verify-units
 
-# The source archive, from which both packages are built.
+## make the source archive
 dist: $(ARCHIVE)
 
+## build the Debian packages from the source archive
 deb: $(DEB)
 
-# What a distribution builds is the source package: in the other one are this host's Python and
-# what its protoc makes.
+# Distributions build from the source package. The binary packages are for this host's version of
+# Python and contain what its protoc generates.
+## build the RPM packages from the source archive
 rpm: $(RPM)
 
-# What apt installs with the packages, as CycloneDX.
+## write the bill of materials of the Debian packages (CycloneDX)
 sbom: $(VENV)/installed $(DEB)
 	$(VENV)/bin/pip install -q --disable-pip-version-check $$(tools/extra sbom)
 	$(VENV)/bin/python tools/sbom build/isolcpus-dp-$(VERSION).cdx.json $(DEB) $(subst dp_,dp-pin_,$(DEB))
 
-# The numbers that README.md and docs/ name, with Debian's own python3 and grpcio: what ships.
+# With Debian's own python3 and grpcio, which the packages depend on.
+## measure the times, memory and placement that the documentation states
 bench: $(SHIPPED)/built
 	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/service
 	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/placement
@@ -81,11 +94,11 @@ bench: $(SHIPPED)/built
 	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/report
 	cd $(SHIPPED) && PYTHONPATH=. $(DEBIAN_PYTHON) $(CURDIR)/bench/check
 
+## remove build/
 clean:
 	rm -rf build
 
-# The package as pip installs it, with its dependencies from PyPI and the tests' tools beside it;
-# editable: the code is run where it is written.
+# The package as an editable installation, with its dependencies and the tests' tools from PyPI.
 $(VENV)/installed: $(SOURCES)
 	tools/need gcc libsystemd-dev pkg-config
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tools/need python3-venv
@@ -94,7 +107,7 @@ $(VENV)/installed: $(SOURCES)
 	$(VENV)/bin/pip install -q --disable-pip-version-check --upgrade --editable .[test]
 	touch $@
 
-# The types of what is generated from proto/ go beside it, where mypy looks for them.
+# The type stubs of the generated modules go beside these, where mypy looks for them.
 $(LINT)/installed: setup.cfg $(wildcard proto/*) $(VENV)/installed
 	$(VENV)/bin/pip install -q --disable-pip-version-check grpcio-tools $$(tools/extra lint) $$(tools/extra sbom)
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH python -m grpc_tools.protoc --proto_path=isolcpus_dp/api=proto \
@@ -102,7 +115,7 @@ $(LINT)/installed: setup.cfg $(wildcard proto/*) $(VENV)/installed
 	mkdir -p $(LINT)
 	touch $@
 
-# The package as Debian's tools build it, byte-compiled as its installation does.
+# The package as Debian's tools build and byte-compile it.
 $(SHIPPED)/built: $(SOURCES)
 	tools/need protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-protobuf python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd
 	rm -rf $(SHIPPED)
@@ -110,11 +123,11 @@ $(SHIPPED)/built: $(SOURCES)
 	$(DEBIAN_PYTHON) -m compileall -q $(SHIPPED)
 	touch $@
 
-# Made anew each time, but only a new one if a file has changed.
+# tools/dist always runs, but replaces the archive only if a file has changed.
 $(ARCHIVE): force
 	tools/dist $@
 
-# Without its tests: make test runs them, and those who build for a distribution do.
+# Without the tests: `make test` runs them, and so do builds for a distribution.
 $(DEB): $(ARCHIVE)
 	tools/need bash-completion build-essential debhelper dh-python dpkg-dev fakeroot protobuf-compiler protobuf-compiler-grpc pybuild-plugin-pyproject python3-setuptools
 	DEB_BUILD_OPTIONS=nocheck DEB_BUILD_PROFILES=nocheck tools/deb $(ARCHIVE) build

@@ -37,6 +37,7 @@ ELSEWHERE = {
 
 # Targets of make that .ci/run does not make, and why. `unit/test_book.py` looks at their recipes.
 BY_HAND = {
+    "make help": "prints this table; unit/test_book.py runs it",
     "make test-unit": "a part of make test",
     "make test-placement": "make test runs 2,000 of its cases",
     "make bench": "takes minutes, and a host that does nothing else; make lint checks its types",

@@ -122,11 +122,23 @@ def test_what_is_no_command_is_still_in_the_pages() -> None:
         assert f"`{words}`" in text, f"no page has it any more: {words}"
 
 
+def targets_in_contributing() -> dict[str, str]:
+    """What each target does, by its name."""
+    table = re.findall(r"^\| `make ([a-z-]+)` \| (.+) \|$", book.text_of("CONTRIBUTING.md"), re.M)
+    return dict(table)
+
+
 def test_contributing_tells_of_every_target() -> None:
     [phony] = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
-    commands = [command.text.split() for command in book.typed("CONTRIBUTING.md")]
-    targets = {target for program, *rest in commands if program == "make" for target in rest}
-    assert targets == {*phony.split()} - {"force"}  # which is no developer's
+    assert set(targets_in_contributing()) == {*phony.split()} - {"force"}  # which is internal
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize("goal", [["help"], []], ids=["help", "no goal"])
+def test_help_prints_the_targets_of_contributing(goal: list[str]) -> None:
+    command = ["make", "--no-print-directory", *goal]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert dict(re.findall(r"^(\S+) +(.+)$", printed, re.M)) == targets_in_contributing()
 
 
 def test_what_is_made_by_hand_is_still_in_the_pages_and_not_made_by_ci() -> None:
