@@ -58,12 +58,13 @@ fuzz: $(VENV)/installed
 	mkdir -p build/fuzz/corpus
 	cd build/fuzz && PYTHONPATH=../.. ../venv/bin/python ../../tests/fuzz/nri.py -max_total_time=$(FUZZ_SECONDS) corpus
 
-## check format, style, types, manual pages, shell scripts and units
+## check format, style, types, spelling, manual pages, shell scripts and units
 lint: $(LINT)/installed
 	tools/need man-db shellcheck systemd
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/codespell
 	man --warnings -l docs/isolcpus-dp.8 docs/isolcpus-dp.conf.5 2>&1 >/dev/null | (! grep .)
 	shellcheck --shell=bash packaging/isolcpus-dp.bash
 	shellcheck $(SCRIPTS)
