@@ -1,7 +1,7 @@
 """The command line: parses it, sets up the log, and runs one subcommand.
 
-A subcommand's module is loaded when it is called, and no sooner: the daemon should not pay for
-what an operator looks at.
+A subcommand's module is imported when the subcommand runs, so that the daemons do not load the
+reports.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from isolcpus_dp.service import events, process
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 
-class _Unwritten(Exception):
-    """What is to be shown cannot be written; one sentence."""
+class _OutputError(Exception):
+    """The output cannot be written; one sentence."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs `isolcpus-dp`; the exit status is returned."""
+    """Runs `isolcpus-dp` and returns its exit status."""
     options = _parse(words)
     if options.command in _DAEMONS:
         process.disable_huge_pages()
         process.unload("isolcpus_dp.arguments", "argparse", "gettext")
         process.UNNEEDED.block()
-    # gRPC's own log is for those who develop gRPC: it reports every connection that ends.
+    # gRPC logs every connection that ends, which is of no use to an operator.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Who forks here starts another program at once; what gRPC does in between can only go wrong.
+    # Every fork here is followed by an exec at once; gRPC's fork handlers can only fail.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     events.set_up("isolcpus-dp", _level(options))
     try:
@@ -43,11 +43,11 @@ def main(words: Sequence[str] | None = None) -> int:
     except machine.MachineError as error:
         return _fail(str(error), FAILED)
     except BrokenPipeError:
-        # Whoever read it has seen enough.
-        _let_go_of_stdout()
+        # The reader of a pipe, such as head, has ended.
+        _redirect_stdout_to_null()
         return FAILED
-    except _Unwritten as error:
-        _let_go_of_stdout()
+    except _OutputError as error:
+        _redirect_stdout_to_null()
         return _fail(str(error), FAILED)
     except KeyboardInterrupt:
         return FAILED
@@ -56,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _parse(words: Sequence[str] | None) -> SimpleNamespace:
     from isolcpus_dp import arguments
 
-    # Not argparse's own object, which would keep all of argparse.
+    # A copy: argparse.Namespace would keep argparse in memory.
     return SimpleNamespace(**vars(arguments.parse(words)))
 
 
@@ -124,10 +124,10 @@ def _simulate(options: SimpleNamespace) -> int:
     from isolcpus_dp.simulator import show
 
     try:
-        as_it_should = show.run(options.sysfs, options.config, options.machine, options.isolated)
+        succeeded = show.run(options.sysfs, options.config, options.machine, options.isolated)
     except show.UsageError as error:
         return _fail(str(error), WRONG_USAGE)
-    return DONE if as_it_should else FAILED
+    return DONE if succeeded else FAILED
 
 
 def _map(options: SimpleNamespace) -> int:
@@ -138,7 +138,7 @@ def _map(options: SimpleNamespace) -> int:
             raise
         return _fail("rich, which draws the map, is missing: install python3-rich", FAILED)
     except KeyboardInterrupt:
-        if options.watch:  # it is how an operator ends it, and no failure
+        if options.watch:  # the usual way to end it
             return DONE
         raise
 
@@ -155,22 +155,22 @@ def _draw_map(options: SimpleNamespace) -> int:
         else:
             report.show(*host)
     except report.PictureError as error:
-        raise _Unwritten(str(error)) from error
+        raise _OutputError(str(error)) from error
     return DONE
 
 
 def _print(text: str) -> None:
-    """Raises BrokenPipeError and _Unwritten now, and not when Python ends."""
+    """Prints and flushes, so that errors are raised here. Raises BrokenPipeError, _OutputError."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _Unwritten(f"could not write to standard output: {error.strerror}") from error
+        raise _OutputError(f"standard output cannot be written: {error.strerror}") from error
 
 
-def _let_go_of_stdout() -> None:
-    # Python would try again when it ends, and complain again.
+def _redirect_stdout_to_null() -> None:
+    # Otherwise Python flushes at exit and reports the same error again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
