@@ -166,7 +166,7 @@ def _print(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _OutputError(f"standard output cannot be written: {error.strerror}") from error
+        raise _OutputError(f"could not write to standard output: {error.strerror}") from error
 
 
 def _redirect_stdout_to_null() -> None:
