@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from isolcpus_dp.config import Config, PoolConfig
 from isolcpus_dp.host import cpulist
-from isolcpus_dp.host.machine import Machine
+
+if TYPE_CHECKING:
+    from isolcpus_dp.config import Config, PoolConfig
+    from isolcpus_dp.host.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Pool:
 
     def of(self, ids: Iterable[str]) -> frozenset[int]:
         """The CPUs that a container gets with the devices of these ids."""
-        return frozenset().union(*(self.devices[id].cpus for id in ids))
+        return frozenset().union(*(self.devices[device_id].cpus for device_id in ids))
 
     @property
     def unhealthy(self) -> list[str]:

@@ -105,7 +105,7 @@ def _read_cpus(root: str, present: frozenset[int]) -> tuple[frozenset[int], dict
     while True:
         # A kernel without CPU hotplug has no notion of offline and may lack the file.
         online = _cpus(f"{root}/online") or present
-        cpus = {cpu: _read_cpu(root, cpu, cpu in online) for cpu in sorted(present)}
+        cpus = {cpu: _read_cpu(root, cpu, online=cpu in online) for cpu in sorted(present)}
         if online == (_cpus(f"{root}/online") or present):
             return online, cpus
 
@@ -133,7 +133,7 @@ def cpuid_device_node(cpu: int) -> Path:
     return Path(f"/dev/cpu/{cpu}/cpuid")
 
 
-def _read_cpu(root: str, cpu: int, online: bool) -> Cpu:
+def _read_cpu(root: str, cpu: int, *, online: bool) -> Cpu:
     folder = f"{root}/cpu{cpu}"
     topology = f"{folder}/topology"
     own = frozenset({cpu})

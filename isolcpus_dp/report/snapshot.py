@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isolcpus_dp import config, pool
-from isolcpus_dp.config import Config
 from isolcpus_dp.host import machine
-from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.kubelet import podresources
-from isolcpus_dp.kubelet.podresources import Allocation
-from isolcpus_dp.pool import Pool
+
+if TYPE_CHECKING:
+    from isolcpus_dp.config import Config
+    from isolcpus_dp.host.machine import Machine
+    from isolcpus_dp.kubelet.podresources import Allocation
+    from isolcpus_dp.pool import Pool
 
 
 @dataclass(frozen=True)

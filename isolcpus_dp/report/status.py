@@ -6,7 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.pool import Pool
@@ -149,7 +149,7 @@ def as_json(status: Status) -> str:
 def _counts(status: Status, pool: Pool) -> dict[str, frozenset[int] | None]:
     """The CPUs of a pool by what is the matter with them; None is what could not be seen."""
     isolated = frozenset().union(*(device.core for device in pool.devices.values()))
-    healthy = pool.of(id for id, device in pool.devices.items() if device.healthy)
+    healthy = pool.of(device.id for device in pool.devices.values() if device.healthy)
     allocated = status.snapshot.allocated(pool)
     return {
         "isolated": isolated,

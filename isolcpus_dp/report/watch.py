@@ -8,12 +8,16 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import hotplug, inotify, machine
 from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.kubelet import paths
 from isolcpus_dp.report import snapshot
-from isolcpus_dp.report.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from isolcpus_dp.host.machine import Machine
+    from isolcpus_dp.report.snapshot import Snapshot
 
 # One change comes as several: the kubelet's checkpoint is written and then renamed, an SMT
 # sibling follows the other, a socket is there a moment before somebody answers on it.

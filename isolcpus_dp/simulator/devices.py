@@ -30,7 +30,7 @@ async def choose(
     offered, chosen = (aligned, frozenset[str]()) if size < len(aligned) else (free, aligned)
     if prefer and len(chosen) < size:
         answer = dict.fromkeys(await prefer(offered, chosen, size))
-        fitting = [id for id in answer if id in offered - chosen]
+        fitting = [device for device in answer if device in offered - chosen]
         chosen |= frozenset(fitting[: size - len(chosen)])
     rest = sorted(offered - chosen)
     return chosen | frozenset(random.sample(rest, size - len(chosen)))
@@ -51,14 +51,14 @@ class Entry:
 
     @property
     def ids(self) -> frozenset[str]:
-        return frozenset(id for ids in self.by_node.values() for id in ids)
+        return frozenset().union(*self.by_node.values())
 
 
 def by_node(nodes: Mapping[str, int | None]) -> dict[str, frozenset[str]]:
     """Ids by NUMA node, of the node of each id."""
     grouped: dict[str, set[str]] = {}
-    for id, node in nodes.items():
-        grouped.setdefault(_NOWHERE if node is None else str(node), set()).add(id)
+    for device, node in nodes.items():
+        grouped.setdefault(_NOWHERE if node is None else str(node), set()).add(device)
     return {node: frozenset(ids) for node, ids in grouped.items()}
 
 
@@ -91,12 +91,13 @@ class Checkpoint:
 
     def held(self, resource: str) -> frozenset[str]:
         """The ids of a resource that some pod holds."""
-        return frozenset(
-            id
-            for entries in self._entries.values()
-            for entry in entries
-            if entry.resource == resource
-            for id in entry.ids
+        return frozenset().union(
+            *(
+                entry.ids
+                for entries in self._entries.values()
+                for entry in entries
+                if entry.resource == resource
+            )
         )
 
     def register(self, resource: str, healthy: frozenset[str]) -> None:

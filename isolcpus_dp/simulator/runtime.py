@@ -33,6 +33,7 @@ class Runtime:
         socket: Path,
         pods: dict[str, api.PodSandbox] | None = None,
         containers: dict[str, api.Container] | None = None,
+        *,
         refuses: bool = False,
         chunk: int = 1000,  # containers in one request of Synchronize
         name: str = "simulated",
@@ -100,6 +101,7 @@ class Runtime:
         name: str = "main",
         annotations: Mapping[str, str] | None = None,
         env: tuple[str, ...] = (),
+        *,
         starts: bool = True,
         **cpu: Any,
     ) -> api.Container:

@@ -37,7 +37,7 @@ def affinity(policy: str, wishes: Wishes) -> int | None:
 
 def aligned(free: Mapping[str, int | None], node: int | None) -> frozenset[str]:
     """The devices that lie on a NUMA node; none for no node, nor those that may be anywhere."""
-    return frozenset(id for id, own in free.items() if node is not None and own == node)
+    return frozenset(device for device, own in free.items() if node is not None and own == node)
 
 
 def _has(free: Mapping[str, int | None], node: int, size: int) -> bool:

@@ -137,7 +137,7 @@ LISTED = "[%{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILEFLAGS:fflag
 def test_main_package_has_exactly_these_files(packages: Packages) -> None:
     listed = packages.rpm("-qp", "--qf", LISTED, packages.main)
     own_docs = {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".json")}
-    doc, license = (
+    doc, licenses = (
         f"/usr/share/{one}/isolcpus-dp-{packages.version}" for one in ("doc", "licenses")
     )
     assert [line for line in listed if SITE_PACKAGES not in line and doc not in line] == [
@@ -150,8 +150,8 @@ def test_main_package_has_exactly_these_files(packages: Packages) -> None:
         "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp-kubelet.service",
         "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp.service",
         "-rw-r--r-- root:root  /usr/share/bash-completion/completions/isolcpus-dp",
-        f"drwxr-xr-x root:root  {license}",
-        f"-rw-r--r-- root:root l {license}/LICENSE",
+        f"drwxr-xr-x root:root  {licenses}",
+        f"-rw-r--r-- root:root l {licenses}/LICENSE",
         "-rw-r--r-- root:root d /usr/share/man/man5/isolcpus-dp.conf.5.gz",
         "-rw-r--r-- root:root d /usr/share/man/man8/isolcpus-dp.8.gz",
         "drwxr-xr-x root:root  /usr/share/starlingx",
@@ -170,11 +170,11 @@ def test_main_package_has_exactly_these_files(packages: Packages) -> None:
 
 
 def test_pin_package_has_exactly_these_files(packages: Packages) -> None:
-    license = f"/usr/share/licenses/isolcpus-dp-pin-{packages.version}"
+    licenses = f"/usr/share/licenses/isolcpus-dp-pin-{packages.version}"
     assert packages.rpm("-qp", "--qf", LISTED, packages.pin) == [
         "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp-pin.service",
-        f"drwxr-xr-x root:root  {license}",
-        f"-rw-r--r-- root:root l {license}/LICENSE",
+        f"drwxr-xr-x root:root  {licenses}",
+        f"-rw-r--r-- root:root l {licenses}/LICENSE",
     ]
 
 

@@ -95,12 +95,12 @@ def test_names_in_the_table_of_checks_are_in_the_manual_as_they_are() -> None:
     table = (ROOT / "docs" / "check.md").read_text()
     rows = re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \| (.*\*\*.*) \|$", table, re.MULTILINE)
     assert len(rows) == 23
-    for id, looks_at, rest in rows:
+    for check, looks_at, rest in rows:
         [told] = re.findall(
-            rf"^\.TP\n\.B {id}\n(.*?)(?=^\.TP|\Z)", section("CHECKS"), re.MULTILINE | re.DOTALL
+            rf"^\.TP\n\.B {check}\n(.*?)(?=^\.TP|\Z)", section("CHECKS"), re.MULTILINE | re.DOTALL
         )
         for word in re.findall(r"`([^`]+)`", f"{looks_at} {rest}".replace("\\|", "|")):
-            assert word in told, (id, word)
+            assert word in told, (check, word)
 
 
 def test_manual_names_no_option_that_is_not_there() -> None:

@@ -296,7 +296,7 @@ def test_check_sees_the_daemon_at_work_and_names_a_container_on_isolated_cpus(
     guest: Guest, containerd: Runtime, everyone: dict[str, Running]
 ) -> None:
     def check(*ids: str) -> list[tuple[str, str, str]]:
-        only = " ".join(f"--only {id}" for id in ids)
+        only = " ".join(f"--only {name}" for name in ids)
         told = json.loads(guest.run(f"isolcpus-dp check --json {only}", check=False).stdout)
         return [(one["id"], one["verdict"], one["evidence"]) for one in told["checks"]]
 

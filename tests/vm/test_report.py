@@ -53,7 +53,7 @@ def guest_files() -> Sequence[Path]:
 
 def check(guest: Guest, *ids: str, options: str = "") -> dict[str, tuple[str, str]]:
     """The verdict and the evidence of these checks, or of all."""
-    only = " ".join(f"--only {id}" for id in ids)
+    only = " ".join(f"--only {name}" for name in ids)
     told = guest.run(f"isolcpus-dp check --json {only} {options}", check=False)
     found = json.loads(told.stdout)
     assert told.status == (0 if found["worst"] == "ok" else 1)

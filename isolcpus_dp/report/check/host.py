@@ -7,15 +7,19 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.kubelet import paths
 from isolcpus_dp.nri.paths import DEFAULT_SOCKET
 from isolcpus_dp.report import status
 from isolcpus_dp.report.check import containers, files, tasks
-from isolcpus_dp.report.check.containers import Container
-from isolcpus_dp.report.check.tasks import Thread
-from isolcpus_dp.report.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from isolcpus_dp.host.machine import Machine
+    from isolcpus_dp.report.check.containers import Container
+    from isolcpus_dp.report.check.tasks import Thread
+    from isolcpus_dp.report.snapshot import Snapshot
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
-from isolcpus_dp.report.check.host import Host
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.check.host import Host
 
 # Of the kernel's own interrupts (timer, calls from other CPUs), on each isolated CPU. With
 # nohz_full about one a second is left; without it, there are 100 to 1000.

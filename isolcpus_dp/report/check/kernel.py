@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, warning
-from isolcpus_dp.report.check.host import Host
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.check.host import Host
 
 # The threads that run the RCU callbacks of an offloaded CPU: rcuop/2, rcuos/2, rcuob/2.
 _OFFLOADED = re.compile(r"rcuo[bps]/([0-9]+)")

@@ -10,14 +10,16 @@ import json
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.kubelet import paths
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, warning
-from isolcpus_dp.report.check.host import Host
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.check.host import Host
 
 # Flags that are keys of the file, too.
 _FLAGS = {

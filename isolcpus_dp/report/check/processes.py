@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check.containers import Container
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
-from isolcpus_dp.report.check.host import Host
-from isolcpus_dp.report.check.tasks import Thread
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.check.containers import Container
+    from isolcpus_dp.report.check.host import Host
+    from isolcpus_dp.report.check.tasks import Thread
 
 
 @dataclass(frozen=True)

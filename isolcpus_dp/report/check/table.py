@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.report.check import (
@@ -17,7 +18,9 @@ from isolcpus_dp.report.check import (
     tuning,
 )
 from isolcpus_dp.report.check.finding import Finding, Verdict, unknown
-from isolcpus_dp.report.check.host import Host
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.check.host import Host
 
 
 class UsageError(Exception):
@@ -106,7 +109,7 @@ def _look(check: Check, host: Host) -> Finding:
 
 def _chosen(host: Host, only: Sequence[str]) -> list[Check]:
     ids = [check.id for check in CHECKS]
-    strange = [id for id in only if id not in ids]
+    strange = [name for name in only if name not in ids]
     if strange:
         raise UsageError(f"--only {strange[0]} is no check: there are {', '.join(ids)}")
     if host.interval == 0 and "irq-counts" in only:

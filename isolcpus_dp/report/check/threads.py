@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
-from isolcpus_dp.report.check.host import Host
-from isolcpus_dp.report.check.tasks import Thread
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.check.host import Host
+    from isolcpus_dp.report.check.tasks import Thread
 
 
 def workqueues(host: Host) -> Finding:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, some, unknown, warning
-from isolcpus_dp.report.check.host import Host
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.check.host import Host
 
 # To leave an idle state of a longer exit latency takes longer than a packet may wait.
 _QUICK_MICROSECONDS = 10

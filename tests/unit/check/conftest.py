@@ -68,13 +68,13 @@ class MadeUpHost:
         numbers = ["1", "1", "1", "0", "-1", str(flags), *["0"] * 29, str(cpu), "0", "0"]
         self.proc(f"{task}/stat", f"{Path(task).name} (a ) name) S {' '.join(numbers)}")
 
-    def contains(self, pid: int, id: str, name: str | None) -> None:
+    def contains(self, pid: int, letter: str, name: str | None) -> None:
         """Puts a process in a container; without a name, the kubelet does not know it."""
-        path = f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id * 64}.scope"
+        path = f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{letter * 64}.scope"
         self.proc(f"{pid}/cgroup", f"0::{path}")
         if name:
             namespace, pod, container = name.split("/")
-            link = f"{pod}_{namespace}_{container}-{id * 64}.log"
+            link = f"{pod}_{namespace}_{container}-{letter * 64}.log"
             self._write(self.folder / "containers" / link, "")
 
     def owns(self, name: str, *cpus: int) -> None:
