@@ -111,17 +111,17 @@ _SYSFS = Option(
 )
 _KUBELET_DIR = Option(
     "--kubelet-dir",
-    "the kubelet's root directory; default: /var/lib/kubelet",
+    f"the kubelet's root directory; default: {paths.DEFAULT_DIRECTORY}",
     "DIR",
     Path,
-    Path("/var/lib/kubelet"),
+    paths.DEFAULT_DIRECTORY,
 )
 _NRI_SOCKET = Option(
     "--nri-socket",
-    "the container runtime's socket for NRI plugins; default: /var/run/nri/nri.sock",
+    f"the container runtime's socket for NRI plugins; default: {DEFAULT_SOCKET}",
     "PATH",
     Path,
-    Path("/var/run/nri/nri.sock"),
+    DEFAULT_SOCKET,
 )
 _VERBOSE = Option("--verbose", "also log debug messages", short="-v")
 _JSON = Option("--json", "print machine-readable output")

@@ -19,7 +19,7 @@ class ConfigError(Exception):
     """The configuration cannot be used: file, section, key, value, and what to use instead."""
 
 
-def paths(main: Path, must_exist: bool) -> list[Path]:
+def paths(main: Path, *, must_exist: bool) -> list[Path]:
     """The main file and its drop-ins, in the order in which they are read. Raises ConfigError."""
     folder = main.parent / f"{main.name}.d"
     exists, names = False, list[str]()

@@ -25,6 +25,7 @@ def key(
     name: str,
     default: str,
     value: Value,
+    *,
     needs: Mapping[str, str] | None = None,
     required: bool = False,
 ) -> Any:

@@ -150,7 +150,7 @@ def _listened_on(path: Path) -> Identity | None:
     """The identity of the socket if it accepts connections."""
     identity = identify(path)
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.setblocking(False)
+        connection.settimeout(0)
         try:
             connection.connect(str(path))
         except BlockingIOError:
@@ -176,7 +176,7 @@ async def directory(path: Path) -> None:
 def peer(path: Path) -> str | None:
     """Which process listens on a unix socket, in words; None if the socket is dead or absent."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.setblocking(False)
+        connection.settimeout(0)
         try:
             connection.connect(str(path))
         except BlockingIOError:  # somebody listens, but has not kept up with accepting

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -19,7 +20,9 @@ from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.config import ConfigError
 from isolcpus_dp.host import sockets
-from isolcpus_dp.host.sockets import Identity
+
+if TYPE_CHECKING:
+    from isolcpus_dp.host.sockets import Identity
 
 log = logging.getLogger(__name__)
 

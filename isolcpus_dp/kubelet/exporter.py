@@ -13,12 +13,15 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from isolcpus_dp.config import Listen
-from isolcpus_dp.kubelet.metrics import Metrics
 from isolcpus_dp.service.events import Event, emit
+
+if TYPE_CHECKING:
+    from isolcpus_dp.config import Listen
+    from isolcpus_dp.kubelet.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
 from isolcpus_dp.kubelet import podresources
-from isolcpus_dp.kubelet.podresources import Allocation
-from isolcpus_dp.pool import Pool
+
+if TYPE_CHECKING:
+    from isolcpus_dp.kubelet.podresources import Allocation
+    from isolcpus_dp.pool import Pool
 
 # Seconds: an answer takes less than a millisecond, unless the host is overloaded.
 _BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -122,7 +125,9 @@ class _Cpus:
             labels=["resource", "state"],
         )
         for pool in self._pools():
-            healthy = pool.of(id for id, device in pool.devices.items() if device.healthy)
+            healthy = pool.of(
+                device_id for device_id, device in pool.devices.items() if device.healthy
+            )
             cpus.add_metric([pool.resource_name, "healthy"], len(healthy))
             cpus.add_metric([pool.resource_name, "unhealthy"], len(pool.cpus - healthy))
         yield cpus

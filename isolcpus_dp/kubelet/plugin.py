@@ -21,10 +21,11 @@ from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.machine import Machine, cpuid_device_node
 from isolcpus_dp.kubelet.registration import OPTIONS
-from isolcpus_dp.pool import Device, Pool
 from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
+    from isolcpus_dp.pool import Device, Pool
+
     Context = grpc.aio.ServicerContext[Any, Any]
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
         start = time.perf_counter()
         try:
             asked = [list(one.devices_ids) for one in request.container_requests]
-            _check_once([id for ids in asked for id in ids])
+            _check_once([device_id for ids in asked for device_id in ids])
             granted = [self._allocatable(ids) for ids in asked]
         except _Refusal as refusal:
             self._log_refusal("Allocate", refusal)
@@ -143,7 +144,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
             _check_once(ids)
             self._devices(ids)
         if not set(must) <= set(available):
-            stray = ", ".join(id for id in must if id not in available)
+            stray = ", ".join(device_id for device_id in must if device_id not in available)
             raise _invalid(f"device {stray} must be included but is not available")
         size = request.allocation_size
         if not max(1, len(must)) <= size <= len(available):
@@ -199,10 +200,10 @@ class DevicePlugin(rpc.DevicePluginServicer):
         return self._device_nodes(cpus)
 
     def _devices(self, ids: Sequence[str]) -> list[Device]:
-        unknown = [id for id in ids if id not in self.pool.devices]
+        unknown = [device_id for device_id in ids if device_id not in self.pool.devices]
         if unknown:
             raise _invalid(f"{self.pool.resource_name} has no device {', '.join(unknown)}")
-        return [self.pool.devices[id] for id in ids]
+        return [self.pool.devices[device_id] for device_id in ids]
 
     def _why_unhealthy(self, ids: Sequence[str]) -> str:
         offline = self.pool.of(ids) - self.machine.online
@@ -234,7 +235,7 @@ def _device_list(devices: Iterable[Device]) -> api.ListAndWatchResponse:
 
 
 def _check_once(ids: Sequence[str]) -> None:
-    twice = [id for id, count in Counter(ids).items() if count > 1]
+    twice = [device_id for device_id, count in Counter(ids).items() if count > 1]
     if twice:
         raise _invalid(f"device {', '.join(twice)} is requested twice")
 

@@ -9,13 +9,16 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from isolcpus_dp.api import podresources_pb2 as api
 from isolcpus_dp.api import podresources_pb2_grpc as rpc
 from isolcpus_dp.kubelet import paths
-from isolcpus_dp.pool import Pool
+
+if TYPE_CHECKING:
+    from isolcpus_dp.pool import Pool
 
 _LIST_SECONDS = 5.0
 
@@ -98,5 +101,9 @@ def _held(listed: api.ListPodResourcesResponse) -> list[Allocation]:
 
 def owned(of: Pool, allocation: Allocation) -> frozenset[int]:
     """The CPUs of an allocation's devices; a device that is no longer offered is its lowest CPU."""
-    known = of.of(id for id in allocation.ids if id in of.devices)
-    return known | {int(id) for id in allocation.ids if id not in of.devices and id.isdecimal()}
+    known = of.of(device_id for device_id in allocation.ids if device_id in of.devices)
+    return known | {
+        int(device_id)
+        for device_id in allocation.ids
+        if device_id not in of.devices and device_id.isdecimal()
+    }

@@ -6,14 +6,17 @@ import enum
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
-from isolcpus_dp.host.machine import Machine
-from isolcpus_dp.host.sockets import Identity
 from isolcpus_dp.kubelet.endpoint import Endpoint
 from isolcpus_dp.kubelet.plugin import DevicePlugin, OnAllocate
-from isolcpus_dp.pool import Pool
 from isolcpus_dp.service.events import Event, emit
+
+if TYPE_CHECKING:
+    from isolcpus_dp.host.machine import Machine
+    from isolcpus_dp.host.sockets import Identity
+    from isolcpus_dp.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -95,12 +98,12 @@ def _warn(pool: Pool, known: Iterable[str]) -> None:
 
 def _log_changes(before: Pool, now: Pool) -> None:
     """Tells which devices of a resource came, went, or changed their health."""
-    for id in sorted({*before.devices, *now.devices}, key=int):
-        device, change = now.devices.get(id), ""
-        if device == before.devices.get(id):
+    for device_id in sorted({*before.devices, *now.devices}, key=int):
+        device, change = now.devices.get(device_id), ""
+        if device == before.devices.get(device_id):
             continue
         if device is None:
-            device, change = before.devices[id], "is gone"
+            device, change = before.devices[device_id], "is gone"
         elif device.healthy:
             change = "is online"
         else:

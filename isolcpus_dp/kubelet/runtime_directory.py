@@ -8,9 +8,12 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from isolcpus_dp.host.sockets import Identity
 from isolcpus_dp.service.events import Event, emit
+
+if TYPE_CHECKING:
+    from isolcpus_dp.host.sockets import Identity
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist, inotify
-from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.service.events import Event, emit
+
+if TYPE_CHECKING:
+    from isolcpus_dp.host.machine import Machine
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from isolcpus_dp import pool
-from isolcpus_dp.config import Config, PinningConfig
 from isolcpus_dp.host import cpulist
-from isolcpus_dp.host.machine import Machine
+
+if TYPE_CHECKING:
+    from isolcpus_dp.config import Config, PinningConfig
+    from isolcpus_dp.host.machine import Machine
 
 NONE: frozenset[int] = frozenset()
 

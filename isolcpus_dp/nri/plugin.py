@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.nri import pinning
-from isolcpus_dp.nri.pinning import Decision, Rules
 from isolcpus_dp.nri.ttrpc import CallError, Code
-from isolcpus_dp.nri.unconfirmed import Unconfirmed
 from isolcpus_dp.service.events import Event, emit
+
+if TYPE_CHECKING:
+    from isolcpus_dp.nri.pinning import Decision, Rules
+    from isolcpus_dp.nri.unconfirmed import Unconfirmed
 
 log = logging.getLogger(__name__)
 

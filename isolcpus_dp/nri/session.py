@@ -30,6 +30,7 @@ import enum
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
@@ -37,10 +38,12 @@ from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import inotify, sockets
 from isolcpus_dp.nri import plugin, ttrpc
 from isolcpus_dp.nri.cgroup import Quotas
-from isolcpus_dp.nri.pinning import Rules
 from isolcpus_dp.nri.plugin import Plugin, Update
-from isolcpus_dp.nri.unconfirmed import Unconfirmed
 from isolcpus_dp.service.events import Event, emit
+
+if TYPE_CHECKING:
+    from isolcpus_dp.nri.pinning import Rules
+    from isolcpus_dp.nri.unconfirmed import Unconfirmed
 
 log = logging.getLogger(__name__)
 

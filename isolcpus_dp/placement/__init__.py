@@ -19,11 +19,14 @@ finds the sets of nodes that are least by 1., `cores` says what parts of a node 
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
-from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.placement.cores import Costs
 from isolcpus_dp.placement.nodes import Nearest, State, Way
 from isolcpus_dp.placement.tables import Table, join
+
+if TYPE_CHECKING:
+    from isolcpus_dp.host.machine import Machine
 
 PLACEMENTS = ("packed", "spread")
 

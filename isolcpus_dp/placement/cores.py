@@ -12,9 +12,12 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from isolcpus_dp.host.machine import Cpu, Machine
 from isolcpus_dp.placement.tables import Table, joined
+
+if TYPE_CHECKING:
+    from isolcpus_dp.host.machine import Cpu, Machine
 
 # A digit of a cost: no count comes near it, as no kernel has more than 8192 CPUs. Sums of
 # distances may need several.

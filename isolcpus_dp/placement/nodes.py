@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from isolcpus_dp.host.machine import Machine
+if TYPE_CHECKING:
+    from isolcpus_dp.host.machine import Machine
 
 # Up to this many states after a decision it takes longer to judge them than to keep them all.
 _FEW = 32

@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -21,9 +22,11 @@ from rich.table import Table
 from rich.text import Text
 
 from isolcpus_dp.host import cpulist
-from isolcpus_dp.host.machine import Cpu, Machine
 from isolcpus_dp.report import snapshot
-from isolcpus_dp.report.snapshot import Owner, Snapshot
+
+if TYPE_CHECKING:
+    from isolcpus_dp.host.machine import Cpu, Machine
+    from isolcpus_dp.report.snapshot import Owner, Snapshot
 
 # Wide enough for every machine, and what a ticket or a wiki shows without scrolling.
 SVG_WIDTH = 80

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from isolcpus_dp.host import cpulist
-from isolcpus_dp.pool import Pool
-from isolcpus_dp.report.snapshot import Snapshot
 from isolcpus_dp.service import units
+
+if TYPE_CHECKING:
+    from isolcpus_dp.pool import Pool
+    from isolcpus_dp.report.snapshot import Snapshot
 
 SERVICES = (units.PLUGIN, units.PIN)
 

@@ -208,7 +208,9 @@ class Kubelet(rpc.RegistrationServicer):
                 plugin.reported = plugin.reported or time.monotonic()
                 plugin.devices = {device.ID: device for device in response.devices}
                 self._manager.checkpoint.register(plugin.resource, plugin.healthy)
-                states = (f"{id} {device.health}" for id, device in plugin.devices.items())
+                states = (
+                    f"{device_id} {device.health}" for device_id, device in plugin.devices.items()
+                )
                 log.info("%s: %s", plugin.resource, ", ".join(states) or "no devices")
                 self._notify()
         for device in plugin.devices.values():

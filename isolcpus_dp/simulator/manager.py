@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from isolcpus_dp.simulator import topology
 from isolcpus_dp.simulator.devices import Checkpoint, Entry, by_node, choose
-from isolcpus_dp.simulator.plugins import Plugin
+
+if TYPE_CHECKING:
+    from isolcpus_dp.simulator.plugins import Plugin
 
 
 class AdmissionError(Exception):
@@ -51,7 +54,7 @@ class DeviceManager:
             "devices": {
                 name: {
                     id: [device.health, *(node.ID for node in device.topology.nodes)]
-                    for id, device in plugin.devices.items()
+                    for device_id, device in plugin.devices.items()
                 }
                 for name, plugin in self.plugins.items()
             },

@@ -32,11 +32,16 @@ class Plugin:
 
     @property
     def healthy(self) -> frozenset[str]:
-        return frozenset(id for id, device in self.devices.items() if device.health == "Healthy")
+        return frozenset(
+            device_id for device_id, device in self.devices.items() if device.health == "Healthy"
+        )
 
     def nodes(self, ids: Iterable[str]) -> dict[str, int | None]:
         """The NUMA node of each of these devices, if it has one."""
-        return {id: next((n.ID for n in self.devices[id].topology.nodes), None) for id in ids}
+        return {
+            device_id: next((n.ID for n in self.devices[device_id].topology.nodes), None)
+            for device_id in ids
+        }
 
     async def prefer(
         self, available: frozenset[str], must_include: frozenset[str], size: int

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
 from isolcpus_dp.api import podresources_pb2 as resources
 from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
-from isolcpus_dp.simulator.manager import DeviceManager
 
 if TYPE_CHECKING:
+    import grpc
+
+    from isolcpus_dp.simulator.manager import DeviceManager
+
     Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -49,15 +50,19 @@ class PodResources(resources_rpc.PodResourcesListerServicer):
     ) -> resources.AllocatableResourcesResponse:
         return resources.AllocatableResourcesResponse(
             devices=[
-                self._container_devices(plugin.resource, [id])
+                self._container_devices(plugin.resource, [device_id])
                 for plugin in self._manager.plugins.values()
-                for id in sorted(plugin.healthy)
+                for device_id in sorted(plugin.healthy)
             ]
         )
 
     def _container_devices(self, resource: str, ids: Iterable[str]) -> resources.ContainerDevices:
         plugin = self._manager.plugins.get(resource)
-        devices = [plugin.devices[id] for id in ids if id in plugin.devices] if plugin else []
+        devices = (
+            [plugin.devices[device_id] for device_id in ids if device_id in plugin.devices]
+            if plugin
+            else []
+        )
         nodes = {node.ID for device in devices for node in device.topology.nodes}
         topology = resources.TopologyInfo(nodes=[resources.NUMANode(ID=node) for node in nodes])
         return resources.ContainerDevices(resource_name=resource, device_ids=ids, topology=topology)

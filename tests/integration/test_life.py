@@ -75,8 +75,8 @@ async def test_registers_with_a_kubelet_that_was_there_before(
         run = await daemon.until(registered)
         assert run.status == f"Registered {RESOURCE}: 4 devices, 0 unhealthy"
         nodes = {
-            id: device.topology.nodes[0].ID
-            for id, device in kubelet.plugins[RESOURCE].devices.items()
+            device_id: device.topology.nodes[0].ID
+            for device_id, device in kubelet.plugins[RESOURCE].devices.items()
         }
         assert nodes == {"1": 0, "5": 1, "9": 0, "13": 1}
 

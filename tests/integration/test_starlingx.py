@@ -71,11 +71,11 @@ class GoPlugin(rpc.DevicePluginServicer):
         yield api.ListAndWatchResponse(
             devices=[
                 api.Device(
-                    ID=id,
+                    ID=device_id,
                     health="Healthy",
                     topology=api.TopologyInfo(nodes=[api.NUMANode(ID=node)]),
                 )
-                for id, node in nodes.items()
+                for device_id, node in nodes.items()
             ]
         )
         await asyncio.Event().wait()
@@ -136,7 +136,9 @@ async def has_devices(kubelet: Kubelet) -> None:
 
 
 def health(kubelet: Kubelet) -> dict[str, str]:
-    return {id: device.health for id, device in kubelet.plugins[RESOURCE].devices.items()}
+    return {
+        device_id: device.health for device_id, device in kubelet.plugins[RESOURCE].devices.items()
+    }
 
 
 @pytest.mark.usefixtures("old_checkpoint")

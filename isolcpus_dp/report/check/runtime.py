@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.report.check import containers, files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
-from isolcpus_dp.report.check.host import Host
 from isolcpus_dp.service import units
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.check.host import Host
 
 _ACCEPTS = 0x10000  # of the flags in /proc/net/unix: somebody listens
 # The file of each version of cgroups, under the name that the process gives its hierarchy.
