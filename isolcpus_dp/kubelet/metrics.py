@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
+from isolcpus_dp import __version__
 from isolcpus_dp.kubelet import podresources
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Metrics:
             "Always 1; the label is the version.",
             ["version"],
             registry=self._registry,
-        ).labels(_version()).set(1)
+        ).labels(__version__).set(1)
         for resource in resources:
             self._begin(resource)
 
@@ -149,11 +149,3 @@ class _Cpus:
             ]
             cpus.add_metric([pool.resource_name], len(frozenset().union(*held)))
         return cpus
-
-
-def _version() -> str:
-    """The installed package's; unknown if the code is run from somewhere else."""
-    try:
-        return metadata.version("isolcpus-dp")
-    except metadata.PackageNotFoundError:
-        return "unknown"

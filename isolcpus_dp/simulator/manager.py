@@ -53,7 +53,7 @@ class DeviceManager:
             "allocatable": {name: self.allocatable(name) for name in known},
             "devices": {
                 name: {
-                    id: [device.health, *(node.ID for node in device.topology.nodes)]
+                    device_id: [device.health, *(node.ID for node in device.topology.nodes)]
                     for device_id, device in plugin.devices.items()
                 }
                 for name, plugin in self.plugins.items()
