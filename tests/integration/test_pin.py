@@ -19,8 +19,8 @@ from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import machine
 from isolcpus_dp.nri import daemon as pin_daemon
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
-from isolcpus_dp.simulator.runtime import Runtime
 from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.testbed.runtime import Runtime
 
 from .conftest import RESOURCE, until
 
