@@ -6,33 +6,24 @@ import asyncio
 import contextlib
 import signal
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
-
-from .conftest import RESOURCE, Host
-
-StartKubelet = Callable[..., Awaitable[Kubelet]]
+from tests.testbed.daemon import plain_environment
+from tests.testbed.host import RESOURCE, Host
 
 PATIENCE = 20  # seconds
 
 
-def command(host: Host, *more: str | Path) -> list[str]:
-    words = [sys.executable, "-m", "isolcpus_dp", "map", *more]
-    words += ["--sysfs", host.machine.root, "--kubelet-dir", host.kubelet_dir]
-    return [str(word) for word in words]
-
-
 async def started(host: Host, *more: str | Path) -> Process:
-    environment = {**host.environment, "COLUMNS": "120", "PYTHONUNBUFFERED": "1"}
+    environment = {**plain_environment(), "COLUMNS": "120", "PYTHONUNBUFFERED": "1"}
     return await asyncio.create_subprocess_exec(
-        *command(host, *more), stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment
+        *host.command("map", *more), stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment
     )
 
 
@@ -67,14 +58,10 @@ async def line(process: Process, words: str) -> str:
     return await asyncio.wait_for(read(), PATIENCE)
 
 
-async def test_owners_are_drawn_as_the_kubelet_tells(
-    host: Host, start_kubelet: StartKubelet
-) -> None:
-    kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
-        await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
-        status, picture, complaints = await run(host)
+@pytest.mark.usefixtures("registered")
+async def test_owners_are_drawn_as_the_kubelet_tells(host: Host, kubelet: Kubelet) -> None:
+    await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
+    status, picture, complaints = await run(host)
     assert (status, complaints) == (0, "")
     assert "│ │ .  0  A  1  .  2  .  3 │ │" in picture
     assert "│ │ . 12  o 13  . 14  . 15 │ │" in picture
@@ -104,27 +91,25 @@ async def test_file_that_cannot_be_written_is_one_sentence(host: Host) -> None:
     )
 
 
+@pytest.mark.usefixtures("registered")
 async def test_watch_follows_cpus_and_containers_and_ends_well(
-    host: Host, start_kubelet: StartKubelet
+    host: Host, kubelet: Kubelet
 ) -> None:
     pods = host.kubelet_dir / "pods"
     pods.mkdir()
-    kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
-        async with watching(host) as process:
-            await line(process, "o  isolated, free  1,5,9,13")
-            (pods / "uid").mkdir()
-            await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
-            await line(process, "A  default/forwarder/main  1,9 ")
-            host.machine.set_offline(13)
-            assert "x 13" in await line(process, "x 13  . 14")
-            await line(process, "x  offline                 13")
-            kubelet.delete("forwarder")
-            (pods / "uid").rmdir()
-            await line(process, "o  isolated, free  1,5,9 ")
-            process.send_signal(signal.SIGINT)
-            stdout, stderr = await asyncio.wait_for(process.communicate(), PATIENCE)
+    async with watching(host) as process:
+        await line(process, "o  isolated, free  1,5,9,13")
+        (pods / "uid").mkdir()
+        await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
+        await line(process, "A  default/forwarder/main  1,9 ")
+        host.machine.set_offline(13)
+        assert "x 13" in await line(process, "x 13  . 14")
+        await line(process, "x  offline                 13")
+        kubelet.delete("forwarder")
+        (pods / "uid").rmdir()
+        await line(process, "o  isolated, free  1,5,9 ")
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert (process.returncode, stdout.split(), stderr) == (0, [b"x", b"offline", b"13"], b"")
 
 
@@ -146,7 +131,9 @@ def _switches(pid: int) -> int:
 
 
 def test_svg_and_watch_exclude_each_other(host: Host) -> None:
-    result = subprocess.run(command(host, "--watch", "--svg", "x"), capture_output=True, text=True)
+    result = subprocess.run(
+        host.command("map", "--watch", "--svg", "x"), capture_output=True, text=True
+    )
     assert result.returncode == 2
     assert "not allowed with argument" in result.stderr
 
@@ -154,7 +141,7 @@ def test_svg_and_watch_exclude_each_other(host: Host) -> None:
 @pytest.mark.parametrize("watch", [[], ["--watch"]])
 def test_wrong_sysfs_is_one_sentence(host: Host, tmp_path: Path, watch: list[str]) -> None:
     # Of two the last one counts.
-    arguments = [*command(host, *watch), "--sysfs", str(tmp_path)]
+    arguments = host.command("map", *watch, "--sysfs", tmp_path)
     result = subprocess.run(arguments, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
@@ -162,11 +149,7 @@ def test_wrong_sysfs_is_one_sentence(host: Host, tmp_path: Path, watch: list[str
 
 
 def test_missing_rich_is_one_sentence(host: Host) -> None:
-    arguments = command(host)[3:]
-    code = (
-        "import sys; sys.modules['rich'] = None; from isolcpus_dp import cli;"
-        f" sys.exit(cli.main({arguments}))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    command = host.command("map", prelude="import sys; sys.modules['rich'] = None")
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == "rich, which draws the map, is missing: install python3-rich\n"

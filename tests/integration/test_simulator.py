@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
-from collections.abc import Awaitable, Callable
 
 import grpc
 import pytest
@@ -15,10 +13,12 @@ from isolcpus_dp.api import podresources_pb2 as api
 from isolcpus_dp.api import podresources_pb2_grpc as rpc
 from isolcpus_dp.kubelet import podresources
 from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
+from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.testbed.daemon import has_devices, is_ready, supervisor
+from tests.testbed.daemon import registered as registered_with
+from tests.testbed.host import RESOURCE, Host
 
-from .conftest import RESOURCE, Host
-
-StartKubelet = Callable[..., Awaitable[Kubelet]]
+from .conftest import StartKubelet
 
 
 async def test_pod_without_its_plugin_is_failed_for_good(start_kubelet: StartKubelet) -> None:
@@ -30,11 +30,10 @@ async def test_pod_without_its_plugin_is_failed_for_good(start_kubelet: StartKub
 
 
 async def test_resource_from_before_a_restart_has_no_devices_until_its_plugin_is_back(
-    host: Host, start_kubelet: StartKubelet
+    host: Host, kubelet: Kubelet, start_kubelet: StartKubelet
 ) -> None:
-    kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
+    async with registered_with(supervisor(host, "serve"), kubelet):
+        await has_devices(kubelet)
     await kubelet.stop()
     kubelet = await start_kubelet(Pod("early", {RESOURCE: 1}))
     assert kubelet.node_status()["capacity"] == {RESOURCE: 0}
@@ -46,49 +45,39 @@ async def test_resource_from_before_a_restart_has_no_devices_until_its_plugin_is
     }
 
 
-async def test_pod_that_asks_for_too_much_is_refused(
-    host: Host, start_kubelet: StartKubelet
-) -> None:
-    kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
-        with pytest.raises(AdmissionError, match="Requested: 5, Available: 4"):
-            await kubelet.admit(Pod("greedy", {RESOURCE: 5}))
+@pytest.mark.usefixtures("registered")
+async def test_pod_that_asks_for_too_much_is_refused(kubelet: Kubelet) -> None:
+    with pytest.raises(AdmissionError, match="Requested: 5, Available: 4"):
+        await kubelet.admit(Pod("greedy", {RESOURCE: 5}))
 
 
 async def test_checkpoint_keeps_who_holds_what_over_a_restart(
-    host: Host, start_kubelet: StartKubelet
-) -> None:
-    async with host.daemon().running() as daemon:
-        await daemon.until(lambda run: run.ready > 0)
-        kubelet = await start_kubelet()
-        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
-        await kubelet.admit(Pod("first", {RESOURCE: 2}))
-        assert kubelet.held_by("first", RESOURCE) == {"1", "9"}
-        before = daemon.current
-        await kubelet.stop()
-        await daemon.until(lambda run: run is not before and run.ready > 0)
-        kubelet = await start_kubelet()
-        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
-        assert kubelet.held_by("first", RESOURCE) == {"1", "9"}
-        told = await podresources.ask(host.kubelet_dir)
-        assert [(one.pod, set(one.ids)) for one in told] == [("first", {"1", "9"})]
-        await kubelet.admit(Pod("second", {RESOURCE: 2}))
-        assert kubelet.held_by("second", RESOURCE) == {"5", "13"}
-
-
-async def test_pod_resources_tell_who_holds_which_cpu(
-    host: Host, start_kubelet: StartKubelet
+    host: Host, serving: Supervisor, start_kubelet: StartKubelet
 ) -> None:
     kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
-        await kubelet.admit(Pod("owner", {RESOURCE: 2}))
-        path = host.kubelet_dir / "pod-resources" / "kubelet.sock"
-        async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
-            lister = rpc.PodResourcesListerStub(channel)
-            listed = await lister.List(api.ListPodResourcesRequest())
-            offered = await lister.GetAllocatableResources(api.AllocatableResourcesRequest())
+    await has_devices(kubelet)
+    await kubelet.admit(Pod("first", {RESOURCE: 2}))
+    assert kubelet.held_by("first", RESOURCE) == {"1", "9"}
+    before = serving.current
+    await kubelet.stop()
+    await serving.until(lambda run: run is not before and is_ready(run))
+    kubelet = await start_kubelet()
+    await has_devices(kubelet)
+    assert kubelet.held_by("first", RESOURCE) == {"1", "9"}
+    told = await podresources.ask(host.kubelet_dir)
+    assert [(one.pod, set(one.ids)) for one in told] == [("first", {"1", "9"})]
+    await kubelet.admit(Pod("second", {RESOURCE: 2}))
+    assert kubelet.held_by("second", RESOURCE) == {"5", "13"}
+
+
+@pytest.mark.usefixtures("registered")
+async def test_pod_resources_tell_who_holds_which_cpu(host: Host, kubelet: Kubelet) -> None:
+    await kubelet.admit(Pod("owner", {RESOURCE: 2}))
+    path = host.kubelet_dir / "pod-resources" / "kubelet.sock"
+    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+        lister = rpc.PodResourcesListerStub(channel)
+        listed = await lister.List(api.ListPodResourcesRequest())
+        offered = await lister.GetAllocatableResources(api.AllocatableResourcesRequest())
     [pod] = listed.pod_resources
     [devices] = pod.containers[0].devices
     assert (pod.name, pod.namespace) == ("owner", "default")
@@ -101,18 +90,14 @@ async def test_pod_resources_tell_who_holds_which_cpu(
     }
 
 
+@pytest.mark.usefixtures("registered")
 async def test_status_shows_who_owns_what_and_what_it_cannot_see(
-    host: Host, start_kubelet: StartKubelet
+    host: Host, kubelet: Kubelet
 ) -> None:
-    kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
-        await kubelet.admit(Pod("owner", {RESOURCE: 2}))
-        command = [sys.executable, "-m", "isolcpus_dp", "status", "--json"]
-        command += ["--sysfs", str(host.machine.root), "--kubelet-dir", str(host.kubelet_dir)]
-        shown = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=20
-        )
+    await kubelet.admit(Pod("owner", {RESOURCE: 2}))
+    shown = await asyncio.to_thread(
+        subprocess.run, host.command("status", "--json"), capture_output=True, text=True, timeout=20
+    )
     found = json.loads(shown.stdout)
     assert found["pools"][0]["cpus"] == {
         "isolated": "1,5,9,13",

@@ -22,6 +22,16 @@ _REQUEST_SECONDS = 2.0
 _POST_START_CONTAINER = 7
 
 
+def cpus(container: api.Container) -> str:
+    """The container's cpuset; empty if nothing has set it."""
+    return container.linux.resources.cpu.cpus
+
+
+def quota(container: api.Container) -> int:
+    """The container's CPU quota in microseconds of a period; -1 for none, 0 if nothing set it."""
+    return container.linux.resources.cpu.quota.value
+
+
 class Runtime:
     """One run of a runtime, from `start` to `stop`.
 
@@ -154,11 +164,12 @@ class Runtime:
         container.linux.resources.MergeFrom(resources)
 
     def _accept(self) -> Connection:
-        connection = Connection(TO_RUNTIME, TO_PLUGIN, self._answer)
+        connection = Connection(TO_RUNTIME, TO_PLUGIN, self.answer)
         self._connections.append(connection)
         return connection
 
-    def _answer(self, service: str, method: str, payload: bytes) -> bytes:
+    def answer(self, service: str, method: str, payload: bytes) -> bytes:
+        """The response to a plugin's request. Raises CallError."""
         if method == "UpdateContainers":
             failed = False
             for update in api.UpdateContainersRequest.FromString(payload).update:

@@ -11,7 +11,7 @@ import re
 import socket
 import subprocess
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +22,17 @@ from isolcpus_dp import config
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.host import machine
-from isolcpus_dp.kubelet import paths
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
-
-from .conftest import RESOURCE, Host
+from tests.integration.conftest import StartKubelet
+from tests.testbed.daemon import has_devices, is_registered, supervisor
+from tests.testbed.daemon import registered as registered_with
+from tests.testbed.host import RESOURCE, Host
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
-StartKubelet = Callable[..., Awaitable[Kubelet]]
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # What a kubelet leaves behind under the Go plugin: the pod owns CPUs 1 and 9. The answer that came
 # with them, in base64, has /dev/cpu/1/cpuid and /dev/cpu/9/cpuid, and nothing else.
@@ -105,9 +104,9 @@ async def go_plugin(host: Host) -> AsyncIterator[None]:
     """Serves as the Go plugin within the block, registered with the kubelet that runs."""
     server = grpc.aio.server()
     rpc.add_DevicePluginServicer_to_server(GoPlugin(), server)
-    server.add_insecure_port(f"unix:{host.kubelet_dir}/device-plugins/windriver.com-isolcpus.sock")
+    server.add_insecure_port(f"unix:{host.endpoint}")
     await server.start()
-    async with grpc.aio.insecure_channel(f"unix:{host.socket}") as channel:
+    async with grpc.aio.insecure_channel(f"unix:{host.kubelet_socket}") as channel:
         await rpc.RegistrationStub(channel).Register(
             api.RegisterRequest(
                 version="v1beta1",
@@ -123,16 +122,12 @@ async def go_plugin(host: Host) -> AsyncIterator[None]:
 
 @pytest.fixture
 def old_checkpoint(host: Host) -> None:
-    (paths.checkpoint(host.kubelet_dir)).write_text(OLD_CHECKPOINT)
+    (host.device_plugins / "kubelet_internal_checkpoint").write_text(OLD_CHECKPOINT)
 
 
 def checkpoint(host: Host) -> Any:
-    path = paths.checkpoint(host.kubelet_dir)
-    return json.loads(path.read_text())["Data"]
-
-
-async def has_devices(kubelet: Kubelet) -> None:
-    await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
+    file = host.device_plugins / "kubelet_internal_checkpoint"
+    return json.loads(file.read_text())["Data"]
 
 
 def health(kubelet: Kubelet) -> dict[str, str]:
@@ -143,11 +138,9 @@ def health(kubelet: Kubelet) -> dict[str, str]:
 
 @pytest.mark.usefixtures("old_checkpoint")
 async def test_pod_of_the_go_plugin_keeps_its_cpus_and_nobody_else_gets_them(
-    host: Host, start_kubelet: StartKubelet
+    host: Host, kubelet: Kubelet
 ) -> None:
-    kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await has_devices(kubelet)
+    async with registered_with(supervisor(host, "serve"), kubelet):
         assert kubelet.held_by("old", RESOURCE) == {"1", "9"}
         assert health(kubelet) == dict.fromkeys(("1", "5", "9", "13"), "Healthy")
         new = await kubelet.admit(Pod("new", {RESOURCE: 2}))
@@ -160,58 +153,47 @@ async def test_pod_of_the_go_plugin_keeps_its_cpus_and_nobody_else_gets_them(
     ]
 
 
-@pytest.mark.usefixtures("old_checkpoint")
+@pytest.mark.usefixtures("old_checkpoint", "registered")
 async def test_restarted_container_of_the_go_plugin_gets_its_old_answer(
-    host: Host, start_kubelet: StartKubelet
+    host: Host, kubelet: Kubelet
 ) -> None:
-    kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await has_devices(kubelet)
-        answer = (await kubelet.admit(Pod("old", {RESOURCE: 2})))[RESOURCE]
+    answer = (await kubelet.admit(Pod("old", {RESOURCE: 2})))[RESOURCE]
     assert answer == cpuid_nodes(1, 9)
     assert "allocated" not in host.log
 
 
-@pytest.mark.usefixtures("old_checkpoint")
+@pytest.mark.usefixtures("old_checkpoint", "registered")
 async def test_container_of_the_go_plugin_is_a_stranger_to_pinning_until_its_pod_is_made_anew(
-    host: Host, start_kubelet: StartKubelet
+    host: Host, kubelet: Kubelet
 ) -> None:
     present = machine.read(host.machine.root)
     rules = pinning.rules(present, config.Config(), present.online, frozenset())
-    kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await has_devices(kubelet)
-        old = (await kubelet.admit(Pod("old", {RESOURCE: 2})))[RESOURCE]
-        # As it is where nothing pinned it, and with the cpuset that a patched kubelet gave it.
-        for cpuset in ("", "1,9"):
-            decision = pinning.decide(rules, old.annotations, cpuset)
-            assert decision.cpus == frozenset({0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15})
-            assert decision.owned == frozenset()
-        kubelet.delete("old")
-        new = (await kubelet.admit(Pod("anew", {RESOURCE: 2})))[RESOURCE]
-        assert pinning.decide(rules, new.annotations, "").cpus == frozenset({1, 9})
+    old = (await kubelet.admit(Pod("old", {RESOURCE: 2})))[RESOURCE]
+    # As it is where nothing pinned it, and with the cpuset that a patched kubelet gave it.
+    for cpuset in ("", "1,9"):
+        decision = pinning.decide(rules, old.annotations, cpuset)
+        assert decision.cpus == frozenset({0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15})
+        assert decision.owned == frozenset()
+    kubelet.delete("old")
+    new = (await kubelet.admit(Pod("anew", {RESOURCE: 2})))[RESOURCE]
+    assert pinning.decide(rules, new.annotations, "").cpus == frozenset({1, 9})
 
 
 @pytest.mark.usefixtures("old_checkpoint")
-async def test_dead_socket_of_the_go_plugin_is_in_nobodys_way(
-    host: Host, start_kubelet: StartKubelet
-) -> None:
-    kubelet = await start_kubelet()
+async def test_dead_socket_of_the_go_plugin_is_in_nobodys_way(host: Host, kubelet: Kubelet) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(host.endpoint))
         dead.listen()
-    async with host.daemon().running() as daemon:
-        await has_devices(kubelet)
+    async with registered_with(supervisor(host, "serve"), kubelet) as daemon:
         assert kubelet.held_by("old", RESOURCE) == {"1", "9"}
         assert len(daemon.runs) == 1
 
 
 @pytest.mark.usefixtures("old_checkpoint")
 async def test_daemon_waits_for_the_go_plugin_to_end_and_says_that_it_holds_the_socket(
-    host: Host, start_kubelet: StartKubelet
+    host: Host, kubelet: Kubelet
 ) -> None:
-    kubelet = await start_kubelet()
-    daemon = host.daemon()
+    daemon = supervisor(host, "serve")
     async with contextlib.AsyncExitStack() as stack:
         async with go_plugin(host):
             await has_devices(kubelet)
@@ -221,18 +203,16 @@ async def test_daemon_waits_for_the_go_plugin_to_end_and_says_that_it_holds_the_
             assert f"{host.endpoint} is held by process {os.getpid()} (" in host.log
             assert "stop that one first, or let it do the work" in host.log
             assert health(kubelet) == dict.fromkeys(("1", "5", "9", "13"), "Healthy")
-        await daemon.until(lambda run: run.registered > 0)
+        await daemon.until(is_registered)
         await has_devices(kubelet)
         assert kubelet.registrations == 2
         assert kubelet.held_by("old", RESOURCE) == {"1", "9"}
 
 
 async def test_go_plugin_serves_on_what_the_daemon_has_allocated(
-    host: Host, start_kubelet: StartKubelet
+    host: Host, kubelet: Kubelet, start_kubelet: StartKubelet
 ) -> None:
-    kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await has_devices(kubelet)
+    async with registered_with(supervisor(host, "serve"), kubelet):
         await kubelet.admit(Pod("pod", {RESOURCE: 2}))
     [entry] = checkpoint(host)["PodDeviceEntries"]
     assert (entry["ResourceName"], entry["DeviceIDs"]) == (RESOURCE, {"0": ["1", "9"]})

@@ -1,0 +1,138 @@
+"""How the pinning daemon waits for container runtimes, and what it does without one."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.testbed.daemon import connected, is_ready, supervisor
+from tests.testbed.host import Host
+from tests.testbed.prelude import USED_UP_LIMITS
+from tests.testbed.runtime import Runtime, cpus
+from tests.testbed.wait import until
+
+from .conftest import OWNER, StartRuntime
+
+
+async def test_daemon_waits_for_a_runtime_and_says_so(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    async with supervisor(host, "pin").running() as daemon:
+        run = await daemon.until(is_ready)
+        assert run.status == f"Waiting for a container runtime with NRI at {host.nri_socket}"
+        runtime = await start_runtime()
+        await runtime.until_connected()
+        assert cpus(await runtime.create(runtime.run_pod("a"))) == "0-1,4-5"
+        assert len(daemon.runs) == 1
+
+
+async def test_runtimes_come_and_go_and_nothing_is_lost(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    async with supervisor(host, "pin").running() as daemon:
+        for number in range(3):
+            runtime = await start_runtime()
+            await runtime.until_connected()
+            assert cpus(await runtime.create(runtime.run_pod(f"pod-{number}"))) == "0-1,4-5"
+            await runtime.stop()
+            await daemon.until(lambda run: run.status.startswith("Waiting"))
+            between = await runtime.create(runtime.run_pod(f"between-{number}"), "owner", OWNER)
+            assert cpus(between) == ""
+        runtime = await start_runtime()
+        await runtime.until_connected()
+        assert {cpus(one) for one in runtime.containers.values() if one.name == "owner"} == {"2-3"}
+        assert len(daemon.runs) == 1
+
+
+async def test_socket_without_a_listener_is_waited_out(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    await (await start_runtime()).stop()
+    assert host.nri_socket.is_socket()
+    async with supervisor(host, "pin").running() as daemon:
+        await daemon.until(is_ready)
+        await asyncio.sleep(4.5)  # it is tried again for 4 s
+        runtime = await start_runtime()
+        await runtime.until_connected()
+
+
+async def test_removed_folder_of_the_socket_is_waited_for_again(
+    host: Host, runtime: Runtime, connected: Supervisor, start_runtime: StartRuntime
+) -> None:
+    await runtime.stop()
+    host.nri_socket.unlink()
+    host.nri_socket.parent.rmdir()
+    await connected.until(lambda run: run.status.startswith("Waiting"))
+    second = await start_runtime()
+    await second.until_connected()
+    assert len(connected.runs) == 1
+
+
+async def test_runtime_that_refuses_is_told_and_its_successor_asked(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    refusing = await start_runtime(refuses=True)
+    async with supervisor(host, "pin").running() as daemon:
+        await until(lambda: "did not take us: external plugins are not welcome" in host.log)
+        await refusing.stop()
+        runtime = await start_runtime()
+        await runtime.until_connected()
+        assert len(daemon.runs) == 1
+
+
+async def test_runtimes_that_refuse_are_asked_once_each(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    first = await start_runtime(refuses=True)
+    async with supervisor(host, "pin").running():
+        await until(lambda: first.refused == 1)
+        await first.stop()
+        second = await start_runtime(refuses=True)
+        await until(lambda: second.refused > 0)
+        # Told of its socket once more, the daemon sees that it is the one that has refused.
+        host.nri_socket.rename(host.nri_socket.with_name("aside"))
+        host.nri_socket.with_name("aside").rename(host.nri_socket)
+        await asyncio.sleep(1)  # the same one is asked again after 5 s
+        assert (first.refused, second.refused) == (1, 1)
+
+
+def test_nowhere_to_wait_is_one_sentence(host: Host) -> None:
+    nowhere = host.folder / "no" / "such" / "nri.sock"
+    command = host.command("pin", "--nri-socket", nowhere)  # of two the last one counts
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        f"{host.folder}/no cannot be watched for such: No such file or directory:"
+        " --nri-socket must be in a folder whose parent exists"
+    )
+
+
+def test_used_up_limits_are_one_sentence(host: Host) -> None:
+    host.nri_socket.parent.mkdir()
+    command = host.command("pin", prelude=USED_UP_LIMITS)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("[Errno 24] Too many open files: see the ")
+    assert "Traceback" not in result.stderr
+
+
+def test_pinning_loads_no_grpc() -> None:
+    loads = "import isolcpus_dp.nri.daemon, sys; print('grpc' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True)
+    assert ended.stdout == "False\n"
+
+
+async def test_daemon_loads_neither_grpc_nor_a_report(
+    host: Host, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    async with connected(supervisor(host, "pin"), runtime):
+        pass
+    loaded = {line.rpartition("|")[2].strip() for line in host.log.splitlines()}
+    assert "isolcpus_dp.nri.daemon" in loaded
+    reports = {name for name in loaded if name.startswith("isolcpus_dp.report")}
+    assert not loaded & {"grpc", "prometheus_client", "rich", "yaml"} | reports

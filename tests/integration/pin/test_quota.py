@@ -1,0 +1,77 @@
+"""The CPU quota of containers that own CPUs, and of their pods."""
+
+from __future__ import annotations
+
+import pytest
+
+from isolcpus_dp.api import nri_pb2 as api
+from tests.testbed.host import Host
+from tests.testbed.runtime import Runtime, cpus, quota
+from tests.testbed.wait import until
+
+from .conftest import OWNER
+
+LIMITED = api.OptionalInt64(value=10_000)
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize(
+    ("parent", "file", "limit", "unlimited"),
+    [
+        (
+            "kubepods-pod1.slice",
+            "kubepods.slice/kubepods-pod1.slice/cpu.max",
+            "10000 100000\n",
+            "max",
+        ),
+        ("/kubepods/pod1", "kubepods/pod1/cpu.max", "10000 100000\n", "max"),
+        (
+            "kubepods-pod1.slice",
+            "cpu,cpuacct/kubepods.slice/kubepods-pod1.slice/cpu.cfs_quota_us",
+            "10000\n",
+            "-1",
+        ),
+        ("/kubepods/pod1", "cpu/kubepods/pod1/cpu.cfs_quota_us", "10000\n", "-1"),
+    ],
+    ids=["v2, systemd", "v2, cgroupfs", "v1, systemd", "v1, cgroupfs"],
+)
+async def test_owner_is_not_throttled_and_its_neighbours_are(
+    host: Host, runtime: Runtime, parent: str, file: str, limit: str, unlimited: str
+) -> None:
+    quota_file = host.cgroup_file(file, limit)
+    pod = runtime.run_pod("limited", cgroup_parent=parent)
+    plain = await runtime.create(pod, "plain", quota=LIMITED)
+    assert quota_file.read_text() == limit
+    owner = await runtime.create(pod, "owner", OWNER, quota=LIMITED)
+    assert (quota(plain), quota(owner)) == (10_000, -1)
+    assert quota_file.read_text() == unlimited
+    assert "lifted the CPU quota of pod default/limited" in host.log
+    # The kubelet writes it again when the pod is resized.
+    quota_file.write_text(limit)
+    await until(lambda: quota_file.read_text() == unlimited)
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize("configuration", ["[Pinning]\nCPUQuota=keep\n"])
+async def test_quota_is_kept_if_the_administrator_says_so(host: Host, runtime: Runtime) -> None:
+    limit = host.cgroup_file("kubepods/pod1/cpu.max", "10000 100000\n")
+    pod = runtime.run_pod("limited", cgroup_parent="/kubepods/pod1")
+    owner = await runtime.create(pod, "owner", OWNER, quota=LIMITED)
+    assert quota(owner) == 10_000
+    assert limit.read_text() == "10000 100000\n"
+
+
+@pytest.mark.usefixtures("connected")
+async def test_owner_is_pinned_though_its_pods_quota_is_not_to_be_found(
+    host: Host, runtime: Runtime
+) -> None:
+    limit = host.cgroup_file("kubepods/pod1/cpu.max", "")
+    nowhere = runtime.run_pod("nowhere", cgroup_parent="/kubepods/pod2")
+    assert cpus(await runtime.create(nowhere, "owner", OWNER)) == "2-3"
+    assert (
+        "the CPU quota of pod default/nowhere, if it has one, stays: there is no cgroup"
+        f" kubepods/pod2 below {host.machine.root}/fs/cgroup"
+    ) in host.log
+    empty = runtime.run_pod("empty", cgroup_parent="/kubepods/pod1")
+    assert cpus(await runtime.create(empty, "owner", OWNER)) == "2-3"
+    assert limit.read_text() == "max"

@@ -1,0 +1,146 @@
+"""Containers that the pinning daemon finds when it connects, running or just being started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from isolcpus_dp.api import nri_pb2 as api
+from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.testbed.daemon import connected as connected_with
+from tests.testbed.daemon import supervisor
+from tests.testbed.host import Host
+from tests.testbed.runtime import Runtime, cpus, quota
+from tests.testbed.wait import until
+
+from .conftest import OWNER, StartRuntime
+
+
+async def test_containers_from_before_are_put_right_when_the_daemon_starts(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime(chunk=3)
+    pod = runtime.run_pod("before")
+    plain = [await runtime.create(pod, f"plain-{number}") for number in range(10)]
+    owner = await runtime.create(pod, "owner", OWNER)
+    wide = await runtime.create(pod, "wide", cpus="0-7")
+    ended = await runtime.create(pod, "ended")
+    ended.state = api.CONTAINER_STOPPED
+    async with connected_with(supervisor(host, "pin"), runtime):
+        assert [cpus(one) for one in plain] == ["0-1,4-5"] * 10
+        assert (cpus(owner), cpus(wide), cpus(ended)) == ("2-3", "0-1,4-5", "")
+        assert "simulated 1 has 13 containers: 12 are put right" in host.log
+
+
+async def test_container_that_starts_while_the_daemon_does_is_put_right(
+    runtime: Runtime,
+    starting_owner: api.Container,
+    starting_other: api.Container,
+    connected: Supervisor,
+) -> None:
+    assert runtime.outdated == {starting_owner.id, starting_other.id}
+    for container in (starting_owner, starting_other):
+        await runtime.start_container(container)
+    await until(lambda: not runtime.outdated)
+    assert (cpus(starting_owner), cpus(starting_other)) == ("2-3", "0-1,4-5")
+
+
+async def test_container_that_was_not_put_right_is_tried_again_though_the_runtime_says_it_is(
+    host: Host, runtime: Runtime, pod: api.PodSandbox, starting_other: api.Container
+) -> None:
+    other = starting_other
+    limited = api.OptionalInt64(value=10_000)
+    owner = await runtime.create(pod, "owner", OWNER, starts=False, quota=limited)
+    runtime.unchangeable = {owner.id, other.id}
+    async with connected_with(supervisor(host, "pin"), runtime):
+        for container in (owner, other):
+            await runtime.start_container(container)
+        await until(lambda: host.log.count("was not put right") == 2)
+        on_paper = (cpus(owner), quota(owner), cpus(other))
+        assert on_paper == ("2-3", -1, "0-1,4-5")
+
+        runtime.unchangeable.clear()
+        host.machine.set_offline(4)  # it connects anew, and cgroup v1 takes no offline CPU
+        await until(lambda: not runtime.outdated)
+        assert (cpus(owner), quota(owner)) == ("2-3", -1)
+        assert host.log.count("2 containers: 2 are put right") == 2
+        # That went well: there is no more to do.
+        host.machine.set_online(4)
+        await until(lambda: "2 containers: 0 are put right" in host.log)
+
+
+async def test_offline_cpu_is_not_said_anew_where_no_cpuset_may_name_it(
+    host: Host, runtime: Runtime, starting_other: api.Container, connected: Supervisor
+) -> None:
+    assert cpus(starting_other) == "0-1,4-5"
+    host.machine.set_offline(4)
+    await until(lambda: len(runtime.registered) == 2 and runtime.connected)
+    await runtime.start_container(starting_other)
+    await until(lambda: not runtime.outdated)
+    assert cpus(starting_other) == "0-1,5"
+
+
+async def test_container_that_starts_after_the_daemon_was_killed_is_put_right(
+    runtime: Runtime, starting_other: api.Container, connected: Supervisor
+) -> None:
+    """The new daemon finds nothing to change: the runtime says what the old one has told it."""
+    assert runtime.outdated == {starting_other.id}
+    os.kill(connected.current.pid, 9)
+    await until(lambda: len(runtime.registered) == 2 and runtime.connected)
+    await runtime.start_container(starting_other)
+    await until(lambda: not runtime.outdated)
+
+
+async def test_killed_daemon_is_back_and_puts_right_what_it_missed(
+    runtime: Runtime, connected: Supervisor
+) -> None:
+    os.kill(connected.current.pid, 9)
+    await until(lambda: not runtime.connected)
+    missed = await runtime.create(runtime.run_pod("missed"))
+    assert cpus(missed) == ""
+    await runtime.until_connected()
+    await until(lambda: cpus(missed) == "0-1,4-5")
+
+
+async def test_container_that_the_runtime_was_still_making_is_put_right_when_it_starts(
+    host: Host, runtime: Runtime, starting_owner: api.Container, starting_other: api.Container
+) -> None:
+    making = {container.id: container for container in (starting_owner, starting_other)}
+    runtime.containers.clear()
+    async with connected_with(supervisor(host, "pin"), runtime):
+        assert "simulated 1 has 0 containers" in host.log
+        runtime.containers.update(making)
+        for container in making.values():
+            await runtime.start_container(container)
+        await until(lambda: (cpus(starting_owner), cpus(starting_other)) == ("2-3", "0-1,4-5"))
+
+
+class GarblingRuntime(Runtime):
+    """Its answers to an update cannot be understood."""
+
+    def answer(self, service: str, method: str, payload: bytes) -> bytes:
+        return b"\xff" if method == "UpdateContainers" else super().answer(service, method, payload)
+
+
+async def test_update_without_a_proper_answer_is_told_and_costs_no_connection(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    runtime = await start_runtime(kind=GarblingRuntime)
+    plain = await runtime.create(runtime.run_pod("starting"), "plain", starts=False)
+    async with connected_with(supervisor(host, "pin"), runtime):
+        await runtime.start_container(plain)
+        await until(lambda: f"container {plain.id} was not put right: " in host.log)
+        await asyncio.sleep(0.3)  # a connection that is made anew is so after 0.1 s
+        assert len(runtime.registered) == 1
+
+
+async def test_container_that_the_runtime_cannot_change_is_told(
+    host: Host, runtime: Runtime, starting_other: api.Container, connected: Supervisor
+) -> None:
+    runtime.unchangeable.add(starting_other.id)
+    await runtime.start_container(starting_other)
+    told = f"container {starting_other.id} was not put right: NRI update of some containers failed"
+    await until(lambda: told in host.log)
+    await asyncio.sleep(0.3)  # a connection that is made anew is so after 0.1 s
+    assert runtime.outdated == {starting_other.id}
+    assert (len(runtime.registered), len(connected.runs)) == (1, 1)

@@ -1,0 +1,62 @@
+"""Whole cores as devices: Granularity=core."""
+
+from __future__ import annotations
+
+import pytest
+
+from isolcpus_dp.simulator.kubelet import Kubelet, Pod
+from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.testbed.host import RESOURCE, Host
+
+from .conftest import has
+
+
+@pytest.fixture
+def host(roomy: Host) -> Host:
+    return roomy
+
+
+@pytest.fixture
+def configuration() -> str:
+    return "[Plugin]\nGranularity=core\n"
+
+
+@pytest.mark.usefixtures("registered")
+async def test_pod_gets_all_threads_of_its_cores(kubelet: Kubelet) -> None:
+    await has(kubelet, plugin=6)
+    assert sorted(kubelet.plugins[RESOURCE].devices) == ["1", "2", "3", "5", "6", "7"]
+    answer = await kubelet.admit(Pod("cores", {RESOURCE: 2}))
+    assert kubelet.held_by("cores", RESOURCE) == {"1", "2"}
+    assert answer[RESOURCE].envs == {"ISOLCPUS": "1-2,9-10"}
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("configuration", ["[Plugin]\nGranularity=core\nThreads=one\n"])
+async def test_pod_gets_one_thread_of_its_cores_and_nobody_the_others(kubelet: Kubelet) -> None:
+    await has(kubelet, plugin=6)
+    granted = [
+        (await kubelet.admit(Pod(f"pod-{number}", {RESOURCE: 3})))[RESOURCE].envs["ISOLCPUS"]
+        for number in range(2)
+    ]
+    assert granted == ["1-3", "5-7"]
+
+
+async def test_core_is_unhealthy_while_one_of_its_threads_is_offline(
+    host: Host, kubelet: Kubelet, registered: Supervisor
+) -> None:
+    await has(kubelet, plugin=6)
+    host.machine.set_offline(9)
+    await has(kubelet, plugin=5)
+    assert kubelet.plugins[RESOURCE].devices["1"].health == "Unhealthy"
+    assert len(kubelet.plugins[RESOURCE].devices) == 6
+    assert "core 1,9 is not online as a whole; the kubelet is told" in host.log
+    host.machine.set_online(9)
+    await has(kubelet, plugin=6)
+    assert len(registered.runs) == 1
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("configuration", ["[Plugin]\nGranularity=core\nCPUs=1-3,9-10\n"])
+async def test_core_that_is_not_isolated_as_a_whole_is_named(host: Host, kubelet: Kubelet) -> None:
+    await has(kubelet, plugin=2)
+    assert "core 3,11 is not offered as a whole: CPU 11 is not in this pool" in host.log

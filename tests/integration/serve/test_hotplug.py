@@ -1,0 +1,63 @@
+"""CPUs that go offline and come back while the device plugin serves, or just before."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from isolcpus_dp.api import deviceplugin_pb2 as api
+from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
+from isolcpus_dp.simulator.kubelet import Kubelet
+from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.testbed.daemon import has_devices, supervisor
+from tests.testbed.host import RESOURCE, Host
+from tests.testbed.prelude import Pause
+
+from .conftest import next_message
+
+# The process pauses once, when it has read the machine.
+PAUSE_AFTER_READING = """
+from isolcpus_dp.host import machine
+read = machine.read
+def read_and_pause(*arguments):
+    found = read(*arguments)
+    machine.read = read
+    pause()
+    return found
+machine.read = read_and_pause
+"""
+
+
+async def test_cpu_taken_offline_becomes_unhealthy_in_one_message(
+    host: Host, kubelet: Kubelet, registered: Supervisor
+) -> None:
+    async with grpc.aio.insecure_channel(f"unix:{host.endpoint}") as channel:
+        stream = rpc.DevicePluginStub(channel).ListAndWatch(api.Empty())
+        await next_message(stream)
+        host.machine.set_offline(9)
+        message = await next_message(stream)
+        health = {device.ID: device.health for device in message.devices}
+        assert health == {"1": "Healthy", "5": "Healthy", "9": "Unhealthy", "13": "Healthy"}
+        # A housekeeping CPU, and the same state once more: nothing that the kubelet must know.
+        host.machine.set_offline(0)
+        host.machine.set_offline(9)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.read(), 0.5)
+    await has_devices(kubelet, 3)
+    assert registered.current.status == f"Registered {RESOURCE}: 4 devices, 1 unhealthy"
+    assert "CPU 9 is offline; the kubelet is told" in host.log
+    host.machine.set_online(9)
+    await has_devices(kubelet, 4)
+
+
+async def test_cpu_that_went_offline_while_the_daemon_started_is_unhealthy(
+    host: Host, kubelet: Kubelet
+) -> None:
+    pause = Pause(host.folder)
+    async with supervisor(host, "serve", prelude=pause.prelude + PAUSE_AFTER_READING).running():
+        await pause.reached()
+        host.machine.set_offline(9)  # nobody watches yet
+        pause.end()
+        await has_devices(kubelet, 3)

@@ -1,0 +1,136 @@
+"""One process, one registration: what ends the device plugin's daemon, and what it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+
+import grpc
+import pytest
+
+from isolcpus_dp.api import deviceplugin_pb2 as api
+from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
+from isolcpus_dp.simulator.kubelet import Kubelet, Pod
+from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.integration.conftest import StartKubelet
+from tests.testbed.daemon import (
+    has_devices,
+    is_ready,
+    is_registered,
+    plain_environment,
+    supervisor,
+)
+from tests.testbed.host import RESOURCE, Host
+from tests.testbed.wait import until
+
+from .conftest import next_message
+from .kubelets import MuteKubelet
+
+
+async def test_pidfile_names_the_daemon_while_it_serves(serving: Supervisor) -> None:
+    pidfile = serving.runtime_dir / "isolcpus-dp.pid"
+    assert pidfile.read_text() == f"{serving.current.pid}\n"
+    assert pidfile.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_ends_it_and_removes_socket_mark_and_pidfile(
+    host: Host, kubelet: Kubelet, number: signal.Signals
+) -> None:
+    runtime_dir = host.folder / "runtime"
+    runtime_dir.mkdir()
+    # Not under the supervisor, which removes the runtime directory as systemd does.
+    process = await asyncio.create_subprocess_exec(
+        *host.command("serve"),
+        env={**plain_environment(), "RUNTIME_DIRECTORY": str(runtime_dir)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await has_devices(kubelet)
+    mark = runtime_dir / "registered"
+    await until(mark.exists)
+    assert host.endpoint.exists()
+    assert (runtime_dir / "isolcpus-dp.pid").read_text() == f"{process.pid}\n"
+    process.send_signal(number)
+    _, log = await process.communicate()
+    assert process.returncode == 0
+    assert "asked to stop" in log.decode()
+    await has_devices(kubelet, 0)
+    assert not host.endpoint.exists()
+    assert list(runtime_dir.iterdir()) == []
+
+
+async def test_mark_and_pidfile_that_cannot_be_written_are_told_and_stop_nothing(
+    host: Host, kubelet: Kubelet
+) -> None:
+    with (host.folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *host.command("serve"),
+            env={**plain_environment(), "RUNTIME_DIRECTORY": str(host.folder / "absent")},
+            stderr=log,
+        )
+    await has_devices(kubelet)
+    await until(lambda: host.log.count("cannot be written") == 2)
+    process.terminate()
+    assert await process.wait() == 0
+    for name in ("registered", "isolcpus-dp.pid"):
+        assert (
+            f"{host.folder}/absent/{name} cannot be written: No such file or directory;"
+        ) in host.log
+
+
+async def test_daemon_ends_with_its_kubelet_and_a_fresh_one_waits_for_the_next(
+    host: Host, kubelet: Kubelet, registered: Supervisor, start_kubelet: StartKubelet
+) -> None:
+    first = registered.current
+    await kubelet.stop()
+    second = await registered.until(lambda run: run is not first and is_ready(run))
+    assert first.exit_status == 0
+    await has_devices(await start_kubelet())
+    assert registered.current is second
+    assert "the kubelet left: its ListAndWatch stream ended" in host.log
+
+
+async def test_static_pods_get_their_cpus_after_each_restart_of_the_kubelet(
+    serving: Supervisor, start_kubelet: StartKubelet
+) -> None:
+    for number in range(3):
+        await serving.until(is_ready)
+        kubelet = await start_kubelet(Pod(f"static-{number}", {RESOURCE: 1}))
+        await kubelet.until(lambda kubelet=kubelet: bool(kubelet.pods))  # type: ignore[misc]
+        assert kubelet.pods == {f"static-{number}": "Running"}
+        run = serving.current
+        await kubelet.stop()
+        await serving.until(lambda current, run=run: current is not run)  # type: ignore[misc]
+
+
+async def test_kubelet_that_opens_no_stream_in_ten_seconds_is_left(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    await start_kubelet(kind=MuteKubelet)
+    async with supervisor(host, "serve").running() as daemon:
+        run = await daemon.until(is_registered)
+        await daemon.until(lambda current: current is not run or run.exit_status is not None)
+        assert run.exit_status == 0
+        assert run.ended - run.registered > 9
+        assert f"took the registration of {RESOURCE} but opened no ListAndWatch" in host.log
+
+
+async def test_onlookers_stream_does_not_end_the_daemon(
+    host: Host, kubelet: Kubelet, registered: Supervisor
+) -> None:
+    async with grpc.aio.insecure_channel(f"unix:{host.endpoint}") as channel:
+        stream = rpc.DevicePluginStub(channel).ListAndWatch(api.Empty())
+        assert len((await next_message(stream)).devices) == 4
+    await asyncio.sleep(0.5)
+    assert len(registered.runs) == 1
+    assert kubelet.allocatable(RESOURCE) == 4
+
+
+async def test_removed_folder_ends_the_daemon(host: Host, serving: Supervisor) -> None:
+    run = serving.current
+    await until(lambda: "waiting for the kubelet" in host.log)
+    shutil.rmtree(host.kubelet_dir)
+    await serving.until(lambda current: run.exit_status is not None)
+    assert run.exit_status == 0
+    assert f"{host.device_plugins} was removed or moved" in host.log

@@ -1,0 +1,143 @@
+"""How the device plugin's daemon waits for a kubelet and registers with it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+
+from isolcpus_dp.api import deviceplugin_pb2 as api
+from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
+from isolcpus_dp.simulator.kubelet import Kubelet
+from isolcpus_dp.simulator.machine import MadeUpMachine, regular
+from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.integration.conftest import StartKubelet
+from tests.testbed.daemon import has_devices, is_ready, is_registered, supervisor
+from tests.testbed.daemon import registered as registered_with
+from tests.testbed.host import RESOURCE, Host
+from tests.testbed.wait import until
+
+from .kubelets import RefusingKubelet, ReplacedKubelet
+
+
+async def options_at(endpoint: Path) -> api.DevicePluginOptions:
+    async with grpc.aio.insecure_channel(f"unix:{endpoint}") as channel:
+        return await rpc.DevicePluginStub(channel).GetDevicePluginOptions(api.Empty(), timeout=5)
+
+
+async def test_serves_before_there_is_a_kubelet(host: Host, serving: Supervisor) -> None:
+    assert (await options_at(host.endpoint)).get_preferred_allocation_available
+    assert (
+        serving.current.status
+        == f"Waiting for the kubelet to register {RESOURCE}: 4 devices, 0 unhealthy"
+    )
+
+
+async def test_registers_with_a_kubelet_that_was_there_before(
+    kubelet: Kubelet, registered: Supervisor
+) -> None:
+    await has_devices(kubelet)
+    assert registered.current.status == f"Registered {RESOURCE}: 4 devices, 0 unhealthy"
+    nodes = {
+        id: device.topology.nodes[0].ID for id, device in kubelet.plugins[RESOURCE].devices.items()
+    }
+    assert nodes == {"1": 0, "5": 1, "9": 0, "13": 1}
+
+
+async def test_registers_with_a_kubelet_that_comes_late_and_wipes_the_sockets(
+    serving: Supervisor, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet()
+    await has_devices(kubelet)
+    assert kubelet.registrations == 1
+    assert len(serving.runs) == 1
+
+
+async def test_dead_socket_is_waited_out(host: Host, start_kubelet: StartKubelet) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(host.kubelet_socket))
+    async with supervisor(host, "serve").running() as daemon:
+        run = await daemon.until(is_ready)
+        await asyncio.sleep(4.5)  # longer than it takes a new socket for not listening yet
+        assert (len(daemon.runs), run.registered) == (1, 0)
+        await has_devices(await start_kubelet())
+
+
+@pytest.mark.usefixtures("serving")
+async def test_socket_that_listens_a_moment_after_it_appeared_is_not_taken_for_dead(
+    host: Host,
+) -> None:
+    with socket.socket(socket.AF_UNIX) as late:
+        late.bind(str(host.kubelet_socket))
+        await asyncio.sleep(0.05)
+        late.listen()
+        late.settimeout(5)
+        connection, _ = await asyncio.to_thread(late.accept)
+        connection.close()
+
+
+async def test_mark_of_the_registration_has_the_time_of_the_socket(
+    host: Host, registered: Supervisor
+) -> None:
+    mark = registered.runtime_dir / "registered"
+    assert mark.stat().st_mtime_ns == host.kubelet_socket.stat().st_mtime_ns
+    assert mark.stat().st_mode & 0o777 == 0o600
+
+
+async def test_refusal_is_logged_in_the_kubelets_words_and_the_next_kubelet_is_asked(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    refusing = await start_kubelet(kind=RefusingKubelet)
+    async with supervisor(host, "serve").running() as daemon:
+        await daemon.until(lambda run: "Refused" in run.status)
+        assert daemon.current.status.endswith("the moon is in the wrong phase")
+        assert f"refused to register {RESOURCE}: the moon is in the wrong phase" in host.log
+        await refusing.stop()
+        await has_devices(await start_kubelet())
+        assert len(daemon.runs) == 1
+
+
+async def test_next_kubelet_is_asked_though_the_one_that_refused_still_lives(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    refusing = await start_kubelet(kind=RefusingKubelet)
+    async with supervisor(host, "serve").running() as daemon:
+        await daemon.until(lambda run: "Refused" in run.status)
+        await has_devices(await start_kubelet())
+        assert (refusing.registrations, len(daemon.runs)) == (1, 1)
+
+
+async def test_refusing_kubelet_is_asked_again(host: Host, start_kubelet: StartKubelet) -> None:
+    refusing = await start_kubelet(kind=RefusingKubelet)
+    async with supervisor(host, "serve").running() as daemon:
+        await daemon.until(lambda run: "Refused" in run.status)
+        assert refusing.registrations == 1
+        began = time.monotonic()
+        await until(lambda: refusing.registrations == 2)
+        assert time.monotonic() - began > 3
+        assert len(daemon.runs) == 1
+
+
+async def test_kubelet_that_was_replaced_while_it_registered_us_is_left(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    kubelet = await start_kubelet(kind=ReplacedKubelet)
+    async with supervisor(host, "serve").running() as daemon:
+        await kubelet.until(lambda: kubelet.registrations == 2)
+        await daemon.until(lambda run: len(daemon.runs) == 2 and is_registered(run))
+        assert daemon.runs[0].exit_status == 0
+        assert "the kubelet was replaced while it registered us" in host.log
+
+
+async def test_host_without_isolated_cpus_registers_no_device_and_says_so(
+    host: Host, kubelet: Kubelet
+) -> None:
+    host.machine = MadeUpMachine(host.folder / "plain", regular(1, 2, 1))
+    async with registered_with(supervisor(host, "serve"), kubelet) as daemon:
+        assert kubelet.plugins[RESOURCE].devices == {}
+        assert "no CPU of this host is isolated: boot it with isolcpus=" in host.log
+        assert daemon.current.status == f"Registered {RESOURCE}: 0 devices, 0 unhealthy"

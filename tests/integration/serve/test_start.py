@@ -1,0 +1,96 @@
+"""When the device plugin's daemon does not start, or not beside another one, and what it loads."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from isolcpus_dp.simulator.kubelet import Kubelet, Pod
+from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.testbed.daemon import has_devices, is_ready, supervisor
+from tests.testbed.daemon import registered as registered_with
+from tests.testbed.host import RESOURCE, Host
+from tests.testbed.prelude import USED_UP_LIMITS
+
+
+async def test_second_daemon_says_who_holds_the_socket_and_ends(
+    host: Host, kubelet: Kubelet, registered: Supervisor
+) -> None:
+    second = await asyncio.to_thread(
+        subprocess.run, host.command("serve"), capture_output=True, text=True, timeout=20
+    )
+    assert second.returncode == 1
+    assert second.stderr.splitlines()[-1].startswith(
+        f"{host.endpoint} is held by process {registered.current.pid} ("
+    )
+    await has_devices(kubelet)
+    assert (kubelet.registrations, len(registered.runs)) == (1, 1)
+
+
+async def test_daemon_binds_only_when_no_other_one_is_about_to(host: Host) -> None:
+    """Two that look for a holder at the same time would both find none."""
+    folder = os.open(host.device_plugins, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    async with supervisor(host, "serve").running() as daemon:
+        await asyncio.sleep(1)
+        assert not host.endpoint.exists()
+        os.close(folder)
+        await daemon.until(is_ready)
+        assert host.endpoint.exists()
+
+
+async def test_of_two_daemons_started_at_once_one_serves(host: Host, kubelet: Kubelet) -> None:
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *host.command("serve"), stderr=asyncio.subprocess.DEVNULL
+        )
+        for _ in range(2)
+    ]
+    await has_devices(kubelet)
+    ends = [asyncio.create_task(process.wait()) for process in processes]
+    done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.result() for task in done] == [1]
+    await asyncio.sleep(0.5)
+    assert sum(process.returncode is None for process in processes) == 1
+    for process in processes:
+        if process.returncode is None:
+            process.terminate()
+    await asyncio.gather(*ends)
+
+
+def test_used_up_limits_are_one_sentence(host: Host) -> None:
+    command = host.command("serve", prelude=USED_UP_LIMITS)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "[Errno 24] Too many open files: see the limits of open files and of inotify(7),"
+        " fs.inotify.max_user_instances and max_user_watches"
+    )
+    assert "Traceback" not in result.stderr
+
+
+def test_missing_folder_is_named(host: Host) -> None:
+    shutil.rmtree(host.kubelet_dir)
+    result = subprocess.run(host.command("serve"), capture_output=True, text=True, timeout=20)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        f"{host.device_plugins} cannot be opened: No such file or directory: it is the kubelet's"
+        " folder for device plugins; see --kubelet-dir"
+    )
+
+
+async def test_daemon_loads_no_report(
+    host: Host, kubelet: Kubelet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    async with registered_with(supervisor(host, "serve"), kubelet):
+        await kubelet.admit(Pod("owner", {RESOURCE: 2}))
+    loaded = {line.rpartition("|")[2].strip() for line in host.log.splitlines()}
+    assert "isolcpus_dp.kubelet.daemon" in loaded
+    reports = {name for name in loaded if name.startswith("isolcpus_dp.report")}
+    assert not loaded & {"prometheus_client", "rich", "yaml", "json"} | reports

@@ -1,0 +1,99 @@
+"""The daemons of a made-up host as processes: `serve`, the device plugin, and `pin`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from isolcpus_dp.simulator.kubelet import Kubelet
+from isolcpus_dp.simulator.supervisor import Run, Supervisor
+from tests.testbed.host import RESOURCE, Host
+from tests.testbed.runtime import Runtime
+
+Subcommand = Literal["serve", "pin"]
+
+_SYSTEMD = Path(__file__).parents[2] / "systemd"
+_UNITS = {"serve": "isolcpus-dp.service", "pin": "isolcpus-dp-pin.service"}
+
+
+def supervisor(
+    host: Host,
+    subcommand: Subcommand,
+    configuration: str | None = "",
+    *,
+    environment: Mapping[str, str] | None = None,
+    prelude: str = "",
+) -> Supervisor:
+    """Runs a daemon, with a configuration file of this text; None for what the host has.
+
+    `environment` is `plain_environment()` by default; `prelude` is as in `Host.command`.
+    """
+    options = () if configuration is None else ("--config", host.configure(configuration))
+    command = host.command(subcommand, *options, prelude=prelude)
+    return Supervisor(command, host.folder, environment or plain_environment())
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's environment; the log is plain text, whatever collects the tests' output."""
+    return {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"}
+
+
+def unit_environment(host: Host, subcommand: Subcommand) -> dict[str, str]:
+    """The environment that the daemon's unit sets, with a watchdog.
+
+    The log is said to be the journal, so that the daemon loads its handler for that.
+    """
+    log = host.folder / "log"
+    log.touch()
+    lines = (_SYSTEMD / _UNITS[subcommand]).read_text().splitlines()
+    assigned = dict(
+        assignment.split("=", 1)
+        for line in lines
+        if line.startswith("Environment=")
+        for assignment in line[len("Environment=") :].split()
+    )
+    stream = f"{log.stat().st_dev}:{log.stat().st_ino}"
+    return {**os.environ, **assigned, "WATCHDOG_USEC": "30000000", "JOURNAL_STREAM": stream}
+
+
+def is_ready(run: Run) -> bool:
+    """Whether the process has told systemd so, and still runs."""
+    return run.ready > 0 and not run.ended
+
+
+def is_registered(run: Run) -> bool:
+    """Whether the process has registered with a kubelet."""
+    return run.registered > 0
+
+
+@contextlib.asynccontextmanager
+async def registered(daemon: Supervisor, kubelet: Kubelet) -> AsyncIterator[Supervisor]:
+    """Runs the device plugin within the block, from when the kubelet has its devices."""
+    async with daemon.running():
+        await first_devices(kubelet)
+        await daemon.until(is_registered)
+        yield daemon
+
+
+async def first_devices(kubelet: Kubelet) -> float:
+    """Waits for the device plugin's first message; the time.monotonic() when it came."""
+    await kubelet.until(
+        lambda: RESOURCE in kubelet.plugins and kubelet.plugins[RESOURCE].reported > 0
+    )
+    return kubelet.plugins[RESOURCE].reported
+
+
+async def has_devices(kubelet: Kubelet, healthy: int = 4, resource: str = RESOURCE) -> None:
+    """Waits until the kubelet has so many healthy devices of a resource."""
+    await kubelet.until(lambda: kubelet.allocatable(resource) == healthy)
+
+
+@contextlib.asynccontextmanager
+async def connected(daemon: Supervisor, runtime: Runtime) -> AsyncIterator[Supervisor]:
+    """Runs the pinning daemon within the block, from when it is synchronized with the runtime."""
+    async with daemon.running():
+        await runtime.until_connected()
+        yield daemon

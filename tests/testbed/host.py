@@ -1,0 +1,73 @@
+"""A made-up host: a machine, the kubelet's directory, the runtime's socket, and commands for them.
+
+All of it is below one directory; nothing here starts a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from isolcpus_dp.simulator.machine import MadeUpMachine, Place
+
+# What the device plugin offers the isolated CPUs as, unless its configuration says otherwise.
+RESOURCE = "windriver.com/isolcpus"
+
+_MAIN = "import sys; from isolcpus_dp import cli; sys.exit(cli.main(sys.argv[1:]))"
+
+
+class Host:
+    """A made-up host below `folder`, whose path must be short: there are sockets below it."""
+
+    def __init__(self, folder: Path, places: Iterable[Place], isolated: Iterable[int]) -> None:
+        self.folder = folder
+        self.machine = MadeUpMachine(folder / "sys", places, isolated)
+        self.kubelet_dir = folder / "kubelet"
+        self.device_plugins = self.kubelet_dir / "device-plugins"
+        self.device_plugins.mkdir(parents=True)
+        self.kubelet_socket = self.device_plugins / "kubelet.sock"
+        self.endpoint = self.device_plugins / "windriver.com-isolcpus.sock"
+        self.containers = folder / "containers"  # a simulated kubelet's, see there
+        self.nri_socket = folder / "nri" / "nri.sock"
+
+    @property
+    def log(self) -> str:
+        """The log of the daemon's processes so far."""
+        log = self.folder / "log"
+        return log.read_text() if log.exists() else ""
+
+    def configure(self, configuration: str) -> Path:
+        """Writes the configuration file, and returns its path."""
+        file = self.folder / "isolcpus-dp.conf"
+        file.write_text(configuration)
+        return file
+
+    def cgroup_file(self, name: str, text: str) -> Path:
+        """Writes a file below /sys/fs/cgroup, and returns its path."""
+        file = self.machine.root / "fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def command(self, subcommand: str, *more: str | Path, prelude: str = "") -> list[str]:
+        """The command line of a subcommand on this host.
+
+        `prelude` is Python code that its process runs first.
+        """
+        start = ["-c", f"{prelude}\n{_MAIN}"] if prelude else ["-m", "isolcpus_dp"]
+        options: list[str | Path] = ["--sysfs", self.machine.root]
+        if subcommand == "pin":
+            options += ["--nri-socket", self.nri_socket]
+        else:
+            options += ["--kubelet-dir", self.kubelet_dir]
+        return [sys.executable, *start, subcommand, *map(str, (*options, *more))]
+
+
+@contextlib.contextmanager
+def made_up_host(places: Iterable[Place], isolated: Iterable[int]) -> Iterator[Host]:
+    """A host in a temporary directory, which goes at the end of the block."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Host(Path(name), places, isolated)

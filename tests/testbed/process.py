@@ -1,0 +1,30 @@
+"""What running processes have used: memory, context switches, processor time."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+
+def memory(pid: int) -> dict[str, float]:
+    """The memory of a process in MiB, by the names of /proc/PID/smaps_rollup, such as Rss."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {
+        name: int(rest.split()[0]) / 1024 for name, _, rest in (x.partition(":") for x in lines)
+    }
+
+
+def context_switches(pid: int) -> int:
+    """Voluntary and involuntary context switches of all threads of a process."""
+    return sum(
+        int(line.split()[1])
+        for status in Path(f"/proc/{pid}/task").glob("*/status")
+        for line in status.read_text().splitlines()
+        if "ctxt_switches" in line
+    )
+
+
+def children_seconds() -> float:
+    """The processor time of all children of this process that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
