@@ -126,11 +126,11 @@ def steps(page: str) -> list[Step]:
     parts = [part for part in _parts(page) if part[1] is not None or part[2].strip()]
     for number, (line, language, text) in enumerate(parts):
         if language is None:
-            found += [Typed(page, line, (one,), in_prose=True) for one in _in_prose(text)]
+            found += [Typed(page, line, (one,), in_prose=True) for one in commands_in_prose(text)]
         elif language == "sh":
             after = parts[number + 1] if number + 1 < len(parts) else (0, None, "")
             output = after[2] if after[1] == "text" else None
-            found.append(Typed(page, line, tuple(_in_block(text)), output))
+            found.append(Typed(page, line, tuple(commands_in_block(text)), output))
         else:
             found.append(Block(page, line, language, text))
     return found
@@ -177,14 +177,16 @@ def _parts(page: str) -> Iterator[tuple[int, str | None, str]]:
     yield start, language, "".join(lines)
 
 
-def _in_prose(text: str) -> Iterator[Command]:
+def commands_in_prose(text: str) -> Iterator[Command]:
+    """The commands in backticks, each with the exit status that the text names."""
     for code, status in re.findall(r"`([^`]+)`(?:\s+\(exit\s+status\s+(\d+))?", text):
         line = " ".join(code.replace("\\|", "|").split())
         if _PROGRAM.match(line) and line not in NOT_COMMANDS:
             yield Command(line, int(status or 0))
 
 
-def _in_block(text: str) -> Iterator[Command]:
+def commands_in_block(text: str) -> Iterator[Command]:
+    """The commands of a block tagged sh, each with the exit status that its comment names."""
     for line in text.replace("\\\n", " ").splitlines():
         command, _, comment = f"{line} ".partition(" # ")
         status = re.search(r"exit status (\d+)", comment)

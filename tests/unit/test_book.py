@@ -335,22 +335,26 @@ def test_modules_import_only_from_rooms_above() -> None:
 
 
 def test_commands_are_found_in_blocks_and_in_sentences() -> None:
-    assert list(book._in_block("make run   # shows it\nisolcpus-dp check # exit status 1\n")) == [
+    assert list(
+        book.commands_in_block("make run   # shows it\nisolcpus-dp check # exit status 1\n")
+    ) == [
         Command("make run"),
         Command("isolcpus-dp check", 1),
     ]
-    assert list(book._in_prose("`grep a \\| cat` of `isolcpus-dp`, `apt x` (exit\nstatus 2)")) == [
+    assert list(
+        book.commands_in_prose("`grep a \\| cat` of `isolcpus-dp`, `apt x` (exit\nstatus 2)")
+    ) == [
         Command("grep a | cat"),
         Command("apt x", 2),
     ]
     programs = "`no-such_program1.0 x`, `/usr/local/sbin/y z`, `./run it`"
-    assert list(book._in_prose(f"{programs}, `disable = true`")) == [
+    assert list(book.commands_in_prose(f"{programs}, `disable = true`")) == [
         Command("no-such_program1.0 x"),
         Command("/usr/local/sbin/y z"),
         Command("./run it"),
     ]
     others = "`key=value other=one`, `2-3,6 and 7`, `/etc/fstab /proc`, `Pod: x`, `--svg FILE`"
-    assert list(book._in_prose(others)) == []
+    assert list(book.commands_in_prose(others)) == []
 
 
 @pytest.mark.parametrize(

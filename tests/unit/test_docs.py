@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import unittest.mock
 from pathlib import Path
 
 import pytest

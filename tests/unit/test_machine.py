@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from isolcpus_dp.host.machine import Cpu, MachineError, _number, cpuid_device_nodes, read
+from isolcpus_dp.host.machine import Cpu, MachineError, cpuid_device_nodes, read
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 
 from .conftest import MakeUp
@@ -109,13 +111,15 @@ def test_cpus_that_change_while_they_are_read_are_read_again(
     made_up = make_up("2x2x2", set())
     before = read(made_up.root)
     changes = iter([made_up.set_offline])
+    os_open = os.open
 
-    def read_and_change(path: str) -> int | None:
-        for change in changes:
-            change(5)
-        return _number(path)
+    def open_and_change(path: str, *arguments: Any, **more: Any) -> int:
+        if path.endswith("/topology/core_id"):
+            for change in changes:
+                change(5)
+        return os_open(path, *arguments, **more)
 
-    monkeypatch.setattr("isolcpus_dp.host.machine._number", read_and_change)
+    monkeypatch.setattr(os, "open", open_and_change)
     after = read(made_up.root, before)
     assert after == read(made_up.root, before)
     assert after.online == {0, 1, 2, 3, 4, 6, 7}

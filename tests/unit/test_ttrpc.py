@@ -44,8 +44,9 @@ async def connect(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
         accepted: asyncio.Queue[Connection] = asyncio.Queue()
 
         def accept() -> Connection:
-            accepted.put_nowait(Connection(1, 2, server))
-            return accepted._queue[-1]  # type: ignore[attr-defined,no-any-return]
+            connection = Connection(1, 2, server)
+            accepted.put_nowait(connection)
+            return connection
 
         loop = asyncio.get_running_loop()
         servers.append(await loop.create_unix_server(accept, str(path)))
