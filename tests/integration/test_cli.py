@@ -1,4 +1,4 @@
-"""The command line: what goes in, what comes out, and the exit status."""
+"""The command line: arguments, output and exit status."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def simulation(*arguments: str | Path) -> tuple[subprocess.CompletedProcess[str]
     return result, time.monotonic() - began
 
 
-def test_simulation_plays_to_its_end_and_leaves_nothing() -> None:
+def test_simulation_runs_to_its_end() -> None:
     result, seconds = simulation("--machine", "2x8x2", "--isolated", "2-7,18-23")
     assert (result.returncode, result.stderr) == (0, "")
     assert seconds < 15
@@ -52,7 +52,7 @@ def test_simulation_plays_to_its_end_and_leaves_nothing() -> None:
     assert text.splitlines()[-1].split()[0] == "end"
 
 
-def test_simulation_plays_with_the_resource_that_is_configured(tmp_path: Path) -> None:
+def test_simulation_uses_the_configured_resource(tmp_path: Path) -> None:
     file = tmp_path / "isolcpus-dp.conf"
     file.write_text("[Plugin]\nCPUs=3-7,19-23\nGranularity=core\n")
     result, _ = simulation("--machine", "2x8x2", "--config", file)
@@ -62,7 +62,7 @@ def test_simulation_plays_with_the_resource_that_is_configured(tmp_path: Path) -
     assert "controller owns CPUs 4-5,20-21" in result.stdout
 
 
-def test_simulation_without_isolated_cpus_says_what_to_do() -> None:
+def test_simulation_without_isolated_cpus_suggests_a_machine() -> None:
     result = isolcpus_dp("simulate", "--machine", "1x1x2")
     assert result.returncode == 0
     assert "with 0 devices there is little to show; --machine makes some up" in result.stdout
@@ -80,7 +80,7 @@ def test_simulation_without_isolated_cpus_says_what_to_do() -> None:
         (["--machine", "1x2x1", "--config", "/nowhere"], "/nowhere: no such file"),
     ],
 )
-def test_wrong_arguments_are_one_sentence_and_exit_status_two(
+def test_wrong_arguments_are_one_line_and_exit_status_two(
     arguments: list[str], sentence: str
 ) -> None:
     result = isolcpus_dp("simulate", *arguments)
@@ -89,7 +89,7 @@ def test_wrong_arguments_are_one_sentence_and_exit_status_two(
     assert "Traceback" not in result.stderr
 
 
-def test_wrong_configuration_names_file_section_key_value_and_what_is_allowed(
+def test_wrong_configuration_names_key_and_allowed_values(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "wrong.conf"
@@ -101,7 +101,7 @@ def test_wrong_configuration_names_file_section_key_value_and_what_is_allowed(
     )
 
 
-def test_folder_that_is_no_sysfs_is_named(tmp_path: Path) -> None:
+def test_directory_that_is_not_sysfs_is_named(tmp_path: Path) -> None:
     result = isolcpus_dp("serve", "--sysfs", tmp_path)
     assert result.returncode == 1
     assert result.stderr == (
@@ -183,7 +183,7 @@ def folders(tmp_path: Path) -> list[str]:
     return ["--sysfs", str(tmp_path / "sys"), "--kubelet-dir", str(tmp_path)]
 
 
-# What an operator looks with.
+# The commands that show something.
 LOOKS = pytest.mark.parametrize(
     "look",
     [
@@ -198,7 +198,7 @@ LOOKS = pytest.mark.parametrize(
 
 
 @LOOKS
-def test_reader_that_has_seen_enough_is_no_traceback(look: list[str], folders: list[str]) -> None:
+def test_closed_pipe_prints_no_traceback(look: list[str], folders: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "isolcpus_dp", *look, *folders]
@@ -208,7 +208,7 @@ def test_reader_that_has_seen_enough_is_no_traceback(look: list[str], folders: l
 
 
 @LOOKS
-def test_full_disk_is_one_sentence(look: list[str], folders: list[str]) -> None:
+def test_full_disk_is_a_one_line_error(look: list[str], folders: list[str]) -> None:
     command = [sys.executable, "-m", "isolcpus_dp", *look, *folders]
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
@@ -224,7 +224,7 @@ def counting(folders: list[str]) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-X", "importtime", "-m", "isolcpus_dp", "check", *folders]
     process = subprocess.Popen(
         [*command, "--only=irq-counts", "--interval=60"],
-        # A shell's job in the background, which the tests may be, ignores the signal.
+        # The tests may run as a background job of a shell, which ignores the signal.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -235,11 +235,11 @@ def counting(folders: list[str]) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_check_that_is_interrupted_ends_at_once_without_a_traceback(
+def test_interrupted_check_ends_without_a_traceback(
     counting: subprocess.Popen[str],
 ) -> None:
     assert counting.stderr
-    for line in counting.stderr:  # of what it imports
+    for line in counting.stderr:  # that -X importtime prints
         if "isolcpus_dp.report.check.table" in line:
             break
     counting.send_signal(signal.SIGINT)

@@ -45,7 +45,7 @@ async def watching(host: Host) -> AsyncIterator[Process]:
 
 
 async def line(process: Process, words: str) -> str:
-    """The next line with these words in it."""
+    """The next line that contains these words."""
     assert process.stdout
 
     async def read() -> str:
@@ -59,7 +59,7 @@ async def line(process: Process, words: str) -> str:
 
 
 @pytest.mark.usefixtures("registered")
-async def test_owners_are_drawn_as_the_kubelet_tells(host: Host, kubelet: Kubelet) -> None:
+async def test_map_shows_the_owners_that_the_kubelet_reports(host: Host, kubelet: Kubelet) -> None:
     await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
     status, picture, complaints = await run(host)
     assert (status, complaints) == (0, "")
@@ -69,20 +69,20 @@ async def test_owners_are_drawn_as_the_kubelet_tells(host: Host, kubelet: Kubele
     assert "not seen" not in picture
 
 
-async def test_host_without_a_kubelet_is_drawn_all_the_same(host: Host) -> None:
+async def test_map_works_without_a_kubelet(host: Host) -> None:
     status, picture, complaints = await run(host)
     assert (status, complaints) == (0, "")
     assert "o  isolated, free as far as seen  1,5,9,13" in picture
     assert "not seen: who owns which CPU: there is no" in picture
 
 
-async def test_picture_goes_to_a_file(host: Host) -> None:
+async def test_map_is_written_to_an_svg_file(host: Host) -> None:
     file = host.folder / "map.svg"
     assert await run(host, "--svg", file) == (0, "", "")
     assert "NUMA node" in " ".join(ET.parse(file).getroot().itertext()).replace("\xa0", " ")
 
 
-async def test_file_that_cannot_be_written_is_one_sentence(host: Host) -> None:
+async def test_unwritable_svg_file_is_a_one_line_error(host: Host) -> None:
     file = host.folder / "nowhere" / "map.svg"
     status, _, complaints = await run(host, "--svg", file)
     assert status == 1
@@ -92,7 +92,7 @@ async def test_file_that_cannot_be_written_is_one_sentence(host: Host) -> None:
 
 
 @pytest.mark.usefixtures("registered")
-async def test_watch_follows_cpus_and_containers_and_ends_well(
+async def test_watch_follows_cpus_and_containers_until_interrupted(
     host: Host, kubelet: Kubelet
 ) -> None:
     pods = host.kubelet_dir / "pods"
@@ -123,7 +123,7 @@ async def test_watch_sleeps_while_nothing_changes(host: Host) -> None:
 
 
 def _switches(pid: int) -> int:
-    """How often its main thread has slept and been woken."""
+    """The voluntary context switches of the main thread."""
     for text in Path(f"/proc/{pid}/status").read_text().splitlines():
         if text.startswith("voluntary_ctxt_switches"):
             return int(text.split()[1])
@@ -139,8 +139,8 @@ def test_svg_and_watch_exclude_each_other(host: Host) -> None:
 
 
 @pytest.mark.parametrize("watch", [[], ["--watch"]])
-def test_wrong_sysfs_is_one_sentence(host: Host, tmp_path: Path, watch: list[str]) -> None:
-    # Of two the last one counts.
+def test_wrong_sysfs_is_a_one_line_error(host: Host, tmp_path: Path, watch: list[str]) -> None:
+    # The last of two options counts.
     arguments = host.command("map", *watch, "--sysfs", tmp_path)
     result = subprocess.run(arguments, capture_output=True, text=True)
     assert result.returncode == 1
@@ -148,7 +148,7 @@ def test_wrong_sysfs_is_one_sentence(host: Host, tmp_path: Path, watch: list[str
     assert "names no CPU" in result.stderr
 
 
-def test_missing_rich_is_one_sentence(host: Host) -> None:
+def test_missing_rich_is_a_one_line_error(host: Host) -> None:
     command = host.command("map", prelude="import sys; sys.modules['rich'] = None")
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1

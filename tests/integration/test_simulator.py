@@ -21,7 +21,9 @@ from tests.testbed.host import RESOURCE, Host
 from .conftest import StartKubelet
 
 
-async def test_pod_without_its_plugin_is_failed_for_good(start_kubelet: StartKubelet) -> None:
+async def test_pod_fails_if_its_device_plugin_is_not_registered(
+    start_kubelet: StartKubelet,
+) -> None:
     kubelet = await start_kubelet(Pod("early", {RESOURCE: 1}))
     await kubelet.until(lambda: bool(kubelet.pods))
     assert kubelet.pods == {
@@ -29,7 +31,7 @@ async def test_pod_without_its_plugin_is_failed_for_good(start_kubelet: StartKub
     }
 
 
-async def test_resource_from_before_a_restart_has_no_devices_until_its_plugin_is_back(
+async def test_restarted_kubelet_has_no_devices_until_registration(
     host: Host, kubelet: Kubelet, start_kubelet: StartKubelet
 ) -> None:
     async with registered_with(supervisor(host, "serve"), kubelet):
@@ -46,12 +48,12 @@ async def test_resource_from_before_a_restart_has_no_devices_until_its_plugin_is
 
 
 @pytest.mark.usefixtures("registered")
-async def test_pod_that_asks_for_too_much_is_refused(kubelet: Kubelet) -> None:
+async def test_pod_that_requests_too_many_devices_fails(kubelet: Kubelet) -> None:
     with pytest.raises(AdmissionError, match="Requested: 5, Available: 4"):
         await kubelet.admit(Pod("greedy", {RESOURCE: 5}))
 
 
-async def test_checkpoint_keeps_who_holds_what_over_a_restart(
+async def test_allocations_survive_a_kubelet_restart(
     host: Host, serving: Supervisor, start_kubelet: StartKubelet
 ) -> None:
     kubelet = await start_kubelet()
@@ -71,7 +73,7 @@ async def test_checkpoint_keeps_who_holds_what_over_a_restart(
 
 
 @pytest.mark.usefixtures("registered")
-async def test_pod_resources_tell_who_holds_which_cpu(host: Host, kubelet: Kubelet) -> None:
+async def test_pod_resources_report_the_owner_of_each_cpu(host: Host, kubelet: Kubelet) -> None:
     await kubelet.admit(Pod("owner", {RESOURCE: 2}))
     path = host.kubelet_dir / "pod-resources" / "kubelet.sock"
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
@@ -91,9 +93,7 @@ async def test_pod_resources_tell_who_holds_which_cpu(host: Host, kubelet: Kubel
 
 
 @pytest.mark.usefixtures("registered")
-async def test_status_shows_who_owns_what_and_what_it_cannot_see(
-    host: Host, kubelet: Kubelet
-) -> None:
+async def test_status_shows_the_owners_of_cpus(host: Host, kubelet: Kubelet) -> None:
     await kubelet.admit(Pod("owner", {RESOURCE: 2}))
     shown = await asyncio.to_thread(
         subprocess.run, host.command("status", "--json"), capture_output=True, text=True, timeout=20

@@ -1,6 +1,6 @@
-"""A container runtime as an NRI plugin meets it: it calls plugins and does what they answer.
+"""A container runtime as an NRI plugin meets it: it calls plugins and applies their responses.
 
-Its containers are only messages; what cpuset and quota they would have can be read off them.
+Its containers are only messages, from which a test reads cpuset and quota.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
 from isolcpus_dp.nri.ttrpc import CallError, Code, Connection
 
-# As containerd's: a plugin that is slower is dropped.
+# As in containerd, which drops a plugin that is slower.
 _REQUEST_SECONDS = 2.0
 
 _POST_START_CONTAINER = 7
@@ -54,14 +54,14 @@ class Runtime:
         self.registered: list[api.RegisterPluginRequest] = []
         self.synchronize_seconds = 0.0  # what the plugin took for the last Synchronize
         self.unchangeable: set[str] = set()  # the containers whose cgroups cannot be written
-        # Changed while their start was under way: as with containerd, it is on paper only.
+        # Containers updated during their start: as in containerd, only the record changes.
         self.outdated: set[str] = set()
         self._socket = socket
         self._refuses = refuses
         self._chunk = chunk
         self._name = name
         self._request_seconds = request_seconds
-        self.refused = 0  # how many plugins
+        self.refused = 0  # number of rejected plugins
         self._server: asyncio.AbstractServer | None = None
         self._connections: list[Connection] = []
         self._plugin: Connection | None = None  # the synchronized one
@@ -73,14 +73,14 @@ class Runtime:
         return self._plugin is not None and not self._plugin.lost.is_set()
 
     async def start(self) -> None:
-        """Replaces what is at the path of its socket and takes plugins from now on."""
+        """Replaces any file at the path of its socket, and accepts plugins."""
         self._socket.parent.mkdir(mode=0o700, exist_ok=True)
         self._socket.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._accept, str(self._socket))
 
     async def stop(self) -> None:
-        """Ends as a killed process does: the socket stays behind, dead."""
+        """Ends like a killed process: the socket file stays, and nobody listens on it."""
         for connection in self._connections:
             connection.close()
         if self._server and self._server.is_serving():
@@ -115,9 +115,9 @@ class Runtime:
         starts: bool = True,
         **cpu: Any,
     ) -> api.Container:
-        """Creates a container, after asking the plugin; `cpu` are fields of LinuxCPU.
+        """Creates a container after a call to the plugin; `cpu` are fields of LinuxCPU.
 
-        Raises CallError or asyncio.TimeoutError if the plugin does not answer as it should.
+        Raises CallError or asyncio.TimeoutError if the plugin fails or does not answer.
         """
         container = api.Container(
             id=f"{pod.id}-{name}",
@@ -140,7 +140,7 @@ class Runtime:
         return container
 
     async def start_container(self, container: api.Container) -> None:
-        """Starts a created container, and tells the plugin."""
+        """Starts a created container, and notifies the plugin."""
         container.state = api.CONTAINER_RUNNING
         if self._plugin and self.connected:
             pod = self.pods[container.pod_sandbox_id]
@@ -178,7 +178,7 @@ class Runtime:
                     self.outdated.discard(update.container_id)
                 elif not update.ignore_failure:
                     failed = True
-            if failed:  # and then Go's ttrpc sends nothing but the error
+            if failed:  # Go's ttrpc sends the error without a response
                 raise CallError(Code.UNKNOWN, "NRI update of some containers failed")
             return api.UpdateContainersResponse().SerializeToString()
         if method != "RegisterPlugin":
@@ -191,7 +191,7 @@ class Runtime:
         return b""
 
     async def _introduce(self, plugin: Connection) -> None:
-        """Configures a plugin and tells it of everything there is."""
+        """Configures a plugin and synchronizes it with all pods and containers."""
         request = api.ConfigureRequest(runtime_name=self._name, runtime_version="1")
         await self._call(plugin, "Configure", request)
         containers = list(self.containers.values())
@@ -208,7 +208,7 @@ class Runtime:
                 await self._call(plugin, "Synchronize", chunk)
             )
             if more and (answer.update or not answer.more):
-                plugin.close()  # it does not understand requests in several parts
+                plugin.close()  # it does not support requests in several parts
                 return
         for update in answer.update:
             self._apply(update)

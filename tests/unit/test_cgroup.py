@@ -19,7 +19,7 @@ def watched() -> int:
     )
 
 
-async def test_ended_pods_are_let_go_of(tmp_path: Path) -> None:
+async def test_cgroups_of_ended_pods_are_no_longer_watched(tmp_path: Path) -> None:
     """The kernel keeps a watch on a file of a cgroup that is removed: here a file elsewhere."""
     kept = tmp_path / "kept"
     kept.mkdir()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import unittest.mock
 from pathlib import Path
 
 import pytest

@@ -188,7 +188,7 @@ def test_no_cpu_is_isolated(make_up: MakeUp) -> None:
 
 
 @pytest.mark.parametrize("name", ["physical_package_id", "die_id", "core_id"])
-def test_minus_one_is_the_kernels_word_for_unknown(make_up: MakeUp, name: str) -> None:
+def test_minus_one_means_unknown(make_up: MakeUp, name: str) -> None:
     made_up = make_up("1x2x1", {1})
     write(made_up, f"cpu1/topology/{name}", "-1\n")
     cpu = read(made_up.root).cpus[1]

@@ -77,7 +77,7 @@ async def test_refusal_comes_with_its_status_and_sentence(connect: Pair) -> None
     assert caught.value.code == 12
 
 
-async def test_bug_in_an_answer_is_the_callers_error_and_the_connection_lives(
+async def test_exception_in_an_answer_is_the_callers_error(
     connect: Pair,
 ) -> None:
     _, client = await connect(fail, refuse)
@@ -107,7 +107,7 @@ async def test_call_ends_with_the_connection(connect: Pair) -> None:
     assert client.lost.is_set()
 
 
-async def test_call_without_an_answer_is_given_up(tmp_path: Path) -> None:
+async def test_call_without_an_answer_times_out(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     silent = await loop.create_unix_server(asyncio.Protocol, str(tmp_path / "silent.sock"))
     _, client = await loop.create_unix_connection(
@@ -159,7 +159,7 @@ def answered(wire: Wire) -> dict[int, ttrpc_pb2.Response]:
     }
 
 
-async def test_answer_bears_the_stream_of_its_request(wired: tuple[Connection, Wire]) -> None:
+async def test_answer_has_the_stream_of_its_request(wired: tuple[Connection, Wire]) -> None:
     connection, wire = wired
     connection.data_received(request(7, b"x") + request(9, b"y"))
     assert {stream: one.payload for stream, one in answered(wire).items()} == {
@@ -168,7 +168,7 @@ async def test_answer_bears_the_stream_of_its_request(wired: tuple[Connection, W
     }
 
 
-async def test_what_is_not_for_us_is_passed_over(wired: tuple[Connection, Wire]) -> None:
+async def test_unexpected_frames_are_ignored(wired: tuple[Connection, Wire]) -> None:
     connection, wire = wired
     connection.data_received(
         frames.message(5, 1, 1, b"another logical connection")
@@ -180,7 +180,7 @@ async def test_what_is_not_for_us_is_passed_over(wired: tuple[Connection, Wire])
     assert list(answered(wire)) == [3]
 
 
-async def test_request_that_is_no_protobuf_is_answered_with_an_error(
+async def test_malformed_request_gets_an_error(
     wired: tuple[Connection, Wire],
 ) -> None:
     connection, wire = wired

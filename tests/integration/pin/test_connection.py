@@ -18,7 +18,7 @@ from tests.testbed.wait import until
 from .conftest import OWNER, StartRuntime
 
 
-async def test_daemon_waits_for_a_runtime_and_says_so(
+async def test_daemon_reports_that_it_waits_for_a_runtime(
     host: Host, start_runtime: StartRuntime
 ) -> None:
     async with supervisor(host, "pin").running() as daemon:
@@ -30,7 +30,7 @@ async def test_daemon_waits_for_a_runtime_and_says_so(
         assert len(daemon.runs) == 1
 
 
-async def test_runtimes_come_and_go_and_nothing_is_lost(
+async def test_containers_are_pinned_after_every_runtime_restart(
     host: Host, start_runtime: StartRuntime
 ) -> None:
     async with supervisor(host, "pin").running() as daemon:
@@ -48,19 +48,19 @@ async def test_runtimes_come_and_go_and_nothing_is_lost(
         assert len(daemon.runs) == 1
 
 
-async def test_socket_without_a_listener_is_waited_out(
+async def test_runtime_is_found_after_a_socket_without_a_listener(
     host: Host, start_runtime: StartRuntime
 ) -> None:
     await (await start_runtime()).stop()
     assert host.nri_socket.is_socket()
     async with supervisor(host, "pin").running() as daemon:
         await daemon.until(is_ready)
-        await asyncio.sleep(4.5)  # it is tried again for 4 s
+        await asyncio.sleep(4.5)  # it is retried for 4 s
         runtime = await start_runtime()
         await runtime.until_connected()
 
 
-async def test_removed_folder_of_the_socket_is_waited_for_again(
+async def test_removed_socket_directory_may_come_back(
     host: Host, runtime: Runtime, connected: Supervisor, start_runtime: StartRuntime
 ) -> None:
     await runtime.stop()
@@ -72,7 +72,7 @@ async def test_removed_folder_of_the_socket_is_waited_for_again(
     assert len(connected.runs) == 1
 
 
-async def test_runtime_that_refuses_is_told_and_its_successor_asked(
+async def test_rejection_is_logged_and_the_next_runtime_is_tried(
     host: Host, start_runtime: StartRuntime
 ) -> None:
     refusing = await start_runtime(refuses=True)
@@ -84,7 +84,7 @@ async def test_runtime_that_refuses_is_told_and_its_successor_asked(
         assert len(daemon.runs) == 1
 
 
-async def test_runtimes_that_refuse_are_asked_once_each(
+async def test_each_rejecting_runtime_is_tried_once(
     host: Host, start_runtime: StartRuntime
 ) -> None:
     first = await start_runtime(refuses=True)
@@ -93,16 +93,16 @@ async def test_runtimes_that_refuse_are_asked_once_each(
         await first.stop()
         second = await start_runtime(refuses=True)
         await until(lambda: second.refused > 0)
-        # Told of its socket once more, the daemon sees that it is the one that has refused.
+        # A new event for the same socket: the daemon knows that it has rejected.
         host.nri_socket.rename(host.nri_socket.with_name("aside"))
         host.nri_socket.with_name("aside").rename(host.nri_socket)
-        await asyncio.sleep(1)  # the same one is asked again after 5 s
+        await asyncio.sleep(1)  # the same runtime is retried after 5 s
         assert (first.refused, second.refused) == (1, 1)
 
 
-def test_nowhere_to_wait_is_one_sentence(host: Host) -> None:
+def test_socket_without_a_parent_directory_is_one_line_error(host: Host) -> None:
     nowhere = host.folder / "no" / "such" / "nri.sock"
-    command = host.command("pin", "--nri-socket", nowhere)  # of two the last one counts
+    command = host.command("pin", "--nri-socket", nowhere)  # the last of two options counts
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == (
@@ -111,7 +111,7 @@ def test_nowhere_to_wait_is_one_sentence(host: Host) -> None:
     )
 
 
-def test_used_up_limits_are_one_sentence(host: Host) -> None:
+def test_exhausted_inotify_limits_are_a_one_line_error(host: Host) -> None:
     host.nri_socket.parent.mkdir()
     command = host.command("pin", prelude=USED_UP_LIMITS)
     result = subprocess.run(command, capture_output=True, text=True, timeout=20)

@@ -14,7 +14,7 @@ from tests.testbed.runtime import Runtime, cpus, quota
 from .conftest import OWNER
 
 
-async def test_owner_is_pinned_and_everyone_else_kept_off(
+async def test_owner_is_pinned_and_others_are_kept_off(
     host: Host, runtime: Runtime, pod: api.PodSandbox, connected: Supervisor
 ) -> None:
     assert cpus(await runtime.create(pod, "owner", OWNER)) == "2-3"
@@ -30,7 +30,7 @@ async def test_owner_is_pinned_and_everyone_else_kept_off(
 
 
 @pytest.mark.usefixtures("connected")
-async def test_environment_and_the_pods_annotations_are_never_trusted(runtime: Runtime) -> None:
+async def test_environment_and_pod_annotations_are_not_trusted(runtime: Runtime) -> None:
     pod = runtime.run_pod("forger")
     pod.annotations[RESOURCE] = "2-3"
     pod.labels[RESOURCE] = "2-3"
@@ -40,23 +40,23 @@ async def test_environment_and_the_pods_annotations_are_never_trusted(runtime: R
 
 @pytest.mark.usefixtures("connected")
 @pytest.mark.parametrize("runtime_name", ["containerd"])
-async def test_annotation_of_crio_counts_for_nothing_elsewhere(
+async def test_crio_annotation_is_ignored_on_other_runtimes(
     runtime: Runtime, pod: api.PodSandbox
 ) -> None:
-    """containerd passes on what its patterns in pod_annotations match, maybe io.*."""
+    """containerd passes pod annotations that match its pod_annotations, which may be io.*."""
     forged = {"io.kubernetes.cri-o.Annotations": json.dumps(OWNER)}
     assert cpus(await runtime.create(pod, "forger", forged)) == "0-1,4-5"
 
 
 @pytest.mark.usefixtures("connected")
 @pytest.mark.parametrize("runtime_name", ["cri-o"])
-async def test_crio_mixes_the_pods_annotations_in_and_only_the_kubelets_are_trusted(
+async def test_on_crio_only_annotations_of_the_kubelet_are_trusted(
     host: Host, runtime: Runtime, pod: api.PodSandbox
 ) -> None:
     kubelets = "io.kubernetes.cri-o.Annotations"
     real = {kubelets: json.dumps(OWNER), **OWNER}
     assert cpus(await runtime.create(pod, "owner", real)) == "2-3"
-    # What a pod's author has written stands beside it.
+    # The annotations of the pod are beside those of the kubelet.
     assert cpus(await runtime.create(pod, "forger", {kubelets: "{}", **OWNER})) == "0-1,4-5"
     assert cpus(await runtime.create(pod, "plain", {kubelets: "null"})) == "0-1,4-5"
     assert cpus(await runtime.create(pod, "odd", OWNER)) == "0-1,4-5"
@@ -64,7 +64,7 @@ async def test_crio_mixes_the_pods_annotations_in_and_only_the_kubelets_are_trus
 
 
 @pytest.mark.usefixtures("connected")
-async def test_annotation_outside_the_pool_is_told_with_pod_and_reason(
+async def test_annotation_outside_the_pool_is_logged_with_the_reason(
     host: Host, runtime: Runtime
 ) -> None:
     pod = runtime.run_pod("odd")
@@ -75,16 +75,16 @@ async def test_annotation_outside_the_pool_is_told_with_pod_and_reason(
     ) in host.log
 
 
-async def test_update_that_widens_the_cpuset_is_answered(
+async def test_update_cannot_widen_the_cpuset(
     runtime: Runtime, owner: api.Container, other: api.Container
 ) -> None:
     for container in (owner, other):
         await runtime.update(container, cpus="0-7")
     assert (cpus(owner), cpus(other)) == ("2-3", "0-1,4-5")
-    # The static CPU manager narrows it: that is its right.
+    # The static CPU manager may narrow it.
     await runtime.update(other, cpus="4-5")
     assert cpus(other) == "4-5"
-    # A resize says nothing of the cpuset.
+    # A resize does not set the cpuset.
     for container in (owner, other):
         await runtime.update(container, quota=api.OptionalInt64(value=50_000))
     assert (cpus(owner), quota(owner)) == ("2-3", -1)
@@ -93,24 +93,26 @@ async def test_update_that_widens_the_cpuset_is_answered(
 
 @pytest.mark.usefixtures("connected")
 @pytest.mark.parametrize("configuration", ["[Plugin]\nMixed=yes\n[Pinning]\nMemoryNodes=local\n"])
-async def test_local_memory_and_mixed_cpus(runtime: Runtime, pod: api.PodSandbox) -> None:
+async def test_owner_gets_local_memory_and_mixed_cpus(
+    runtime: Runtime, pod: api.PodSandbox
+) -> None:
     owner = await runtime.create(pod, "owner", {RESOURCE: "6-7"})
     assert cpus(owner) == "0-1,4-7"
     assert owner.linux.resources.cpu.mems == "1"
 
 
 @pytest.mark.usefixtures("connected")
-async def test_bug_in_deciding_keeps_the_container_off_and_names_its_pod(
+async def test_container_without_a_decision_gets_housekeeping_cpus(
     host: Host, runtime: Runtime
 ) -> None:
-    """A cpuset that is no CPU list stands for whatever nobody has thought of."""
+    """A cpuset that is no CPU list causes an unexpected exception."""
     odd = await runtime.create(runtime.run_pod("odd"), cpus="nonsense")
     assert cpus(odd) == "0-1,4-5"
     assert "no decision about container main of pod default/odd" in host.log
 
 
 @pytest.mark.parametrize("configuration", ["[Pinning]\nKeepOthersOff=no\n"])
-async def test_others_are_left_alone_if_the_administrator_says_so(
+async def test_others_are_not_changed_with_keep_others_off_no(
     other: api.Container, owner: api.Container
 ) -> None:
     assert cpus(other) == ""

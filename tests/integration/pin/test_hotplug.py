@@ -30,7 +30,7 @@ asyncio.SelectorEventLoop.create_unix_connection = connect_later
 
 @pytest.fixture
 def version(request: pytest.FixtureRequest, host: Host) -> str:
-    """The version of cgroups that the host has, as it is parametrized."""
+    """The host's cgroup version, by parameter."""
     if request.param == "v2":
         host.cgroup_file("cgroup.controllers", "cpuset cpu\n")
     return str(request.param)
@@ -42,7 +42,7 @@ def version(request: pytest.FixtureRequest, host: Host) -> str:
     ids=["cgroup v1", "cgroup v2"],
     indirect=["version"],
 )
-async def test_cpus_that_come_and_go_are_followed(
+async def test_cpusets_follow_cpus_that_go_offline_and_come_back(
     host: Host,
     version: str,
     meanwhile: str,
@@ -51,7 +51,7 @@ async def test_cpus_that_come_and_go_are_followed(
     owner: api.Container,
     connected: Supervisor,
 ) -> None:
-    """cgroup v1 takes no cpuset that names an offline CPU; in one of v2 the CPU comes back."""
+    """cgroup v1 rejects a cpuset with an offline CPU; with v2 the CPU comes back by itself."""
     host.machine.set_offline(3, 4)
     await until(lambda: cpus(owner) == "2")
     await runtime.until_connected()
@@ -61,7 +61,7 @@ async def test_cpus_that_come_and_go_are_followed(
     assert len(connected.runs) == 1
 
 
-async def test_cpu_that_goes_offline_while_the_daemon_connects_counts(
+async def test_cpu_that_goes_offline_during_connect_is_not_used(
     host: Host, runtime: Runtime, pod: api.PodSandbox
 ) -> None:
     owner = await runtime.create(pod, "owner", OWNER)
@@ -74,10 +74,10 @@ async def test_cpu_that_goes_offline_while_the_daemon_connects_counts(
         await until(lambda: cpus(owner) == "2")
 
 
-async def test_cpu_that_the_kubelets_cgroup_has_lost_is_named_by_no_cpuset(
+async def test_cpu_missing_from_the_kubelets_cgroup_is_not_used(
     host: Host, runtime: Runtime, pod: api.PodSandbox
 ) -> None:
-    """The kernel gives nothing back in cgroup v1, and refuses a cpuset that its parent has not."""
+    """cgroup v1 never restores a CPU, and rejects a cpuset that the parent does not have."""
     kubepods = host.cgroup_file("cpuset/kubepods.slice/cpuset.cpus", "0-7\n")
     async with connected_with(supervisor(host, "pin"), runtime):
         owner = await runtime.create(pod, "owner", OWNER)

@@ -35,7 +35,7 @@ LIMITED = api.OptionalInt64(value=10_000)
     ],
     ids=["v2, systemd", "v2, cgroupfs", "v1, systemd", "v1, cgroupfs"],
 )
-async def test_owner_is_not_throttled_and_its_neighbours_are(
+async def test_quota_is_lifted_for_owners_only(
     host: Host, runtime: Runtime, parent: str, file: str, limit: str, unlimited: str
 ) -> None:
     quota_file = host.cgroup_file(file, limit)
@@ -53,7 +53,7 @@ async def test_owner_is_not_throttled_and_its_neighbours_are(
 
 @pytest.mark.usefixtures("connected")
 @pytest.mark.parametrize("configuration", ["[Pinning]\nCPUQuota=keep\n"])
-async def test_quota_is_kept_if_the_administrator_says_so(host: Host, runtime: Runtime) -> None:
+async def test_quota_is_kept_with_cpu_quota_keep(host: Host, runtime: Runtime) -> None:
     limit = host.cgroup_file("kubepods/pod1/cpu.max", "10000 100000\n")
     pod = runtime.run_pod("limited", cgroup_parent="/kubepods/pod1")
     owner = await runtime.create(pod, "owner", OWNER, quota=LIMITED)
@@ -62,7 +62,7 @@ async def test_quota_is_kept_if_the_administrator_says_so(host: Host, runtime: R
 
 
 @pytest.mark.usefixtures("connected")
-async def test_owner_is_pinned_though_its_pods_quota_is_not_to_be_found(
+async def test_owner_is_pinned_if_the_quota_of_its_pod_is_not_found(
     host: Host, runtime: Runtime
 ) -> None:
     limit = host.cgroup_file("kubepods/pod1/cpu.max", "")

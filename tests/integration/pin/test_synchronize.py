@@ -16,7 +16,7 @@ from tests.testbed.wait import until
 from .conftest import OWNER, StartRuntime
 
 
-async def test_containers_from_before_are_put_right_when_the_daemon_starts(
+async def test_existing_containers_are_updated_when_the_daemon_starts(
     host: Host, start_runtime: StartRuntime
 ) -> None:
     runtime = await start_runtime(chunk=3)
@@ -32,7 +32,7 @@ async def test_containers_from_before_are_put_right_when_the_daemon_starts(
         assert "simulated 1 has 13 containers: 12 are put right" in host.log
 
 
-async def test_container_that_starts_while_the_daemon_does_is_put_right(
+async def test_container_that_starts_during_synchronize_is_updated(
     runtime: Runtime,
     starting_owner: api.Container,
     starting_other: api.Container,
@@ -45,7 +45,7 @@ async def test_container_that_starts_while_the_daemon_does_is_put_right(
     assert (cpus(starting_owner), cpus(starting_other)) == ("2-3", "0-1,4-5")
 
 
-async def test_container_that_was_not_put_right_is_tried_again_though_the_runtime_says_it_is(
+async def test_failed_update_is_retried_at_the_next_connection(
     host: Host, runtime: Runtime, pod: api.PodSandbox, starting_other: api.Container
 ) -> None:
     other = starting_other
@@ -60,16 +60,16 @@ async def test_container_that_was_not_put_right_is_tried_again_though_the_runtim
         assert on_paper == ("2-3", -1, "0-1,4-5")
 
         runtime.unchangeable.clear()
-        host.machine.set_offline(4)  # it connects anew, and cgroup v1 takes no offline CPU
+        host.machine.set_offline(4)  # the daemon reconnects; cgroup v1 rejects an offline CPU
         await until(lambda: not runtime.outdated)
         assert (cpus(owner), quota(owner)) == ("2-3", -1)
         assert host.log.count("2 containers: 2 are put right") == 2
-        # That went well: there is no more to do.
+        # The update succeeded: nothing is left to do.
         host.machine.set_online(4)
         await until(lambda: "2 containers: 0 are put right" in host.log)
 
 
-async def test_offline_cpu_is_not_said_anew_where_no_cpuset_may_name_it(
+async def test_retried_update_names_no_offline_cpu_on_cgroup_v1(
     host: Host, runtime: Runtime, starting_other: api.Container, connected: Supervisor
 ) -> None:
     assert cpus(starting_other) == "0-1,4-5"
@@ -80,10 +80,10 @@ async def test_offline_cpu_is_not_said_anew_where_no_cpuset_may_name_it(
     assert cpus(starting_other) == "0-1,5"
 
 
-async def test_container_that_starts_after_the_daemon_was_killed_is_put_right(
+async def test_starting_container_is_updated_after_a_daemon_crash(
     runtime: Runtime, starting_other: api.Container, connected: Supervisor
 ) -> None:
-    """The new daemon finds nothing to change: the runtime says what the old one has told it."""
+    """The new daemon sees no difference: the runtime reports what the old one set."""
     assert runtime.outdated == {starting_other.id}
     os.kill(connected.current.pid, 9)
     await until(lambda: len(runtime.registered) == 2 and runtime.connected)
@@ -91,7 +91,7 @@ async def test_container_that_starts_after_the_daemon_was_killed_is_put_right(
     await until(lambda: not runtime.outdated)
 
 
-async def test_killed_daemon_is_back_and_puts_right_what_it_missed(
+async def test_restarted_daemon_updates_containers_it_missed(
     runtime: Runtime, connected: Supervisor
 ) -> None:
     os.kill(connected.current.pid, 9)
@@ -102,7 +102,7 @@ async def test_killed_daemon_is_back_and_puts_right_what_it_missed(
     await until(lambda: cpus(missed) == "0-1,4-5")
 
 
-async def test_container_that_the_runtime_was_still_making_is_put_right_when_it_starts(
+async def test_container_missing_from_synchronize_is_updated_at_start(
     host: Host, runtime: Runtime, starting_owner: api.Container, starting_other: api.Container
 ) -> None:
     making = {container.id: container for container in (starting_owner, starting_other)}
@@ -116,13 +116,13 @@ async def test_container_that_the_runtime_was_still_making_is_put_right_when_it_
 
 
 class GarblingRuntime(Runtime):
-    """Its answers to an update cannot be understood."""
+    """Its responses to UpdateContainers are malformed."""
 
     def answer(self, service: str, method: str, payload: bytes) -> bytes:
         return b"\xff" if method == "UpdateContainers" else super().answer(service, method, payload)
 
 
-async def test_update_without_a_proper_answer_is_told_and_costs_no_connection(
+async def test_malformed_update_response_keeps_the_connection(
     host: Host, start_runtime: StartRuntime
 ) -> None:
     runtime = await start_runtime(kind=GarblingRuntime)
@@ -130,17 +130,17 @@ async def test_update_without_a_proper_answer_is_told_and_costs_no_connection(
     async with connected_with(supervisor(host, "pin"), runtime):
         await runtime.start_container(plain)
         await until(lambda: f"container {plain.id} was not put right: " in host.log)
-        await asyncio.sleep(0.3)  # a connection that is made anew is so after 0.1 s
+        await asyncio.sleep(0.3)  # a lost connection is reopened after 0.1 s
         assert len(runtime.registered) == 1
 
 
-async def test_container_that_the_runtime_cannot_change_is_told(
+async def test_failed_update_is_logged_and_keeps_the_connection(
     host: Host, runtime: Runtime, starting_other: api.Container, connected: Supervisor
 ) -> None:
     runtime.unchangeable.add(starting_other.id)
     await runtime.start_container(starting_other)
     told = f"container {starting_other.id} was not put right: NRI update of some containers failed"
     await until(lambda: told in host.log)
-    await asyncio.sleep(0.3)  # a connection that is made anew is so after 0.1 s
+    await asyncio.sleep(0.3)  # a lost connection is reopened after 0.1 s
     assert runtime.outdated == {starting_other.id}
     assert (len(runtime.registered), len(connected.runs)) == (1, 1)

@@ -1,4 +1,4 @@
-"""Kubelets that do not take a registration as they should."""
+"""Kubelets that reject or mishandle a registration."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from isolcpus_dp.simulator.kubelet import Kubelet
 
 
 class MuteKubelet(Kubelet):
-    """Takes a registration, and then does nothing about it."""
+    """Accepts a registration, but never opens ListAndWatch."""
 
     async def connect(self, request: api.RegisterRequest) -> None:
         pass
 
 
 class RefusingKubelet(Kubelet):
-    """Refuses every registration."""
+    """Rejects every registration."""
 
     async def connect(self, request: api.RegisterRequest) -> None:
         raise ValueError("the moon is in the wrong phase")
 
 
 class ReplacedKubelet(Kubelet):
-    """Has a new socket in its place by the time it answers the first registration."""
+    """Its socket is replaced before it answers the first registration."""
 
     async def connect(self, request: api.RegisterRequest) -> None:
         await super().connect(request)

@@ -1,4 +1,4 @@
-"""Which CPUs pods get, in a real kubelet's order of calls, and what wrong calls get."""
+"""Which CPUs pods get, in a real kubelet's order of calls, and invalid calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def host(roomy: Host) -> Host:
     return roomy
 
 
-async def test_pod_gets_environment_and_annotation_for_siblings(kubelet: Kubelet) -> None:
+async def test_pod_gets_siblings_in_environment_and_annotation(kubelet: Kubelet) -> None:
     answer = (await kubelet.admit(Pod("forwarder", {RESOURCE: 2})))[RESOURCE]
     assert answer.envs == {"ISOLCPUS": "1,9"}
     assert answer.annotations == {RESOURCE: "1,9"}
@@ -29,7 +29,7 @@ async def test_pod_gets_environment_and_annotation_for_siblings(kubelet: Kubelet
 
 
 @pytest.mark.parametrize("topology_policy", ["none", "single-numa-node"])
-async def test_pods_fill_one_node_and_then_the_other(kubelet: Kubelet) -> None:
+async def test_pods_fill_one_numa_node_before_the_next(kubelet: Kubelet) -> None:
     await has(kubelet, plugin=12)
     for name, cpus in (
         ("first", "1-2,9-10"),
@@ -42,14 +42,14 @@ async def test_pods_fill_one_node_and_then_the_other(kubelet: Kubelet) -> None:
         assert answer[RESOURCE].envs == {"ISOLCPUS": cpus}
 
 
-async def test_without_a_policy_a_pod_may_span_nodes(kubelet: Kubelet) -> None:
+async def test_pod_may_span_numa_nodes_without_a_policy(kubelet: Kubelet) -> None:
     await has(kubelet, plugin=12)
     answer = await kubelet.admit(Pod("wide", {RESOURCE: 8}))
     assert answer[RESOURCE].envs == {"ISOLCPUS": "1-3,5,9-11,13"}
 
 
 @pytest.mark.parametrize("topology_policy", ["single-numa-node"])
-async def test_single_numa_node_refuses_what_no_node_has(kubelet: Kubelet) -> None:
+async def test_single_numa_node_rejects_a_pod_larger_than_a_node(kubelet: Kubelet) -> None:
     await has(kubelet, plugin=12)
     with pytest.raises(AdmissionError, match="Topology locality"):
         await kubelet.admit(Pod("wide", {RESOURCE: 8}))
@@ -58,8 +58,8 @@ async def test_single_numa_node_refuses_what_no_node_has(kubelet: Kubelet) -> No
 
 @pytest.mark.parametrize("topology_policy", ["single-numa-node"])
 @pytest.mark.parametrize("configuration", [f"[Pool dpdk]\nResourceName={DPDK}\nCPUs=5,13\n"])
-async def test_one_node_for_both_resources(kubelet: Kubelet) -> None:
-    """The pool has CPUs of node 1 only, so the pod's other CPUs come from there, too."""
+async def test_both_resources_come_from_one_numa_node(kubelet: Kubelet) -> None:
+    """The pool has CPUs of node 1 only, so the pod's other CPUs come from node 1, too."""
     await has(kubelet, plugin=10, dpdk=2)
     answer = await kubelet.admit(Pod("both", {RESOURCE: 2, DPDK: 2}))
     assert answer[DPDK].envs == {"ISOLCPUS_DPDK": "5,13"}
@@ -67,7 +67,7 @@ async def test_one_node_for_both_resources(kubelet: Kubelet) -> None:
 
 
 @pytest.mark.parametrize("configuration", ["[Plugin]\nPlacement=spread\n"])
-async def test_spread_is_heard_over_the_socket(kubelet: Kubelet) -> None:
+async def test_spread_placement_reaches_the_kubelet(kubelet: Kubelet) -> None:
     await has(kubelet, plugin=12)
     answer = await kubelet.admit(Pod("spread", {RESOURCE: 3}))
     assert answer[RESOURCE].envs == {"ISOLCPUS": "1-3"}
@@ -84,7 +84,7 @@ async def test_spread_is_heard_over_the_socket(kubelet: Kubelet) -> None:
         (["1", "2"], [], -4, "-4 devices asked for, of 2 available"),
     ],
 )
-async def test_wrong_call_gets_a_sentence_and_all_else_goes_on(
+async def test_invalid_request_gets_an_error_and_the_daemon_goes_on(
     host: Host,
     kubelet: Kubelet,
     registered: Supervisor,

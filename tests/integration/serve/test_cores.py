@@ -32,7 +32,7 @@ async def test_pod_gets_all_threads_of_its_cores(kubelet: Kubelet) -> None:
 
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("configuration", ["[Plugin]\nGranularity=core\nThreads=one\n"])
-async def test_pod_gets_one_thread_of_its_cores_and_nobody_the_others(kubelet: Kubelet) -> None:
+async def test_threads_one_leaves_the_other_threads_unused(kubelet: Kubelet) -> None:
     await has(kubelet, plugin=6)
     granted = [
         (await kubelet.admit(Pod(f"pod-{number}", {RESOURCE: 3})))[RESOURCE].envs["ISOLCPUS"]
@@ -41,7 +41,7 @@ async def test_pod_gets_one_thread_of_its_cores_and_nobody_the_others(kubelet: K
     assert granted == ["1-3", "5-7"]
 
 
-async def test_core_is_unhealthy_while_one_of_its_threads_is_offline(
+async def test_core_with_an_offline_thread_is_unhealthy(
     host: Host, kubelet: Kubelet, registered: Supervisor
 ) -> None:
     await has(kubelet, plugin=6)
@@ -57,6 +57,6 @@ async def test_core_is_unhealthy_while_one_of_its_threads_is_offline(
 
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("configuration", ["[Plugin]\nGranularity=core\nCPUs=1-3,9-10\n"])
-async def test_core_that_is_not_isolated_as_a_whole_is_named(host: Host, kubelet: Kubelet) -> None:
+async def test_partly_isolated_core_is_logged(host: Host, kubelet: Kubelet) -> None:
     await has(kubelet, plugin=2)
     assert "core 3,11 is not offered as a whole: CPU 11 is not in this pool" in host.log

@@ -30,7 +30,7 @@ machine.read = read_and_pause
 """
 
 
-async def test_cpu_taken_offline_becomes_unhealthy_in_one_message(
+async def test_offline_cpu_becomes_unhealthy_in_one_message(
     host: Host, kubelet: Kubelet, registered: Supervisor
 ) -> None:
     async with grpc.aio.insecure_channel(f"unix:{host.endpoint}") as channel:
@@ -40,7 +40,7 @@ async def test_cpu_taken_offline_becomes_unhealthy_in_one_message(
         message = await next_message(stream)
         health = {device.ID: device.health for device in message.devices}
         assert health == {"1": "Healthy", "5": "Healthy", "9": "Unhealthy", "13": "Healthy"}
-        # A housekeeping CPU, and the same state once more: nothing that the kubelet must know.
+        # A housekeeping CPU, and the same state again: no message to the kubelet.
         host.machine.set_offline(0)
         host.machine.set_offline(9)
         with pytest.raises(asyncio.TimeoutError):
@@ -52,12 +52,12 @@ async def test_cpu_taken_offline_becomes_unhealthy_in_one_message(
     await has_devices(kubelet, 4)
 
 
-async def test_cpu_that_went_offline_while_the_daemon_started_is_unhealthy(
+async def test_cpu_that_goes_offline_during_the_start_is_unhealthy(
     host: Host, kubelet: Kubelet
 ) -> None:
     pause = Pause(host.folder)
     async with supervisor(host, "serve", prelude=pause.prelude + PAUSE_AFTER_READING).running():
         await pause.reached()
-        host.machine.set_offline(9)  # nobody watches yet
+        host.machine.set_offline(9)  # before the daemon watches for changes
         pause.end()
         await has_devices(kubelet, 3)

@@ -1,4 +1,4 @@
-"""One process, one registration: what ends the device plugin's daemon, and what it leaves."""
+"""One process, one registration: what ends the device plugin's daemon, and the files it removes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from .conftest import next_message
 from .kubelets import MuteKubelet
 
 
-async def test_pidfile_names_the_daemon_while_it_serves(serving: Supervisor) -> None:
+async def test_pidfile_has_the_pid_of_the_serving_daemon(serving: Supervisor) -> None:
     pidfile = serving.runtime_dir / "isolcpus-dp.pid"
     assert pidfile.read_text() == f"{serving.current.pid}\n"
     assert pidfile.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_signal_ends_it_and_removes_socket_mark_and_pidfile(
+async def test_signal_ends_the_daemon_and_removes_its_files(
     host: Host, kubelet: Kubelet, number: signal.Signals
 ) -> None:
     runtime_dir = host.folder / "runtime"
@@ -60,9 +60,7 @@ async def test_signal_ends_it_and_removes_socket_mark_and_pidfile(
     assert list(runtime_dir.iterdir()) == []
 
 
-async def test_mark_and_pidfile_that_cannot_be_written_are_told_and_stop_nothing(
-    host: Host, kubelet: Kubelet
-) -> None:
+async def test_unwritable_mark_and_pidfile_are_logged(host: Host, kubelet: Kubelet) -> None:
     with (host.folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *host.command("serve"),
@@ -79,7 +77,7 @@ async def test_mark_and_pidfile_that_cannot_be_written_are_told_and_stop_nothing
         ) in host.log
 
 
-async def test_daemon_ends_with_its_kubelet_and_a_fresh_one_waits_for_the_next(
+async def test_daemon_restarts_when_its_kubelet_ends(
     host: Host, kubelet: Kubelet, registered: Supervisor, start_kubelet: StartKubelet
 ) -> None:
     first = registered.current
@@ -91,7 +89,7 @@ async def test_daemon_ends_with_its_kubelet_and_a_fresh_one_waits_for_the_next(
     assert "the kubelet left: its ListAndWatch stream ended" in host.log
 
 
-async def test_static_pods_get_their_cpus_after_each_restart_of_the_kubelet(
+async def test_static_pods_get_cpus_after_each_kubelet_restart(
     serving: Supervisor, start_kubelet: StartKubelet
 ) -> None:
     for number in range(3):
@@ -104,7 +102,7 @@ async def test_static_pods_get_their_cpus_after_each_restart_of_the_kubelet(
         await serving.until(lambda current, run=run: current is not run)  # type: ignore[misc]
 
 
-async def test_kubelet_that_opens_no_stream_in_ten_seconds_is_left(
+async def test_kubelet_without_a_stream_for_ten_seconds_is_left(
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     await start_kubelet(kind=MuteKubelet)
@@ -116,7 +114,7 @@ async def test_kubelet_that_opens_no_stream_in_ten_seconds_is_left(
         assert f"took the registration of {RESOURCE} but opened no ListAndWatch" in host.log
 
 
-async def test_onlookers_stream_does_not_end_the_daemon(
+async def test_end_of_another_clients_stream_changes_nothing(
     host: Host, kubelet: Kubelet, registered: Supervisor
 ) -> None:
     async with grpc.aio.insecure_channel(f"unix:{host.endpoint}") as channel:
@@ -127,7 +125,7 @@ async def test_onlookers_stream_does_not_end_the_daemon(
     assert kubelet.allocatable(RESOURCE) == 4
 
 
-async def test_removed_folder_ends_the_daemon(host: Host, serving: Supervisor) -> None:
+async def test_removed_kubelet_directory_ends_the_daemon(host: Host, serving: Supervisor) -> None:
     run = serving.current
     await until(lambda: "waiting for the kubelet" in host.log)
     shutil.rmtree(host.kubelet_dir)

@@ -1,4 +1,4 @@
-"""What Prometheus gets from a running daemon."""
+"""The metrics that a running daemon serves to Prometheus."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Seen = dict[tuple[str, ...], float]
 
 
 async def scrape(path: Path) -> Seen:
-    """By name and label values."""
+    """The served values, by name and label values."""
     head, body = await exchange(path, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     assert head.startswith("HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=")
     return {
@@ -64,14 +64,14 @@ async def scrape(path: Path) -> Seen:
 
 
 def counts(seen: Seen, name: str) -> dict[str, float]:
-    """By result, of the one resource."""
+    """The values of a counter of RESOURCE, by result."""
     return {
         key[2]: value for key, value in seen.items() if key[:2] == (f"isolcpus_dp_{name}", RESOURCE)
     }
 
 
 async def allocate(host: Host, *ids: str) -> None:
-    """What a kubelet asks. Raises AioRpcError if it is refused."""
+    """Calls Allocate as a kubelet does. Raises AioRpcError if it is rejected."""
     async with grpc.aio.insecure_channel(f"unix:{host.endpoint}") as channel:
         request = api.ContainerAllocateRequest(devices_ids=ids)
         await rpc.DevicePluginStub(channel).Allocate(
@@ -79,7 +79,7 @@ async def allocate(host: Host, *ids: str) -> None:
         )
 
 
-async def test_metrics_tell_of_cpus_registrations_and_allocations(
+async def test_metrics_count_cpus_registrations_and_allocations(
     host: Host, kubelet: Kubelet, path: Path, configuration: str
 ) -> None:
     async with registered_with(supervisor(host, "serve", configuration), kubelet):
@@ -101,9 +101,7 @@ async def test_metrics_tell_of_cpus_registrations_and_allocations(
     assert not path.exists()
 
 
-async def test_counters_are_there_before_anything_has_happened(
-    host: Host, path: Path, configuration: str
-) -> None:
+async def test_counters_start_at_zero(host: Host, path: Path, configuration: str) -> None:
     other = "[Pool dpdk]\nResourceName=example.com/dpdk\nCPUs=5\n"
     async with supervisor(host, "serve", configuration + other).running() as daemon:
         await daemon.until(is_ready)
@@ -122,7 +120,7 @@ async def test_counters_are_there_before_anything_has_happened(
     assert seen["isolcpus_dp_allocation_seconds_count", "example.com/dpdk"] == 0
 
 
-async def test_registration_that_the_kubelet_refuses_is_counted_as_refused(
+async def test_rejected_registration_is_counted(
     host: Host, start_kubelet: StartKubelet, path: Path, configuration: str
 ) -> None:
     await start_kubelet(kind=RefusingKubelet)
@@ -134,7 +132,7 @@ async def test_registration_that_the_kubelet_refuses_is_counted_as_refused(
 
 
 @pytest.mark.usefixtures("registered")
-async def test_alerts_and_dashboard_use_nothing_that_is_not_there(path: Path) -> None:
+async def test_alerts_and_dashboard_use_only_served_metrics(path: Path) -> None:
     seen = await scrape(path)
     dashboard = json.dumps(json.loads((DOCS / "dashboard.json").read_text())).replace('\\"', '"')
     text = (DOCS / "alerts.yaml").read_text() + dashboard
@@ -144,7 +142,7 @@ async def test_alerts_and_dashboard_use_nothing_that_is_not_there(path: Path) ->
     assert chosen <= {(name, labels[-1]) for name, *labels in seen if labels}
 
 
-async def test_wrong_requests_get_an_answer_or_are_dropped(path: Path, serving: Supervisor) -> None:
+async def test_invalid_requests_get_404_or_are_dropped(path: Path, serving: Supervisor) -> None:
     for request in (b"GET /other HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\n\r\n", b"\r\n\r\n"):
         head, _ = await exchange(path, request)
         assert head.startswith("HTTP/1.0 404 ")
@@ -152,11 +150,11 @@ async def test_wrong_requests_get_an_answer_or_are_dropped(path: Path, serving: 
         assert (await exchange(path, b"x" * 100_000))[0] == ""
     seen = {name for name, *_ in await scrape(path)}
     assert {"isolcpus_dp_build_info", "isolcpus_dp_cpus"} <= seen
-    assert "isolcpus_dp_allocated_cpus" not in seen  # there is no kubelet that could tell
+    assert "isolcpus_dp_allocated_cpus" not in seen  # only a kubelet knows
     assert len(serving.runs) == 1
 
 
-async def test_further_connections_are_closed_and_take_no_descriptors(
+async def test_connections_above_the_limit_are_closed(
     host: Host, path: Path, configuration: str
 ) -> None:
     async with supervisor(host, "serve", configuration).running() as daemon:
@@ -176,7 +174,7 @@ async def test_further_connections_are_closed_and_take_no_descriptors(
 
 
 @pytest.mark.usefixtures("serving")
-async def test_daemon_that_finds_another_one_leaves_its_metrics_alone(
+async def test_second_daemon_does_not_replace_the_metrics_socket(
     host: Host, path: Path, configuration: str
 ) -> None:
     second = await asyncio.to_thread(
@@ -191,7 +189,7 @@ async def test_daemon_that_finds_another_one_leaves_its_metrics_alone(
     assert await scrape(path)
 
 
-async def test_scrape_under_way_when_the_daemon_ends_is_no_traceback(
+async def test_unfinished_scrape_at_the_end_logs_no_traceback(
     host: Host, path: Path, configuration: str
 ) -> None:
     async with supervisor(host, "serve", configuration).running() as daemon:
@@ -205,7 +203,7 @@ async def test_scrape_under_way_when_the_daemon_ends_is_no_traceback(
 
 
 @pytest.mark.usefixtures("serving")
-async def test_query_is_passed_over_and_head_gets_the_head_alone(path: Path) -> None:
+async def test_query_is_ignored_and_head_gets_no_body(path: Path) -> None:
     head, body = await exchange(path, b"GET /metrics?name[]=x HTTP/1.1\r\n\r\n")
     assert head.startswith("HTTP/1.0 200 OK\r\n")
     assert "isolcpus_dp_build_info" in body

@@ -1,4 +1,4 @@
-"""Where the daemon serves its metrics, and what becomes of an address that it cannot have."""
+"""The address of the metrics, and errors when the daemon cannot listen there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.testbed.daemon import registered as registered_with
 from tests.testbed.host import RESOURCE, Host
 
 
-async def test_address_that_is_taken_costs_the_metrics_and_not_the_plugin(
+async def test_plugin_serves_without_metrics_on_a_used_address(
     host: Host, kubelet: Kubelet
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -34,10 +34,10 @@ async def test_address_that_is_taken_costs_the_metrics_and_not_the_plugin(
     )
 
 
-async def test_missing_prometheus_client_costs_the_metrics_and_not_the_plugin(
+async def test_plugin_serves_without_prometheus_client(
     host: Host, kubelet: Kubelet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Found before the installed one.
+    # Comes before the installed one on the path.
     absent = host.folder / "absent" / "prometheus_client.py"
     absent.parent.mkdir()
     absent.write_text("raise ModuleNotFoundError(name='prometheus_client')\n")
@@ -58,7 +58,7 @@ def metrics(tmp_path: Path) -> Metrics:
     return Metrics([RESOURCE], list, tmp_path)
 
 
-async def test_address_in_a_sandbox_without_network_names_the_drop_in_that_it_takes(
+async def test_address_without_a_network_names_the_drop_in_it_needs(
     metrics: Metrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refused(*arguments: Any, **more: Any) -> socket.socket:
@@ -93,7 +93,7 @@ async def test_address_in_a_sandbox_without_network_names_the_drop_in_that_it_ta
     ],
     ids=["folder", "long"],
 )
-async def test_address_that_cannot_be_had_is_one_sentence(
+async def test_unusable_address_is_a_one_line_error(
     metrics: Metrics, caplog: pytest.LogCaptureFixture, listen: Any, complaint: str
 ) -> None:
     async with metrics.served(listen):
@@ -121,7 +121,7 @@ async def test_metrics_are_served_on_an_address(
         writer.close()
 
 
-async def test_ordinary_file_in_the_place_of_the_socket_is_left_alone(
+async def test_regular_file_at_the_socket_path_is_kept(
     metrics: Metrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "file"

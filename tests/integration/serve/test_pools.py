@@ -26,7 +26,7 @@ def configuration() -> str:
 
 
 class PickyKubelet(Kubelet):
-    """Takes all but the further pool."""
+    """Rejects the second pool."""
 
     async def connect(self, request: api.RegisterRequest) -> None:
         if request.resource_name == DPDK:
@@ -39,19 +39,19 @@ REFUSED = (
 )
 
 
-async def test_resources_are_all_registered_with_one_and_the_same_kubelet(
+async def test_all_resources_are_registered_with_the_same_kubelet(
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     await start_kubelet(kind=PickyKubelet)
     async with supervisor(host, "serve", TWO_POOLS).running() as daemon:
         await daemon.until(lambda run: run.status == REFUSED)
-        # The first one still lives, and with it the stream of what it has taken.
+        # The first kubelet still runs, and so does its ListAndWatch stream.
         second = await start_kubelet()
         await has(second, plugin=6, dpdk=6)
         assert len(daemon.runs) == 2
 
 
-async def test_every_pool_is_registered_by_one_process(host: Host, kubelet: Kubelet) -> None:
+async def test_one_process_registers_every_pool(host: Host, kubelet: Kubelet) -> None:
     async with registered_with(supervisor(host, "serve", TWO_POOLS), kubelet) as daemon:
         await has(kubelet, plugin=6, dpdk=6)
         run = await daemon.until(
@@ -73,7 +73,7 @@ async def test_every_pool_is_registered_by_one_process(host: Host, kubelet: Kube
     assert sorted(path.name for path in host.device_plugins.glob("*.com-*")) == []
 
 
-async def test_all_pools_are_there_for_the_next_kubelet(
+async def test_next_kubelet_gets_all_pools(
     serving: Supervisor, start_kubelet: StartKubelet
 ) -> None:
     for number in range(2):
@@ -86,7 +86,7 @@ async def test_all_pools_are_there_for_the_next_kubelet(
         await serving.until(lambda run, before=before: run is not before and is_ready(run))  # type: ignore[misc]
 
 
-async def test_refusal_of_one_pool_leaves_the_other_at_work(
+async def test_rejection_of_one_pool_leaves_the_other_working(
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     kubelet = await start_kubelet(kind=PickyKubelet)
@@ -94,7 +94,7 @@ async def test_refusal_of_one_pool_leaves_the_other_at_work(
         await has(kubelet, plugin=6)
         first = await daemon.until(lambda run: run.status == REFUSED)
         assert f"refused to register {DPDK}: dpdk is not welcome" in host.log
-        # Not marked: the path unit compares only once all are registered.
+        # There is no mark until all resources are registered.
         assert not (daemon.runtime_dir / "registered").exists()
         await kubelet.stop()
         await daemon.until(lambda run: run is not first and is_ready(run))
@@ -102,7 +102,7 @@ async def test_refusal_of_one_pool_leaves_the_other_at_work(
 
 
 @pytest.mark.usefixtures("registered")
-async def test_cpu_that_goes_offline_is_told_to_its_own_pool(host: Host, kubelet: Kubelet) -> None:
+async def test_offline_cpu_is_unhealthy_in_its_own_pool_only(host: Host, kubelet: Kubelet) -> None:
     await has(kubelet, plugin=6, dpdk=6)
     host.machine.set_offline(10)
     await has(kubelet, plugin=6, dpdk=5)
@@ -110,7 +110,7 @@ async def test_cpu_that_goes_offline_is_told_to_its_own_pool(host: Host, kubelet
 
 
 @pytest.mark.usefixtures("registered")
-async def test_refused_pod_keeps_nothing_of_what_it_was_given(kubelet: Kubelet) -> None:
+async def test_rejected_pod_keeps_no_device(kubelet: Kubelet) -> None:
     await has(kubelet, plugin=6, dpdk=6)
     with pytest.raises(AdmissionError, match="Requested: 7, Available: 6"):
         await kubelet.admit(Pod("greedy", {RESOURCE: 2, DPDK: 7}))

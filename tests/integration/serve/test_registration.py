@@ -29,7 +29,7 @@ async def options_at(endpoint: Path) -> api.DevicePluginOptions:
         return await rpc.DevicePluginStub(channel).GetDevicePluginOptions(api.Empty(), timeout=5)
 
 
-async def test_serves_before_there_is_a_kubelet(host: Host, serving: Supervisor) -> None:
+async def test_daemon_serves_before_the_kubelet_starts(host: Host, serving: Supervisor) -> None:
     assert (await options_at(host.endpoint)).get_preferred_allocation_available
     assert (
         serving.current.status
@@ -37,9 +37,7 @@ async def test_serves_before_there_is_a_kubelet(host: Host, serving: Supervisor)
     )
 
 
-async def test_registers_with_a_kubelet_that_was_there_before(
-    kubelet: Kubelet, registered: Supervisor
-) -> None:
+async def test_registers_with_a_running_kubelet(kubelet: Kubelet, registered: Supervisor) -> None:
     await has_devices(kubelet)
     assert registered.current.status == f"Registered {RESOURCE}: 4 devices, 0 unhealthy"
     nodes = {
@@ -48,7 +46,7 @@ async def test_registers_with_a_kubelet_that_was_there_before(
     assert nodes == {"1": 0, "5": 1, "9": 0, "13": 1}
 
 
-async def test_registers_with_a_kubelet_that_comes_late_and_wipes_the_sockets(
+async def test_registers_with_a_late_kubelet_that_removes_sockets(
     serving: Supervisor, start_kubelet: StartKubelet
 ) -> None:
     kubelet = await start_kubelet()
@@ -57,18 +55,20 @@ async def test_registers_with_a_kubelet_that_comes_late_and_wipes_the_sockets(
     assert len(serving.runs) == 1
 
 
-async def test_dead_socket_is_waited_out(host: Host, start_kubelet: StartKubelet) -> None:
+async def test_socket_without_a_listener_is_not_used(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(host.kubelet_socket))
     async with supervisor(host, "serve").running() as daemon:
         run = await daemon.until(is_ready)
-        await asyncio.sleep(4.5)  # longer than it takes a new socket for not listening yet
+        await asyncio.sleep(4.5)  # longer than it retries a new socket that does not listen yet
         assert (len(daemon.runs), run.registered) == (1, 0)
         await has_devices(await start_kubelet())
 
 
 @pytest.mark.usefixtures("serving")
-async def test_socket_that_listens_a_moment_after_it_appeared_is_not_taken_for_dead(
+async def test_socket_may_start_listening_after_it_appears(
     host: Host,
 ) -> None:
     with socket.socket(socket.AF_UNIX) as late:
@@ -80,7 +80,7 @@ async def test_socket_that_listens_a_moment_after_it_appeared_is_not_taken_for_d
         connection.close()
 
 
-async def test_mark_of_the_registration_has_the_time_of_the_socket(
+async def test_registration_mark_has_the_time_of_the_socket(
     host: Host, registered: Supervisor
 ) -> None:
     mark = registered.runtime_dir / "registered"
@@ -88,7 +88,7 @@ async def test_mark_of_the_registration_has_the_time_of_the_socket(
     assert mark.stat().st_mode & 0o777 == 0o600
 
 
-async def test_refusal_is_logged_in_the_kubelets_words_and_the_next_kubelet_is_asked(
+async def test_rejection_is_logged_and_the_next_kubelet_is_tried(
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     refusing = await start_kubelet(kind=RefusingKubelet)
@@ -101,7 +101,7 @@ async def test_refusal_is_logged_in_the_kubelets_words_and_the_next_kubelet_is_a
         assert len(daemon.runs) == 1
 
 
-async def test_next_kubelet_is_asked_though_the_one_that_refused_still_lives(
+async def test_next_kubelet_is_tried_while_the_rejecting_one_runs(
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     refusing = await start_kubelet(kind=RefusingKubelet)
@@ -111,7 +111,7 @@ async def test_next_kubelet_is_asked_though_the_one_that_refused_still_lives(
         assert (refusing.registrations, len(daemon.runs)) == (1, 1)
 
 
-async def test_refusing_kubelet_is_asked_again(host: Host, start_kubelet: StartKubelet) -> None:
+async def test_rejected_registration_is_retried(host: Host, start_kubelet: StartKubelet) -> None:
     refusing = await start_kubelet(kind=RefusingKubelet)
     async with supervisor(host, "serve").running() as daemon:
         await daemon.until(lambda run: "Refused" in run.status)
@@ -122,7 +122,7 @@ async def test_refusing_kubelet_is_asked_again(host: Host, start_kubelet: StartK
         assert len(daemon.runs) == 1
 
 
-async def test_kubelet_that_was_replaced_while_it_registered_us_is_left(
+async def test_kubelet_replaced_during_registration_ends_the_daemon(
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     kubelet = await start_kubelet(kind=ReplacedKubelet)
@@ -133,9 +133,7 @@ async def test_kubelet_that_was_replaced_while_it_registered_us_is_left(
         assert "the kubelet was replaced while it registered us" in host.log
 
 
-async def test_host_without_isolated_cpus_registers_no_device_and_says_so(
-    host: Host, kubelet: Kubelet
-) -> None:
+async def test_host_without_isolated_cpus_registers_no_device(host: Host, kubelet: Kubelet) -> None:
     host.machine = MadeUpMachine(host.folder / "plain", regular(1, 2, 1))
     async with registered_with(supervisor(host, "serve"), kubelet) as daemon:
         assert kubelet.plugins[RESOURCE].devices == {}

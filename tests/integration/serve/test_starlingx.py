@@ -137,9 +137,7 @@ def health(kubelet: Kubelet) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("old_checkpoint")
-async def test_pod_of_the_go_plugin_keeps_its_cpus_and_nobody_else_gets_them(
-    host: Host, kubelet: Kubelet
-) -> None:
+async def test_pod_of_the_go_plugin_keeps_its_cpus(host: Host, kubelet: Kubelet) -> None:
     async with registered_with(supervisor(host, "serve"), kubelet):
         assert kubelet.held_by("old", RESOURCE) == {"1", "9"}
         assert health(kubelet) == dict.fromkeys(("1", "5", "9", "13"), "Healthy")
@@ -154,7 +152,7 @@ async def test_pod_of_the_go_plugin_keeps_its_cpus_and_nobody_else_gets_them(
 
 
 @pytest.mark.usefixtures("old_checkpoint", "registered")
-async def test_restarted_container_of_the_go_plugin_gets_its_old_answer(
+async def test_restarted_go_plugin_container_gets_its_old_answer(
     host: Host, kubelet: Kubelet
 ) -> None:
     answer = (await kubelet.admit(Pod("old", {RESOURCE: 2})))[RESOURCE]
@@ -163,13 +161,13 @@ async def test_restarted_container_of_the_go_plugin_gets_its_old_answer(
 
 
 @pytest.mark.usefixtures("old_checkpoint", "registered")
-async def test_container_of_the_go_plugin_is_a_stranger_to_pinning_until_its_pod_is_made_anew(
+async def test_go_plugin_container_is_pinned_once_its_pod_is_recreated(
     host: Host, kubelet: Kubelet
 ) -> None:
     present = machine.read(host.machine.root)
     rules = pinning.rules(present, config.Config(), present.online, frozenset())
     old = (await kubelet.admit(Pod("old", {RESOURCE: 2})))[RESOURCE]
-    # As it is where nothing pinned it, and with the cpuset that a patched kubelet gave it.
+    # Without a cpuset, and with the one that a patched kubelet sets.
     for cpuset in ("", "1,9"):
         decision = pinning.decide(rules, old.annotations, cpuset)
         assert decision.cpus == frozenset({0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15})
@@ -180,7 +178,7 @@ async def test_container_of_the_go_plugin_is_a_stranger_to_pinning_until_its_pod
 
 
 @pytest.mark.usefixtures("old_checkpoint")
-async def test_dead_socket_of_the_go_plugin_is_in_nobodys_way(host: Host, kubelet: Kubelet) -> None:
+async def test_dead_socket_of_the_go_plugin_is_replaced(host: Host, kubelet: Kubelet) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(host.endpoint))
         dead.listen()
@@ -190,9 +188,7 @@ async def test_dead_socket_of_the_go_plugin_is_in_nobodys_way(host: Host, kubele
 
 
 @pytest.mark.usefixtures("old_checkpoint")
-async def test_daemon_waits_for_the_go_plugin_to_end_and_says_that_it_holds_the_socket(
-    host: Host, kubelet: Kubelet
-) -> None:
+async def test_daemon_waits_until_the_go_plugin_ends(host: Host, kubelet: Kubelet) -> None:
     daemon = supervisor(host, "serve")
     async with contextlib.AsyncExitStack() as stack:
         async with go_plugin(host):
@@ -209,7 +205,7 @@ async def test_daemon_waits_for_the_go_plugin_to_end_and_says_that_it_holds_the_
         assert kubelet.held_by("old", RESOURCE) == {"1", "9"}
 
 
-async def test_go_plugin_serves_on_what_the_daemon_has_allocated(
+async def test_go_plugin_keeps_what_the_daemon_allocated(
     host: Host, kubelet: Kubelet, start_kubelet: StartKubelet
 ) -> None:
     async with registered_with(supervisor(host, "serve"), kubelet):
@@ -235,7 +231,7 @@ async def test_go_plugin_serves_on_what_the_daemon_has_allocated(
         ]
 
 
-def test_process_monitor_is_told_of_the_service_and_its_pidfile() -> None:
+def test_process_monitor_file_names_service_and_pidfile() -> None:
     told = configparser.ConfigParser()
     told.read(ROOT / "packaging/pmon.d/isolcpus-dp.conf")
     assert told.sections() == ["process"]
@@ -255,7 +251,7 @@ def test_process_monitor_is_told_of_the_service_and_its_pidfile() -> None:
     assert "RuntimeDirectory=isolcpus-dp" in unit
 
 
-def test_commands_of_the_page_are_right_in_form_and_name_what_is_shipped() -> None:
+def test_commands_of_the_page_name_shipped_files() -> None:
     page = (ROOT / "docs/starlingx.md").read_text()
     blocks = re.findall(r"^( *)```sh\n(.*?)^ *```$", page, re.MULTILINE | re.DOTALL)
     commands = "".join(textwrap.dedent(block) for _, block in blocks)

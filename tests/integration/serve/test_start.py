@@ -1,4 +1,4 @@
-"""When the device plugin's daemon does not start, or not beside another one, and what it loads."""
+"""Errors at the start of the device plugin, a second daemon, and the modules it loads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.testbed.host import RESOURCE, Host
 from tests.testbed.prelude import USED_UP_LIMITS
 
 
-async def test_second_daemon_says_who_holds_the_socket_and_ends(
+async def test_second_daemon_names_the_holder_of_the_socket(
     host: Host, kubelet: Kubelet, registered: Supervisor
 ) -> None:
     second = await asyncio.to_thread(
@@ -32,8 +32,8 @@ async def test_second_daemon_says_who_holds_the_socket_and_ends(
     assert (kubelet.registrations, len(registered.runs)) == (1, 1)
 
 
-async def test_daemon_binds_only_when_no_other_one_is_about_to(host: Host) -> None:
-    """Two that look for a holder at the same time would both find none."""
+async def test_daemon_waits_while_another_one_binds_its_socket(host: Host) -> None:
+    """Two daemons that look for a holder at the same time would both find none."""
     folder = os.open(host.device_plugins, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     async with supervisor(host, "serve").running() as daemon:
@@ -44,7 +44,7 @@ async def test_daemon_binds_only_when_no_other_one_is_about_to(host: Host) -> No
         assert host.endpoint.exists()
 
 
-async def test_of_two_daemons_started_at_once_one_serves(host: Host, kubelet: Kubelet) -> None:
+async def test_one_of_two_daemons_started_at_once_serves(host: Host, kubelet: Kubelet) -> None:
     processes = [
         await asyncio.create_subprocess_exec(
             *host.command("serve"), stderr=asyncio.subprocess.DEVNULL
@@ -63,7 +63,7 @@ async def test_of_two_daemons_started_at_once_one_serves(host: Host, kubelet: Ku
     await asyncio.gather(*ends)
 
 
-def test_used_up_limits_are_one_sentence(host: Host) -> None:
+def test_exhausted_inotify_limits_are_a_one_line_error(host: Host) -> None:
     command = host.command("serve", prelude=USED_UP_LIMITS)
     result = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert result.returncode == 1
@@ -74,7 +74,7 @@ def test_used_up_limits_are_one_sentence(host: Host) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_missing_folder_is_named(host: Host) -> None:
+def test_missing_device_plugin_directory_is_a_one_line_error(host: Host) -> None:
     shutil.rmtree(host.kubelet_dir)
     result = subprocess.run(host.command("serve"), capture_output=True, text=True, timeout=20)
     assert result.returncode == 1
