@@ -77,7 +77,7 @@ async def test_rejection_is_logged_and_the_next_runtime_is_tried(
 ) -> None:
     refusing = await start_runtime(refuses=True)
     async with supervisor(host, "pin").running() as daemon:
-        await until(lambda: "did not take us: external plugins are not welcome" in host.log)
+        await until(lambda: "rejected the plugin: external plugins are disabled" in host.log)
         await refusing.stop()
         runtime = await start_runtime()
         await runtime.until_connected()
@@ -107,7 +107,7 @@ def test_socket_without_a_parent_directory_is_one_line_error(host: Host) -> None
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == (
         f"{host.folder}/no cannot be watched for such: No such file or directory:"
-        " --nri-socket must be in a folder whose parent exists"
+        " --nri-socket must be in a directory whose parent exists"
     )
 
 

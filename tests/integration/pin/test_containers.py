@@ -108,7 +108,7 @@ async def test_container_without_a_decision_gets_housekeeping_cpus(
     """A cpuset that is no CPU list causes an unexpected exception."""
     odd = await runtime.create(runtime.run_pod("odd"), cpus="nonsense")
     assert cpus(odd) == "0-1,4-5"
-    assert "no decision about container main of pod default/odd" in host.log
+    assert "internal error while pinning container main of pod default/odd" in host.log
 
 
 @pytest.mark.parametrize("configuration", ["[Pinning]\nKeepOthersOff=no\n"])

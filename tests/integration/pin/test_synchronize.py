@@ -29,7 +29,7 @@ async def test_existing_containers_are_updated_when_the_daemon_starts(
     async with connected_with(supervisor(host, "pin"), runtime):
         assert [cpus(one) for one in plain] == ["0-1,4-5"] * 10
         assert (cpus(owner), cpus(wide), cpus(ended)) == ("2-3", "0-1,4-5", "")
-        assert "simulated 1 has 13 containers: 12 are put right" in host.log
+        assert "simulated 1 has 13 containers: updating 12" in host.log
 
 
 async def test_container_that_starts_during_synchronize_is_updated(
@@ -55,7 +55,7 @@ async def test_failed_update_is_retried_at_the_next_connection(
     async with connected_with(supervisor(host, "pin"), runtime):
         for container in (owner, other):
             await runtime.start_container(container)
-        await until(lambda: host.log.count("was not put right") == 2)
+        await until(lambda: host.log.count("could not update") == 2)
         on_paper = (cpus(owner), quota(owner), cpus(other))
         assert on_paper == ("2-3", -1, "0-1,4-5")
 
@@ -63,10 +63,10 @@ async def test_failed_update_is_retried_at_the_next_connection(
         host.machine.set_offline(4)  # the daemon reconnects; cgroup v1 rejects an offline CPU
         await until(lambda: not runtime.outdated)
         assert (cpus(owner), quota(owner)) == ("2-3", -1)
-        assert host.log.count("2 containers: 2 are put right") == 2
+        assert host.log.count("2 containers: updating 2") == 2
         # The update succeeded: nothing is left to do.
         host.machine.set_online(4)
-        await until(lambda: "2 containers: 0 are put right" in host.log)
+        await until(lambda: "2 containers: updating 0" in host.log)
 
 
 async def test_retried_update_names_no_offline_cpu_on_cgroup_v1(
@@ -129,7 +129,9 @@ async def test_malformed_update_response_keeps_the_connection(
     plain = await runtime.create(runtime.run_pod("starting"), "plain", starts=False)
     async with connected_with(supervisor(host, "pin"), runtime):
         await runtime.start_container(plain)
-        await until(lambda: f"container {plain.id} was not put right: " in host.log)
+        await until(
+            lambda: "could not update container plain of pod default/starting: " in host.log
+        )
         await asyncio.sleep(0.3)  # a lost connection is reopened after 0.1 s
         assert len(runtime.registered) == 1
 
@@ -139,7 +141,7 @@ async def test_failed_update_is_logged_and_keeps_the_connection(
 ) -> None:
     runtime.unchangeable.add(starting_other.id)
     await runtime.start_container(starting_other)
-    told = f"container {starting_other.id} was not put right: NRI update of some containers failed"
+    told = "could not update container other of pod default/a: NRI update of some"
     await until(lambda: told in host.log)
     await asyncio.sleep(0.3)  # a lost connection is reopened after 0.1 s
     assert runtime.outdated == {starting_other.id}

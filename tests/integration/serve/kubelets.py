@@ -19,7 +19,7 @@ class RefusingKubelet(Kubelet):
     """Rejects every registration."""
 
     async def connect(self, request: api.RegisterRequest) -> None:
-        raise ValueError("the moon is in the wrong phase")
+        raise ValueError("the resource is not supported")
 
 
 class ReplacedKubelet(Kubelet):

@@ -78,10 +78,10 @@ async def test_spread_placement_reaches_the_kubelet(kubelet: Kubelet) -> None:
     [
         (["1", "99"], [], 1, f"{RESOURCE} has no device 99"),
         (["1", "2"], ["3"], 2, "device 3 must be included but is not available"),
-        (["1", "2", "3"], ["1", "2"], 1, "1 devices asked for, of 3 available with 2 that must"),
-        (["1", "2"], [], 3, "3 devices asked for, of 2 available"),
-        (["1", "2"], [], 0, "0 devices asked for, of 2 available"),
-        (["1", "2"], [], -4, "-4 devices asked for, of 2 available"),
+        (["1", "2", "3"], ["1", "2"], 1, "1 devices requested, of 3 available with 2 that must"),
+        (["1", "2"], [], 3, "3 devices requested, of 2 available"),
+        (["1", "2"], [], 0, "0 devices requested, of 2 available"),
+        (["1", "2"], [], -4, "-4 devices requested, of 2 available"),
     ],
 )
 async def test_invalid_request_gets_an_error_and_the_daemon_goes_on(

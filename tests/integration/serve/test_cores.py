@@ -49,7 +49,7 @@ async def test_core_with_an_offline_thread_is_unhealthy(
     await has(kubelet, plugin=5)
     assert kubelet.plugins[RESOURCE].devices["1"].health == "Unhealthy"
     assert len(kubelet.plugins[RESOURCE].devices) == 6
-    assert "core 1,9 is not online as a whole; the kubelet is told" in host.log
+    assert "core 1,9 is partly offline; reported to the kubelet" in host.log
     host.machine.set_online(9)
     await has(kubelet, plugin=6)
     assert len(registered.runs) == 1

@@ -47,7 +47,7 @@ async def test_offline_cpu_becomes_unhealthy_in_one_message(
             await asyncio.wait_for(stream.read(), 0.5)
     await has_devices(kubelet, 3)
     assert registered.current.status == f"Registered {RESOURCE}: 4 devices, 1 unhealthy"
-    assert "CPU 9 is offline; the kubelet is told" in host.log
+    assert "CPU 9 is offline; reported to the kubelet" in host.log
     host.machine.set_online(9)
     await has_devices(kubelet, 4)
 

@@ -125,7 +125,7 @@ async def test_rejected_registration_is_counted(
 ) -> None:
     await start_kubelet(kind=RefusingKubelet)
     async with supervisor(host, "serve", configuration).running() as daemon:
-        await daemon.until(lambda run: "Refused" in run.status)
+        await daemon.until(lambda run: "Rejected" in run.status)
         seen = await scrape(path)
     assert counts(seen, "registrations_total") == {"ok": 0, "refused": 1}
     assert counts(seen, "allocations_total") == {"ok": 0, "refused": 0}

@@ -1,4 +1,4 @@
-"""The address of the metrics, and errors when the daemon cannot listen there."""
+"""The address of the metrics, and errors when the daemon cannot listen on it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from isolcpus_dp.kubelet import exporter
 from isolcpus_dp.kubelet.metrics import Metrics
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 from tests.testbed.daemon import has_devices, supervisor
@@ -28,9 +29,9 @@ async def test_plugin_serves_without_metrics_on_a_used_address(
             await has_devices(kubelet)
             assert len(daemon.runs) == 1
     assert host.log.splitlines()[0] == (
-        "[Metrics] Listen=: cannot listen there: Address already in use (while attempting to bind"
-        f" on address ('127.0.0.1', {port})): give an address of this host that is free;"
-        " the plugin serves on without metrics"
+        "[Metrics] Listen=: cannot listen on it: Address already in use (while attempting to bind"
+        f" on address ('127.0.0.1', {port})): use a free address of this host;"
+        " the plugin runs without metrics"
     )
 
 
@@ -49,7 +50,7 @@ async def test_plugin_serves_without_prometheus_client(
         assert len(daemon.runs) == 1
     assert host.log.splitlines()[0] == (
         "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client;"
-        " the plugin serves on without metrics"
+        " the plugin runs without metrics"
     )
 
 
@@ -65,15 +66,15 @@ async def test_address_without_a_network_names_the_drop_in_it_needs(
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
     monkeypatch.setattr(socket, "socket", refused)
-    async with metrics.served(("127.0.0.1", 9497)):
+    async with exporter.serving(metrics, ("127.0.0.1", 9497)):
         monkeypatch.undo()
     assert caplog.messages == [
-        "[Metrics] Listen=: cannot listen there: Address family not supported by protocol:"
-        " the unit's sandbox has no network unless a drop-in (systemctl edit isolcpus-dp) says,"
-        " below [Service], PrivateNetwork=no and"
+        "[Metrics] Listen=: cannot listen on it: Address family not supported by protocol:"
+        " the unit's sandbox has no network unless a drop-in (systemctl edit isolcpus-dp) sets,"
+        " in [Service], PrivateNetwork=no and"
         " RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6 and"
         " IPAddressAllow=localhost; see isolcpus-dp.conf(5);"
-        " the plugin serves on without metrics"
+        " the plugin runs without metrics"
     ]
     assert caplog.records[0].levelno == logging.ERROR
 
@@ -83,12 +84,11 @@ async def test_address_without_a_network_names_the_drop_in_it_needs(
     [
         (
             Path("/nowhere/metrics.sock"),
-            "No such file or directory: the unit's sandbox lets it make a socket in"
-            " /run/isolcpus-dp",
+            "No such file or directory: the unit's sandbox allows a socket in /run/isolcpus-dp",
         ),
         (
             Path(f"/{'long' * 30}"),
-            "AF_UNIX path too long: the unit's sandbox lets it make a socket in /run/isolcpus-dp",
+            "AF_UNIX path too long: the unit's sandbox allows a socket in /run/isolcpus-dp",
         ),
     ],
     ids=["folder", "long"],
@@ -96,10 +96,10 @@ async def test_address_without_a_network_names_the_drop_in_it_needs(
 async def test_unusable_address_is_a_one_line_error(
     metrics: Metrics, caplog: pytest.LogCaptureFixture, listen: Any, complaint: str
 ) -> None:
-    async with metrics.served(listen):
+    async with exporter.serving(metrics, listen):
         pass
     assert caplog.messages == [
-        f"[Metrics] Listen=: cannot listen there: {complaint}; the plugin serves on without metrics"
+        f"[Metrics] Listen=: cannot listen on it: {complaint}; the plugin runs without metrics"
     ]
 
 
@@ -113,7 +113,7 @@ async def test_metrics_are_served_on_an_address(
             port = probe.getsockname()[1]
     except OSError as error:
         pytest.skip(f"this machine has no {host}: {error}")
-    async with metrics.served((host, port)):
+    async with exporter.serving(metrics, (host, port)):
         assert caplog.messages == []
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
@@ -126,7 +126,7 @@ async def test_regular_file_at_the_socket_path_is_kept(
 ) -> None:
     file = tmp_path / "file"
     file.write_text("precious")
-    async with metrics.served(file):
+    async with exporter.serving(metrics, file):
         pass
     assert file.read_text() == "precious"
     assert "is already in use" in caplog.text

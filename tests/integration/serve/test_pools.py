@@ -30,12 +30,12 @@ class PickyKubelet(Kubelet):
 
     async def connect(self, request: api.RegisterRequest) -> None:
         if request.resource_name == DPDK:
-            raise ValueError("dpdk is not welcome")
+            raise ValueError("dpdk is not supported")
         await super().connect(request)
 
 
 REFUSED = (
-    f"Refused by the kubelet: dpdk is not welcome. Registered {RESOURCE}: 6 devices, 0 unhealthy"
+    f"Rejected by the kubelet: dpdk is not supported. Registered {RESOURCE}: 6 devices, 0 unhealthy"
 )
 
 
@@ -93,7 +93,7 @@ async def test_rejection_of_one_pool_leaves_the_other_working(
     async with supervisor(host, "serve", TWO_POOLS).running() as daemon:
         await has(kubelet, plugin=6)
         first = await daemon.until(lambda run: run.status == REFUSED)
-        assert f"refused to register {DPDK}: dpdk is not welcome" in host.log
+        assert f"rejected the registration of {DPDK}: dpdk is not supported" in host.log
         # There is no mark until all resources are registered.
         assert not (daemon.runtime_dir / "registered").exists()
         await kubelet.stop()

@@ -41,7 +41,8 @@ async def test_registers_with_a_running_kubelet(kubelet: Kubelet, registered: Su
     await has_devices(kubelet)
     assert registered.current.status == f"Registered {RESOURCE}: 4 devices, 0 unhealthy"
     nodes = {
-        id: device.topology.nodes[0].ID for id, device in kubelet.plugins[RESOURCE].devices.items()
+        device_id: device.topology.nodes[0].ID
+        for device_id, device in kubelet.plugins[RESOURCE].devices.items()
     }
     assert nodes == {"1": 0, "5": 1, "9": 0, "13": 1}
 
@@ -93,9 +94,9 @@ async def test_rejection_is_logged_and_the_next_kubelet_is_tried(
 ) -> None:
     refusing = await start_kubelet(kind=RefusingKubelet)
     async with supervisor(host, "serve").running() as daemon:
-        await daemon.until(lambda run: "Refused" in run.status)
-        assert daemon.current.status.endswith("the moon is in the wrong phase")
-        assert f"refused to register {RESOURCE}: the moon is in the wrong phase" in host.log
+        await daemon.until(lambda run: "Rejected" in run.status)
+        assert daemon.current.status.endswith("the resource is not supported")
+        assert f"rejected the registration of {RESOURCE}: the resource is not supported" in host.log
         await refusing.stop()
         await has_devices(await start_kubelet())
         assert len(daemon.runs) == 1
@@ -106,7 +107,7 @@ async def test_next_kubelet_is_tried_while_the_rejecting_one_runs(
 ) -> None:
     refusing = await start_kubelet(kind=RefusingKubelet)
     async with supervisor(host, "serve").running() as daemon:
-        await daemon.until(lambda run: "Refused" in run.status)
+        await daemon.until(lambda run: "Rejected" in run.status)
         await has_devices(await start_kubelet())
         assert (refusing.registrations, len(daemon.runs)) == (1, 1)
 
@@ -114,7 +115,7 @@ async def test_next_kubelet_is_tried_while_the_rejecting_one_runs(
 async def test_rejected_registration_is_retried(host: Host, start_kubelet: StartKubelet) -> None:
     refusing = await start_kubelet(kind=RefusingKubelet)
     async with supervisor(host, "serve").running() as daemon:
-        await daemon.until(lambda run: "Refused" in run.status)
+        await daemon.until(lambda run: "Rejected" in run.status)
         assert refusing.registrations == 1
         began = time.monotonic()
         await until(lambda: refusing.registrations == 2)
@@ -130,7 +131,7 @@ async def test_kubelet_replaced_during_registration_ends_the_daemon(
         await kubelet.until(lambda: kubelet.registrations == 2)
         await daemon.until(lambda run: len(daemon.runs) == 2 and is_registered(run))
         assert daemon.runs[0].exit_status == 0
-        assert "the kubelet was replaced while it registered us" in host.log
+        assert "the kubelet was replaced during the registration" in host.log
 
 
 async def test_host_without_isolated_cpus_registers_no_device(host: Host, kubelet: Kubelet) -> None:

@@ -80,7 +80,7 @@ def test_missing_device_plugin_directory_is_a_one_line_error(host: Host) -> None
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
         f"{host.device_plugins} cannot be opened: No such file or directory: it is the kubelet's"
-        " folder for device plugins; see --kubelet-dir"
+        " directory for device plugins; see --kubelet-dir"
     )
 
 
