@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -65,46 +64,13 @@ class Costs:
         """A cost of one in a digit."""
         return 1 << len(self._cpus) + _DIGIT * place
 
-    def bound(self, cpus: list[int]) -> int:
-        """No choice of CPUs on these nodes costs less: digit by digit, what counting tells."""
-        places = [self._machine.cpus[cpu] for cpu in cpus]
-        caches = Counter(place.cache for place in places)
-        cores = Counter(place.siblings for place in places)
-        count = _fewest(caches.values(), self._size)
-        if self._packed:
-            third = _fewest(cores.values(), self._size)
-            fourth = self._size % functools.reduce(math.gcd, cores.values(), 0) > 0
-        else:
-            # One thread of every core in as many caches; what is more doubles a thread.
-            in_cache = Counter(
-                cache for cache, _ in {(place.cache, place.siblings) for place in places}
-            )
-            single = sum(sorted(in_cache.values(), reverse=True)[:count])
-            third = _fewest((held - 1 for held in cores.values()), self._size - single)
-            fourth = False
-        in_caches = sum(sorted(len(self._available(cache)) for cache in caches)[:count])
-        lowest = sum(self._bit[cpu] for cpu in cpus)
-        for _ in range(len(cpus) - self._size):
-            lowest &= lowest - 1
-        return (
-            count * self._digit(_CACHES)
-            + third * self._digit(_THIRD)
-            + fourth * self._digit(_FOURTH)
-            + len(cpus) * self._digit(_NODE_LEFT)
-            + max(self._size, in_caches) * self._digit(_CACHE_LEFT)
-            - lowest
-        )
-
-    def table(self, cpus: list[int], spare: int | None = None) -> Table:
-        """The table of some NUMA nodes, of which these CPUs are available, the lowest first.
-
-        At most `spare` of them are left over, if that is less than of all nodes together.
-        """
+    def table(self, cpus: list[int]) -> Table:
+        """The table of some NUMA nodes, of which these CPUs are available, the lowest first."""
         parts = defaultdict(list)
         for cpu in cpus:
             parts[self._widest(self._machine.cpus[cpu])].append(cpu)
         tables = (self._part(tuple(part)) for part in parts.values())
-        table = self._joined(tables, self._spare if spare is None else spare)
+        table = self._joined(tables)
         touched = len(cpus) * self._digit(_NODE_LEFT)
         return _dearer(table, touched)
 
@@ -121,10 +87,10 @@ class Costs:
             for cpu in cpus:
                 caches[self._machine.cpus[cpu].cache].append(cpu)
             if len(caches) == 1:
-                table = self._touched(self._joined(self._cores(cpus), self._spare), cpus)
+                table = self._touched(self._joined(self._cores(cpus)), cpus)
             else:
                 parts = (self._touched(self._threads(part), part) for part in caches.values())
-                table = self._core(self._joined(parts, self._spare), cpus[0])
+                table = self._core(self._joined(parts), cpus[0])
             self._tables[cpus] = table
         return self._tables[cpus]
 
@@ -211,8 +177,8 @@ class Costs:
             third, fourth = int(taken > 1), taken if shared else 0
         return third * self._digit(_THIRD) + fourth * self._digit(_FOURTH)
 
-    def _joined(self, tables: Iterable[Table], spare: int) -> Table:
-        return joined(tables, spare, self._size, self.never)
+    def _joined(self, tables: Iterable[Table]) -> Table:
+        return joined(tables, self._spare, self._size, self.never)
 
 
 def _dearer(table: Table, more: int) -> Table:
@@ -221,14 +187,3 @@ def _dearer(table: Table, more: int) -> Table:
     if table.first == 0:
         costs[0] = table.costs[0]
     return Table(table.first, costs)
-
-
-def _fewest(sizes: Iterable[int], size: int) -> int:
-    """How many parts of these sizes hold `size` CPUs, at least."""
-    count = 0
-    for held in sorted(sizes, reverse=True):
-        if size <= 0:
-            break
-        size -= held
-        count += 1
-    return count

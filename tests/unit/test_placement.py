@@ -240,7 +240,7 @@ def test_one_of_equal_groups_of_nodes_is_filled_before_the_next(tmp_path: Path) 
 
 
 def test_nearer_nodes_with_enough_cpus_go_before_farther_ones_with_whole_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     # In each half two nodes are the nearest to each other, and two others, with more CPUs, nearly
     # so. With those of both halves fewer cores were touched, but those of one hold enough.
@@ -251,8 +251,6 @@ def test_nearer_nodes_with_enough_cpus_go_before_farther_ones_with_whole_cores(
     host = many_nodes(tmp_path, 8, 4, distances)
     room = set(range(32)) - {1, 2, 3, 7, 11, 15, 17, 18, 19, 23, 27, 31}
     nearest = {0, 4, 5, 6, 24, 25, 26, 28, 29, 30}
-    assert chosen(host, room, set(), 10) == nearest
-    monkeypatch.setattr("isolcpus_dp.placement._FEW_SETS", 0)  # as if there were many sets
     assert chosen(host, room, set(), 10) == nearest
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -155,14 +156,64 @@ def every_choice(case: Case) -> Iterable[frozenset[int]]:
 
 @pytest.mark.parametrize("placement", ["packed", "spread"])
 @pytest.mark.parametrize("batch", range(CASES // BATCH))
-def test_no_choice_is_better(batch: int, placement: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if batch % 2:
-        # Few nodes are taken for many, and looked at in the way that is for those.
-        monkeypatch.setattr("isolcpus_dp.placement._FEW_SETS", 0)
-        monkeypatch.setattr("isolcpus_dp.placement.nodes._FEW", 1)
+def test_no_choice_is_better(batch: int, placement: str) -> None:
     chance = random.Random(batch)
     for _ in range(BATCH // 2):
         case = made_up(chance)
         taken = choose(case.machine, case.available, case.must, case.size, placement)
         best = min(every_choice(case), key=lambda choice: cost(case, choice, placement))
         assert sorted(taken) == sorted(best), case
+
+
+# Larger machines at irregular distances, where a search of all sets of nodes is still possible.
+
+
+def irregular_machine(chance: random.Random, nodes: int) -> Machine:
+    """Nodes of one to four CPUs, each a core of its own; few distances are equal."""
+    node_of = [node for node in range(nodes) for _ in range(chance.randint(1, 4))]
+    cpus = {
+        cpu: Cpu(
+            cpu=cpu,
+            online=True,
+            core=cpu,
+            siblings=frozenset({cpu}),
+            package=0,
+            die=0,
+            cache=frozenset(other for other, its in enumerate(node_of) if its == node),
+            node=node,
+        )
+        for cpu, node in enumerate(node_of)
+    }
+    distances = {(node, node): 10 for node in range(nodes)}
+    for one, other in itertools.permutations(range(nodes), 2):
+        distances[one, other] = chance.randint(11, 30)
+    everything = frozenset(cpus)
+    return Machine(everything, everything, everything, everything, cpus, distances)
+
+
+def nearest_sets(machine: Machine, size: int, required: frozenset[int]) -> list[set[int]]:
+    """The sets of nodes that hold `size` CPUs, with as few nodes and as near as possible."""
+    held = Counter(cpu.node or 0 for cpu in machine.cpus.values())
+    for count in range(1, len(held) + 1):
+        sets: dict[int, list[set[int]]] = {}
+        for nodes in map(set, itertools.combinations(held, count)):
+            if required <= nodes and sum(held[node] for node in nodes) >= size:
+                distance = sum(machine.distance(*pair) for pair in itertools.permutations(nodes, 2))
+                sets.setdefault(distance, []).append(nodes)
+        if sets:
+            return sets[min(sets)]
+    raise AssertionError("the machine holds fewer CPUs")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_nodes_are_nearer_at_irregular_distances(seed: int) -> None:
+    chance = random.Random(seed)
+    machine = irregular_machine(chance, chance.randint(7, 12))
+    available = frozenset(machine.cpus)
+    size = chance.randint(len(available) // 4, len(available) * 3 // 4)
+    must = frozenset(chance.sample(sorted(available), seed % 3))
+    taken = choose(machine, available, must, size)
+    required = frozenset(machine.cpus[cpu].node or 0 for cpu in must)
+    assert must <= taken
+    assert len(taken) == size
+    assert {machine.cpus[cpu].node for cpu in taken} in nearest_sets(machine, size, required)
