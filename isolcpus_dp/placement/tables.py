@@ -1,6 +1,7 @@
-"""Tables of what taking a number of CPUs from a part of the machine costs at least.
+"""Tables of what it costs at least to take a number of CPUs from a part of the machine.
 
-The tables of two parts make the table of both: the knapsack problem's dynamic programming.
+The tables of two parts are joined to that of both, as dynamic programming solves the knapsack
+problem.
 """
 
 from __future__ import annotations
@@ -10,30 +11,38 @@ from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """The costs of taking `first` CPUs, one more, two more…"""
+    """The costs of taking `first` CPUs, one more, two more..."""
 
     first: int
     costs: Sequence[int]
 
     @property
     def last(self) -> int:
+        """The highest number of CPUs in the table."""
         return self.first + len(self.costs) - 1
 
 
 def joined(tables: Iterable[Table], spare: int, size: int, never: int) -> Table:
-    """The table of all parts together, as far as at most `spare` CPUs are left in them."""
-    whole, held = Table(0, [0]), 0
+    """The table of all parts together.
+
+    It covers the numbers of CPUs up to `size` that leave at most `spare` CPUs of the parts over;
+    `never` is the cost of what is not possible.
+    """
+    whole, most = Table(0, [0]), 0
     for table in tables:
-        held += table.last
-        fewest = max(whole.first + table.first, held - spare)
-        best = [never] * (min(held, size) - fewest + 1)
+        most += table.last
+        fewest = max(whole.first + table.first, most - spare)
+        best = [never] * (min(most, size) - fewest + 1)
         join(whole, table, fewest, best)
         whole = Table(fewest, best)
     return whole
 
 
 def join(one: Table, other: Table, fewest: int, best: list[int], more: int = 0) -> None:
-    """Lowers `best`, the costs of `fewest` CPUs and so on, to those of two parts and `more`."""
+    """Lowers `best`, the costs of `fewest` CPUs, one more, two more..., where two parts cost less.
+
+    `more` is what they cost together beside what each of them costs.
+    """
     if len(one.costs) < len(other.costs):
         one, other = other, one
     most = fewest + len(best) - 1
@@ -43,7 +52,7 @@ def join(one: Table, other: Table, fewest: int, best: list[int], more: int = 0) 
             continue
         cost += more
         costs = one.costs[start - one.first : stop - one.first]
-        into = slice(start + taken - fewest, stop + taken - fewest)
-        best[into] = [
-            new if (new := cost + old) < held else held for old, held in zip(costs, best[into])
+        sums = slice(start + taken - fewest, stop + taken - fewest)
+        best[sums] = [
+            new if (new := cost + added) < old else old for added, old in zip(costs, best[sums])
         ]
