@@ -1,4 +1,4 @@
-"""Which CPUs a container gets, by example; test_placement_proof has the proof."""
+"""Which CPUs a container gets, by example. The proof is in test_placement_proof.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .conftest import MakeUp
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """Two NUMA nodes, {0-3,8-11} and {4-7,12-15}; CPU 8 is the sibling of 0, 15 that of 7."""
+    """Two NUMA nodes, CPUs 0-3,8-11 and 4-7,12-15; 8 is the sibling of 0, 15 that of 7."""
     made_up = MadeUpMachine(tmp_path_factory.mktemp("sys"), parse_shape("2x4x2"), range(16))
     return machine.read(made_up.root)
 
@@ -36,55 +36,55 @@ def test_siblings_stay_together(host: Machine) -> None:
     assert chosen(host, set(range(16)), set(), 4) == {0, 1, 8, 9}
 
 
-def test_siblings_stay_together_where_all_is_needed_of_a_node(host: Machine) -> None:
+def test_size_of_a_node_takes_the_whole_node(host: Machine) -> None:
     assert chosen(host, set(range(16)), set(), 8) == {0, 1, 2, 3, 8, 9, 10, 11}
 
 
-def test_whole_cores_go_before_lone_threads(host: Machine) -> None:
+def test_whole_core_is_preferred_to_lone_threads(host: Machine) -> None:
     assert chosen(host, {0, 1, 2, 10}, set(), 2) == {2, 10}
 
 
-def test_one_numa_node_is_enough_even_if_it_is_the_second(host: Machine) -> None:
+def test_single_numa_node_is_used_even_if_it_is_the_second(host: Machine) -> None:
     assert chosen(host, {0, 1, 8, 4, 5, 6, 12, 13, 14}, set(), 4) == {4, 5, 12, 13}
 
 
-def test_one_numa_node_goes_before_whole_cores(host: Machine) -> None:
+def test_single_numa_node_is_preferred_to_whole_cores(host: Machine) -> None:
     assert chosen(host, {0, 8, 4, 5, 6}, set(), 3) == {4, 5, 6}
 
 
-def test_more_than_a_numa_node_has_takes_all_of_one_and_a_core_of_the_other(host: Machine) -> None:
+def test_more_than_a_numa_node_takes_one_node_and_a_core(host: Machine) -> None:
     assert chosen(host, set(range(16)), set(), 10) == {0, 1, 2, 3, 8, 9, 10, 11, 4, 12}
 
 
-def test_smallest_hole_that_fits_is_filled(host: Machine) -> None:
+def test_numa_node_with_the_fewest_cpus_that_fit_is_used(host: Machine) -> None:
     assert chosen(host, {0, 1, 8, 9, *range(4, 8), *range(12, 16)}, set(), 4) == {0, 1, 8, 9}
     assert chosen(host, {*range(4), *range(8, 12), 4, 5, 12, 13}, set(), 4) == {4, 5, 12, 13}
 
 
-def test_lone_thread_goes_before_a_whole_core_is_broken(host: Machine) -> None:
+def test_lone_thread_is_preferred_to_part_of_a_core(host: Machine) -> None:
     assert chosen(host, {0, 8, 1}, set(), 1) == {1}
     assert chosen(host, {0, 8, 1, 9, 2}, set(), 3) == {0, 8, 2}
 
 
-def test_whole_core_is_broken_if_there_is_no_lone_thread(host: Machine) -> None:
+def test_core_is_broken_if_there_is_no_lone_thread(host: Machine) -> None:
     assert chosen(host, {0, 8, 1, 9}, set(), 3) == {0, 8, 1}
 
 
-def test_sibling_of_what_must_be_included_comes_first(host: Machine) -> None:
+def test_siblings_of_required_cpus_are_added_first(host: Machine) -> None:
     assert chosen(host, set(range(16)), {13}, 2) == {5, 13}
     assert chosen(host, set(range(16)), {5, 6}, 4) == {5, 6, 13, 14}
 
 
-def test_numa_node_of_what_must_be_included_comes_first(host: Machine) -> None:
+def test_numa_node_of_required_cpus_is_used_first(host: Machine) -> None:
     assert chosen(host, set(range(16)), {7}, 4) == {4, 7, 12, 15}
     assert chosen(host, {*range(4), *range(8, 12), 5, 7}, {7}, 3) == {0, 7, 8}
 
 
-def test_nothing_is_added_to_what_must_be_included_if_that_is_enough(host: Machine) -> None:
+def test_nothing_is_added_if_all_cpus_are_required(host: Machine) -> None:
     assert chosen(host, set(range(16)), {0, 7}, 2) == {0, 7}
 
 
-def test_all_that_is_available(host: Machine) -> None:
+def test_all_available_cpus_are_chosen_if_needed(host: Machine) -> None:
     assert chosen(host, {1, 7, 12}, {1}, 3) == {1, 7, 12}
 
 
@@ -95,7 +95,7 @@ def test_four_threads_of_a_core_stay_together(make_up: MakeUp) -> None:
     assert chosen(host, {0, 4, 8, 12, 1, 5, 9}, set(), 3) == {1, 5, 9}
 
 
-def test_host_that_tells_nothing_of_itself(make_up: MakeUp) -> None:
+def test_machine_without_topology(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", {0, 1, 2, 3})
     for cpu in range(4):
         (made_up.folder / f"cpu{cpu}/node0").rmdir()
@@ -103,12 +103,12 @@ def test_host_that_tells_nothing_of_itself(make_up: MakeUp) -> None:
     assert chosen(machine.read(made_up.root), {0, 1, 2, 3}, {2}, 3) == {0, 1, 2}
 
 
-# What StarlingX documents of its own order: pairs of siblings first; for an odd size, a thread
-# whose sibling is gone already before a pair is broken.
+# The order that StarlingX documents for its patch: pairs of siblings first; for an odd size, a
+# thread whose sibling is not available before a pair is broken.
 
 
 @pytest.mark.parametrize("size", [2, 4, 6])
-def test_even_size_is_met_by_pairs_as_starlingx_does(host: Machine, size: int) -> None:
+def test_even_size_takes_pairs_as_starlingx_does(host: Machine, size: int) -> None:
     available = {0, 1, 8, 9, 2, 10, 3, 11}
     for gone in ({0}, {9}, {2}, {0, 9}):
         taken = chosen(host, available - gone, set(), size)
@@ -123,13 +123,13 @@ def test_even_size_is_met_by_pairs_as_starlingx_does(host: Machine, size: int) -
     ("size", "expected"),
     [(1, {9}), (3, {0, 8, 9}), (5, {0, 8, 9, 2, 10}), (7, {0, 8, 9, 2, 10, 3, 11})],
 )
-def test_odd_size_takes_the_thread_whose_sibling_is_gone_as_starlingx_does(
+def test_odd_size_takes_a_lone_thread_as_starlingx_does(
     host: Machine, size: int, expected: set[int]
 ) -> None:
     assert chosen(host, {0, 8, 9, 2, 10, 3, 11}, set(), size) == expected
 
 
-def test_odd_size_breaks_a_pair_only_if_there_is_nothing_else(host: Machine) -> None:
+def test_odd_size_breaks_a_pair_if_there_is_no_lone_thread(host: Machine) -> None:
     assert chosen(host, {0, 8, 1, 9}, set(), 1) == {0}
 
 
@@ -138,29 +138,29 @@ def test_odd_size_breaks_a_pair_only_if_there_is_nothing_else(host: Machine) -> 
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """One NUMA node with three caches of two cores of two threads: CPU 6 is the sibling of 0."""
+    """One NUMA node, three caches of two cores of two threads; CPU 6 is the sibling of 0."""
     places = [
         Place(cpu=cpu, core=cpu % 6, package=0, cache=cpu % 6 // 2, node=0) for cpu in range(12)
     ]
     return machine.read(MadeUpMachine(tmp_path_factory.mktemp("sys"), places, range(12)).root)
 
 
-def test_one_cache_is_enough(caches: Machine) -> None:
+def test_single_cache_is_used_if_it_has_room(caches: Machine) -> None:
     # Cores 0 and 1 are on the first cache, 2 and 3 on the second.
     assert chosen(caches, set(range(12)) - {0, 6}, set(), 4) == {2, 3, 8, 9}
 
 
-def test_one_cache_goes_before_whole_cores(caches: Machine) -> None:
+def test_single_cache_is_preferred_to_whole_cores(caches: Machine) -> None:
     assert chosen(caches, {0, 6, 2, 3, 4}, set(), 2) == {0, 6}
     assert chosen(caches, {0, 2, 8, 4, 5, 10}, set(), 3) == {4, 5, 10}
 
 
-def test_smallest_hole_among_the_caches_is_filled(caches: Machine) -> None:
+def test_cache_with_the_fewest_cpus_that_fit_is_used(caches: Machine) -> None:
     assert chosen(caches, set(range(12)) - {0, 4, 10}, set(), 2) == {5, 11}
 
 
-def test_near_nodes_go_before_far_ones(tmp_path: Path) -> None:
-    """Nodes 0 and 2 are near each other, and so are 1 and 3."""
+def test_near_nodes_are_preferred(tmp_path: Path) -> None:
+    """Nodes 0 and 2 are near each other, nodes 1 and 3 as well."""
     near = {(0, 2): 12, (1, 3): 12}
     tree = MadeUpMachine(tmp_path, parse_shape("4x2x1"), range(8), near)
     host = machine.read(tree.root)
@@ -169,13 +169,13 @@ def test_near_nodes_go_before_far_ones(tmp_path: Path) -> None:
     assert chosen(host, set(range(8)), {3}, 3) == {2, 3, 6}
 
 
-# Many nodes: a last-level cache each, as firmware shows them with "L3 cache as NUMA domain"
+# Many nodes with one last-level cache each, as with the firmware option "L3 cache as NUMA domain"
 
 
 def many_nodes(
     root: Path, nodes: int, cpus: int, distances: dict[tuple[int, int], int] | None = None
 ) -> Machine:
-    """Nodes of as many CPUs each, by number; CPUs 0 and 1 are siblings, 2 and 3, and so on."""
+    """Nodes of equal size, by CPU number; CPUs 0 and 1 are siblings, 2 and 3, and so on."""
     places = [
         Place(cpu=cpu, core=cpu // 2, package=0, cache=cpu // cpus, node=cpu // cpus)
         for cpu in range(nodes * cpus)
@@ -191,33 +191,33 @@ def on_two_sockets(nodes: int) -> dict[tuple[int, int], int]:
 
 
 @pytest.mark.parametrize("placement", ["packed", "spread"])
-def test_nodes_of_one_socket_go_before_those_of_two(tmp_path: Path, placement: str) -> None:
+def test_nodes_of_one_socket_are_preferred(tmp_path: Path, placement: str) -> None:
     host = many_nodes(tmp_path, 24, 2, on_two_sockets(24))
-    # Nodes 12 to 23 are the second socket. Of the first one, nodes 5 to 11 have room.
+    # Nodes 12 to 23 are the second socket. Of the first one, nodes 5 to 11 have CPUs.
     room = set(range(10, 48))
     assert chosen(host, room, set(), 14, placement) == set(range(10, 24))
     assert chosen(host, room, set(), 16, placement) == set(range(24, 40))
     assert chosen(host, room, {46}, 10, placement) == {*range(24, 32), 46, 47}
-    # All of one socket and little of the other is nearer than half and half.
+    # One whole socket and a few nodes of the other are nearer than half of each.
     assert chosen(host, room, set(), 30, placement) == {*range(10, 16), *range(24, 48)}
     assert chosen(host, room, {10, 47}, 8, placement) == {10, 11, 12, 13, 14, 15, 46, 47}
 
 
-def test_lone_thread_is_found_on_any_of_many_nodes(tmp_path: Path) -> None:
+def test_lone_thread_is_found_on_one_of_many_nodes(tmp_path: Path) -> None:
     host = many_nodes(tmp_path, 32, 4, on_two_sockets(32))
-    # Nodes 16 to 31 have CPUs 64 to 127. Node 30 has three, of a whole core and a lone thread.
+    # Nodes 16 to 31 have CPUs 64 to 127. Node 30 has three: a whole core and a lone thread.
     room = {*range(8), *range(64, 120), *range(121, 128)}
     assert chosen(host, room, set(), 31) == {*range(64, 92), 121, 122, 123}
     assert chosen(host, room, set(), 63) == {*range(64, 120), *range(121, 128)}
-    # The sibling of the lone thread is somebody else's.
+    # The sibling of the lone thread belongs to another container.
     assert chosen(host, room, set(), 31, "spread") == set(range(64, 95))
 
 
-def test_best_of_equal_nodes_are_found_among_all_their_sets(tmp_path: Path) -> None:
+def test_best_of_many_equal_nodes_are_found(tmp_path: Path) -> None:
     host = many_nodes(tmp_path, 16, 4)
     assert chosen(host, set(range(64)), set(), 30) == set(range(30))
-    # Of every other node one CPU is taken: eight nodes hold 30 if six of them are whole. With
-    # seven whole ones and a whole core of another no core is broken, and one CPU is left over.
+    # Every other node has three CPUs, so eight nodes hold 30 if six of them have all four. With
+    # seven of those and one core of another node, no core is broken and one CPU is left over.
     room = set(range(64)) - set(range(0, 64, 8))
     whole = {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31}
     whole |= {36, 37, 38, 39, 44, 45, 46, 47, 52, 53, 54, 55}
@@ -225,7 +225,7 @@ def test_best_of_equal_nodes_are_found_among_all_their_sets(tmp_path: Path) -> N
     assert chosen(host, room, {59}, 30) == whole | {58, 59}
 
 
-def test_one_of_equal_groups_of_nodes_is_filled_before_the_next(tmp_path: Path) -> None:
+def test_one_group_of_nodes_is_filled_before_the_next(tmp_path: Path) -> None:
     # Two sockets of four quadrants of three nodes.
     distances = on_two_sockets(24)
     for one, other in distances:
@@ -239,11 +239,9 @@ def test_one_of_equal_groups_of_nodes_is_filled_before_the_next(tmp_path: Path) 
     assert chosen(host, room, {47}, 8) == {26, 27, 42, 43, 44, 45, 46, 47}
 
 
-def test_nearer_nodes_with_enough_cpus_go_before_farther_ones_with_whole_cores(
-    tmp_path: Path,
-) -> None:
-    # In each half two nodes are the nearest to each other, and two others, with more CPUs, nearly
-    # so. With those of both halves fewer cores were touched, but those of one hold enough.
+def test_nearer_nodes_are_preferred_to_whole_cores(tmp_path: Path) -> None:
+    # In each half two nodes are the nearest to each other. Two others are a little farther apart
+    # and have more CPUs. Those of both halves would touch fewer cores, but are not the nearest.
     half = {(0, 1): 11, (0, 2): 12, (2, 3): 15, (0, 3): 99, (1, 2): 99, (1, 3): 99}
     distances = dict.fromkeys(itertools.combinations(range(8), 2), 16)
     for (one, other), distance in half.items():
@@ -254,8 +252,8 @@ def test_nearer_nodes_with_enough_cpus_go_before_farther_ones_with_whole_cores(
     assert chosen(host, room, set(), 10) == nearest
 
 
-def test_near_nodes_are_found_where_distances_have_no_pattern(tmp_path: Path) -> None:
-    # More sets than can be looked at. Those between the far ones are no use.
+def test_near_nodes_are_found_among_irregular_distances(tmp_path: Path) -> None:
+    # There are too many sets of nodes to compare all of them. Ten nodes are near each other.
     chance = random.Random(1)
     near = {3, 4, 9, 12, 17, 18, 25, 26, 30, 33}
     distances = {
@@ -268,14 +266,14 @@ def test_near_nodes_are_found_where_distances_have_no_pattern(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("size", [24, 36, 48])
-def test_search_that_is_given_up_has_found_few_and_near_nodes(tmp_path: Path, size: int) -> None:
+def test_search_beyond_its_limit_is_no_worse_than_greedy(tmp_path: Path, size: int) -> None:
     chance = random.Random(2)
     distances = {pair: chance.randint(11, 40) for pair in itertools.combinations(range(36), 2)}
     host = many_nodes(tmp_path, 36, 2, distances)
     taken = chosen(host, set(range(72)), {14}, size)
     assert 14 in taken
     assert len(taken) == size
-    # By whom always the next one is taken, beginning with the node of CPU 14.
+    # The greedy choice: from the node of CPU 14 on, always the nearest node is added.
     greedy = [7]
     while len(greedy) < size // 2:
         left = set(range(36)) - {*greedy}
@@ -289,8 +287,8 @@ def test_search_that_is_given_up_has_found_few_and_near_nodes(tmp_path: Path, si
     assert between[0] <= between[1]
 
 
-def test_search_that_is_given_up_over_caches_has_found_few_nodes(tmp_path: Path) -> None:
-    """20 nodes under one cache: more sets of ten than can be looked at."""
+def test_search_of_a_cache_beyond_its_limit_uses_few_nodes(tmp_path: Path) -> None:
+    """20 nodes share one cache: there are too many sets of ten to compare all of them."""
     host = many_nodes(tmp_path, 20, 4)
     everything = frozenset(range(80))
     cpus = {cpu: replace(place, cache=everything) for cpu, place in host.cpus.items()}
@@ -308,26 +306,26 @@ def test_spread_gives_each_thread_a_core_of_its_own(host: Machine) -> None:
     assert chosen(host, set(range(16)) - {0, 1}, set(), 3, "spread") == {4, 5, 6}
 
 
-def test_spread_stays_on_one_node_rather_than_leaving_siblings_idle(host: Machine) -> None:
+def test_spread_prefers_one_node_to_separate_cores(host: Machine) -> None:
     assert chosen(host, set(range(16)), set(), 6, "spread") == {0, 1, 2, 3, 8, 9}
 
 
-def test_spread_keeps_off_the_cores_of_others(host: Machine) -> None:
-    # The siblings of 0 and 1 are somebody else's.
+def test_spread_avoids_cores_of_other_containers(host: Machine) -> None:
+    # The siblings of 0 and 1 belong to another container.
     assert chosen(host, {0, 1, 2, 10, 3, 11}, set(), 2, "spread") == {2, 3}
     assert chosen(host, {0, 1, 2, 10, 3, 11}, set(), 3, "spread") == {0, 2, 3}
 
 
-def test_core_handed_out_as_one_device_is_placed_as_one(host: Machine) -> None:
+def test_core_offered_as_one_device_is_placed_as_one_cpu(host: Machine) -> None:
     lone = host.with_lone_threads(range(8))
     for placement in ("packed", "spread"):
         assert chosen(lone, set(range(8)) - {0}, {7}, 3, placement) == {4, 5, 7}
 
 
-# What no kernel ought to say, and what virtual machines do not
+# Unusual and incomplete topologies, as of virtual machines
 
 
-def test_siblings_are_known_where_no_cache_is(make_up: MakeUp) -> None:
+def test_siblings_are_used_without_caches(make_up: MakeUp) -> None:
     made_up = make_up("1x4x2", set(range(8)))
     for cpu in range(8):
         shutil.rmtree(made_up.folder / f"cpu{cpu}/cache")
@@ -336,16 +334,16 @@ def test_siblings_are_known_where_no_cache_is(make_up: MakeUp) -> None:
     assert chosen(host, {0, 4, 5}, set(), 2, "spread") == {0, 5}
 
 
-def test_host_with_a_cache_across_numa_nodes(host: Machine) -> None:
-    """A part of a package as a NUMA node of its own, under the package's one cache."""
+def test_cache_shared_by_numa_nodes(host: Machine) -> None:
+    """The NUMA nodes are parts of a package that has one cache."""
     everything = frozenset(range(16))
     cpus = {cpu: replace(place, cache=everything) for cpu, place in host.cpus.items()}
     odd = replace(host, cpus=cpus)
     assert chosen(odd, set(range(16)), set(), 10) == {0, 1, 2, 3, 8, 9, 10, 11, 4, 12}
 
 
-def test_large_machine_is_no_matter_of_minutes(tmp_path: Path) -> None:
-    # A search of sets of CPUs, or of caches, would not end. bench/placement measures.
+def test_large_machine_is_placed_in_time(tmp_path: Path) -> None:
+    # A search of all sets of CPUs or of caches would not end. bench/placement measures the time.
     places = [
         Place(cpu=cpu, core=cpu % 256, package=0, cache=cpu % 256 // 8, node=cpu % 256 // 32)
         for cpu in range(512)

@@ -1,6 +1,6 @@
-"""That placement keeps its rule: against a search that tries every choice and knows nothing else.
+"""Proves that placement follows its rule, by comparing it with a search of every choice.
 
-2,000 cases by default; PLACEMENT_CASES says another number, and `make test-placement` does.
+It runs 2,000 cases, or as many as PLACEMENT_CASES says: `make test-placement` runs 20,000.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from isolcpus_dp.host.machine import Cpu, Machine
 from isolcpus_dp.placement import choose
 
 CASES = int(os.environ.get("PLACEMENT_CASES", "2000"))
-# A failure names its batch: a batch is always the same cases.
+# A failed test names its batch. A batch always has the same cases.
 BATCH = 100
 
 # The node, cache and core of a thread.
 Thread = tuple[int, tuple[int, int], tuple[int, int, int]]
 
-MOST_AVAILABLE = 12  # C(12, 6) choices are looked at in milliseconds
+MOST_AVAILABLE = 12  # all C(12, 6) choices are compared in milliseconds
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Case:
     size: int
 
 
-def made_up(chance: random.Random) -> Case:
-    machine = made_up_machine(chance)
+def random_case(chance: random.Random) -> Case:
+    machine = random_machine(chance)
     most = min(len(machine.cpus), MOST_AVAILABLE)
     available = frozenset(chance.sample(sorted(machine.cpus), chance.randint(1, most)))
     size = chance.randint(1, len(available))
@@ -47,8 +47,8 @@ def made_up(chance: random.Random) -> Case:
     return Case(machine, available, must, size)
 
 
-def made_up_machine(chance: random.Random) -> Machine:
-    """Nodes of one to three caches of one to four cores, none like the other; some alike."""
+def random_machine(chance: random.Random) -> Machine:
+    """Nodes of one to three caches of one to four cores; in some machines of equal shape."""
     sockets = chance.random() < 0.3
     nodes = range(chance.randint(3, 6) if sockets else chance.randint(1, 4))
     largest = chance.choice([1, 2]) if sockets else 4
@@ -61,9 +61,9 @@ def made_up_machine(chance: random.Random) -> Machine:
         for _ in range(chance.choice([1, 2, 4]) if chance.random() < 0.2 else smt)
     ]
     if chance.random() < 0.7:
-        chance.shuffle(threads)  # numbers say nothing of where a CPU sits
-    threads, caches = made_up_caches(chance, threads)
-    untold = None if sockets else 3  # a node of whose CPUs the kernel does not tell the node
+        chance.shuffle(threads)  # CPU numbers do not follow the topology
+    threads, caches = random_caches(chance, threads)
+    unknown = None if sockets else 3  # a node that the kernel does not give for its CPUs
     cpus = {
         cpu: Cpu(
             cpu=cpu,
@@ -73,7 +73,7 @@ def made_up_machine(chance: random.Random) -> Machine:
             package=0,
             die=0,
             cache=frozenset(n for n, other in enumerate(caches) if other == caches[cpu]),
-            node=None if node == untold else node,
+            node=None if node == unknown else node,
         )
         for cpu, (node, _, core) in enumerate(threads)
     }
@@ -84,28 +84,28 @@ def made_up_machine(chance: random.Random) -> Machine:
         online=everything,
         isolated=everything,
         cpus=cpus,
-        distances=made_up_distances(chance, nodes, sockets),
+        distances=random_distances(chance, nodes, sockets),
     )
 
 
-def made_up_caches(
+def random_caches(
     chance: random.Random, threads: list[Thread]
 ) -> tuple[list[Thread], list[object]]:
-    """The threads, and the cache of each."""
+    """The threads, and the cache of each of them."""
     kind = chance.random()
-    if kind < 0.1:  # nodes are parts of a package that has one cache
-        if chance.random() < 0.3:  # and even cores reach across nodes
+    if kind < 0.1:  # the nodes of a package share one cache
+        if chance.random() < 0.3:  # and cores across nodes as well
             threads = [(node, cache, (node // 2, *core[1:])) for node, cache, core in threads]
         return threads, [node // 2 for node, _, _ in threads]
-    if kind < 0.2:  # some caches reach into other nodes
+    if kind < 0.2:  # some caches span several nodes
         across = {cache for _, cache, _ in threads if chance.random() < 0.3}
         return threads, [cache[1] if cache in across else cache for _, cache, _ in threads]
-    if kind < 0.25:  # the kernel tells none, as on many virtual machines
+    if kind < 0.25:  # the kernel gives no caches, as on many virtual machines
         return threads, list(range(len(threads)))
     return threads, [cache for _, cache, _ in threads]
 
 
-def made_up_distances(
+def random_distances(
     chance: random.Random, nodes: range, sockets: bool
 ) -> dict[tuple[int, int], int]:
     near, far = chance.choice([([11], 32), ([12], 21), ([21], 21), ([11, 15], 32)])
@@ -122,7 +122,7 @@ def made_up_distances(
 
 
 def cost(case: Case, choice: frozenset[int], placement: str) -> list[object]:
-    """The rule of the documentation, word by word, for one choice."""
+    """The rule in isolcpus-dp.conf(5), item by item, for one choice."""
     cpus, left = case.machine.cpus, case.available - choice
     nodes = {cpus[cpu].node for cpu in choice}
     caches = {cpus[cpu].cache for cpu in choice}
@@ -159,7 +159,7 @@ def every_choice(case: Case) -> Iterable[frozenset[int]]:
 def test_no_choice_is_better(batch: int, placement: str) -> None:
     chance = random.Random(batch)
     for _ in range(BATCH // 2):
-        case = made_up(chance)
+        case = random_case(chance)
         taken = choose(case.machine, case.available, case.must, case.size, placement)
         best = min(every_choice(case), key=lambda choice: cost(case, choice, placement))
         assert sorted(taken) == sorted(best), case
