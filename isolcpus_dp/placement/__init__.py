@@ -24,16 +24,16 @@ How it is found, by module:
 
 from __future__ import annotations
 
-from isolcpus_dp.host.machine import Machine
+from typing import TYPE_CHECKING
+
 from isolcpus_dp.placement.cores import Costs
 from isolcpus_dp.placement.groups import whole_machine
 from isolcpus_dp.placement.nodes import Nodes
 from isolcpus_dp.placement.totals import Totals
 
 if TYPE_CHECKING:
+    from isolcpus_dp.config import Placement
     from isolcpus_dp.host.machine import Machine
-
-PLACEMENTS = ("packed", "spread")
 
 
 def choose(
@@ -41,9 +41,9 @@ def choose(
     available: frozenset[int],
     must_include: frozenset[int],
     size: int,
-    placement: str = "packed",
+    placement: Placement = "packed",
 ) -> frozenset[int]:
-    """`size` CPUs of `available`, all of `must_include` among them; `placement` is of PLACEMENTS.
+    """`size` CPUs of `available`, all of `must_include` among them.
 
     Expects must_include within available and len(must_include) <= size <= len(available).
 

@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING
 
 from isolcpus_dp.placement.tables import Table, joined
 
+if TYPE_CHECKING:
+    from isolcpus_dp.config import Placement
+    from isolcpus_dp.host.machine import Cpu, Machine
+
 # The bits of a digit. No count of CPUs needs as many: Linux has at most 8192 CPUs. The distance is
 # the highest digit and has no limit but _NEVER, five digits above.
 _DIGIT_BITS = 20
@@ -34,7 +38,7 @@ class Costs:
         available: frozenset[int],
         must_include: frozenset[int],
         size: int,
-        placement: str,
+        placement: Placement,
         spare: int,
     ) -> None:
         """`spare` is how many available CPUs are left over at most on the nodes of a choice."""
@@ -117,7 +121,11 @@ class Costs:
             else:
                 yield self._core(self._threads(threads), threads[0])
         for (_, shared), like in alike.items():
-            yield self._packed_cores(like) if self._packed else self._spread_cores(like, shared)
+            yield (
+                self._packed_cores(like)
+                if self._packed
+                else self._spread_cores(like, shared=shared)
+            )
 
     def _packed_cores(self, cores: list[list[int]]) -> Table:
         """The table of cores with equally many threads, none of which must be included.
@@ -142,7 +150,7 @@ class Costs:
             ]
         return Table(0, costs)
 
-    def _spread_cores(self, cores: list[list[int]], shared: bool) -> Table:
+    def _spread_cores(self, cores: list[list[int]], *, shared: bool) -> Table:
         """The table of cores with one thread each, or two each, none of which must be included.
 
         The best choice takes the first threads of all cores, from the lowest on, then the second
@@ -172,12 +180,12 @@ class Costs:
         available = len(self._available(siblings))
         shared = available < len(siblings)
         costs = [
-            cost + self._core_cost(taken, available, shared)
+            cost + self._core_cost(taken, available, shared=shared)
             for taken, cost in enumerate(threads.costs, threads.first)
         ]
         return Table(threads.first, costs)
 
-    def _core_cost(self, taken: int, available: int, shared: bool) -> int:
+    def _core_cost(self, taken: int, available: int, *, shared: bool) -> int:
         """What it costs to take so many of the available threads of a core, by 3. and 4."""
         if self._packed:
             third, fourth = int(taken > 0), int(0 < taken < available)

@@ -22,8 +22,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from isolcpus_dp.placement.nodes import Node, Nodes
+if TYPE_CHECKING:
+    from isolcpus_dp.placement.nodes import Node, Nodes
 
 # The most nodes that can share caches or cores and still be a group among others.
 _MOST_SHARING = 6

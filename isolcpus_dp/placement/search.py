@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from isolcpus_dp.placement.cores import Costs
-from isolcpus_dp.placement.nodes import Node, Nodes
 from isolcpus_dp.placement.tables import Table, join
+
+if TYPE_CHECKING:
+    from isolcpus_dp.placement.cores import Costs
+    from isolcpus_dp.placement.nodes import Node, Nodes
 
 # A search ends after about half a second. The unit is the comparison of two costs, about 0.1 us.
 MOST_EFFORT = 5_000_000

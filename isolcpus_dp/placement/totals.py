@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from isolcpus_dp.placement.cores import Costs
-from isolcpus_dp.placement.groups import Group
-from isolcpus_dp.placement.nodes import Node, Nodes
 from isolcpus_dp.placement.search import Part, Search
 from isolcpus_dp.placement.tables import Table, join, joined
+
+if TYPE_CHECKING:
+    from isolcpus_dp.placement.cores import Costs
+    from isolcpus_dp.placement.groups import Group
+    from isolcpus_dp.placement.nodes import Node, Nodes
 
 # The effort per CPU of joining tables, and of making those of nodes that share caches.
 _JOINING_EFFORT = 10

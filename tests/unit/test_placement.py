@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from isolcpus_dp.config import Placement
 from isolcpus_dp.host import machine
 from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.placement import choose
@@ -26,7 +27,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 
 
 def chosen(
-    host: Machine, available: set[int], must: set[int], size: int, placement: str = "packed"
+    host: Machine, available: set[int], must: set[int], size: int, placement: Placement = "packed"
 ) -> set[int]:
     return set(choose(host, frozenset(available), frozenset(must), size, placement))
 
@@ -191,7 +192,7 @@ def on_two_sockets(nodes: int) -> dict[tuple[int, int], int]:
 
 
 @pytest.mark.parametrize("placement", ["packed", "spread"])
-def test_nodes_of_one_socket_are_preferred(tmp_path: Path, placement: str) -> None:
+def test_nodes_of_one_socket_are_preferred(tmp_path: Path, placement: Placement) -> None:
     host = many_nodes(tmp_path, 24, 2, on_two_sockets(24))
     # Nodes 12 to 23 are the second socket. Of the first one, nodes 5 to 11 have CPUs.
     room = set(range(10, 48))

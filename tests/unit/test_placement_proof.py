@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from isolcpus_dp.config import Placement
 from isolcpus_dp.host.machine import Cpu, Machine
 from isolcpus_dp.placement import choose
 
@@ -121,7 +122,7 @@ def random_distances(
     return distances
 
 
-def cost(case: Case, choice: frozenset[int], placement: str) -> list[object]:
+def cost(case: Case, choice: frozenset[int], placement: Placement) -> list[object]:
     """The rule in isolcpus-dp.conf(5), item by item, for one choice."""
     cpus, left = case.machine.cpus, case.available - choice
     nodes = {cpus[cpu].node for cpu in choice}
@@ -156,7 +157,7 @@ def every_choice(case: Case) -> Iterable[frozenset[int]]:
 
 @pytest.mark.parametrize("placement", ["packed", "spread"])
 @pytest.mark.parametrize("batch", range(CASES // BATCH))
-def test_no_choice_is_better(batch: int, placement: str) -> None:
+def test_no_choice_is_better(batch: int, placement: Placement) -> None:
     chance = random.Random(batch)
     for _ in range(BATCH // 2):
         case = random_case(chance)

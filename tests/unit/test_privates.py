@@ -16,15 +16,6 @@ FILES = [
     if path.is_file() and path != Path(__file__)
 ]
 
-# What remains, and why.
-ALLOWED = {
-    # Which way placement takes through many sets, or many nodes, is no parameter of choose().
-    ("tests/unit/test_placement.py", "isolcpus_dp.placement._FEW_SETS"),
-    ("tests/unit/test_placement_proof.py", "isolcpus_dp.placement._FEW_SETS"),
-    ("tests/unit/test_placement_proof.py", "isolcpus_dp.placement.nodes._FEW"),
-}
-
-
 def privates(source: str) -> Iterator[str]:
     """Each private name that the source reads or replaces, also in code that is a string.
 
@@ -74,4 +65,4 @@ def test_nothing_private_is_read() -> None:
     found = {
         (str(path.relative_to(ROOT)), name) for path in FILES for name in privates(path.read_text())
     }
-    assert found == ALLOWED
+    assert found == set()
