@@ -144,7 +144,7 @@ def _map(options: SimpleNamespace) -> int:
 
 
 def _draw_map(options: SimpleNamespace) -> int:
-    from isolcpus_dp.report import map as report
+    from isolcpus_dp.report.map import draw as report
 
     host = (options.sysfs, options.config, options.kubelet_dir)
     try:

@@ -16,10 +16,9 @@ from rich.console import Console
 
 from isolcpus_dp import pool
 from isolcpus_dp.config import Config, PoolConfig
-from isolcpus_dp.host import machine
 from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.kubelet.podresources import Allocation
-from isolcpus_dp.report import map as report
+from isolcpus_dp.report.map import draw as report
 from isolcpus_dp.report.snapshot import Owner, Snapshot
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 
