@@ -144,18 +144,18 @@ def _map(options: SimpleNamespace) -> int:
 
 
 def _draw_map(options: SimpleNamespace) -> int:
-    from isolcpus_dp.report.map import draw as report
+    from isolcpus_dp.report.map import PictureError, draw
 
     host = (options.sysfs, options.config, options.kubelet_dir)
     try:
         if options.watch:
-            report.follow(*host)
+            draw.follow(*host)
         elif options.svg:
-            report.write(*host, options.svg)
+            draw.write(*host, options.svg)
         else:
-            report.show(*host)
-    except report.PictureError as error:
-        raise _OutputError(str(error)) from error
+            draw.show(*host)
+    except PictureError as error:
+        raise _Unwritten(str(error)) from error
     return DONE
 
 

@@ -18,7 +18,7 @@ from isolcpus_dp import pool
 from isolcpus_dp.config import Config, PoolConfig
 from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.kubelet.podresources import Allocation
-from isolcpus_dp.report.map import draw as report
+from isolcpus_dp.report.map import PictureError, draw, model
 from isolcpus_dp.report.snapshot import Owner, Snapshot
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 
@@ -42,7 +42,7 @@ def drawn(seen: Snapshot, width: int = 80, encoding: str = "utf-8") -> str:
     """What a terminal without colours shows; spaces at the ends of lines do not show."""
     written = io.BytesIO()
     file = io.TextIOWrapper(written, encoding)
-    Console(file=file, width=width, color_system=None).print(report.picture(seen, width))
+    Console(file=file, width=width, color_system=None).print(draw.picture(seen, width))
     file.flush()
     lines = written.getvalue().decode(encoding).splitlines()
     assert max(map(len, lines)) <= width
@@ -198,7 +198,7 @@ def test_container_has_one_letter_for_all_of_its_resources(make_up: MakeUp) -> N
 
 
 def test_no_two_owners_have_the_same_label_and_none_that_of_a_state() -> None:
-    first = list(itertools.islice(report.labels(), 2000))
+    first = list(itertools.islice(model.labels(), 2000))
     assert first[:2] == ["A", "B"]
     assert first[25:28] == ["Z", "a", "b"]
     assert first[49:52] == ["z", "AA", "AB"]
@@ -278,7 +278,7 @@ o  isolated, free  1
 
 
 def styles(seen: Snapshot) -> Mapping[str, str]:
-    return {mark.label: mark.style for mark in report.marks(seen)}
+    return {mark.label: draw.style(mark) for mark in model.marks(seen)}
 
 
 def test_neighbouring_owners_differ_in_colour_too(make_up: MakeUp) -> None:
@@ -290,7 +290,7 @@ def test_neighbouring_owners_differ_in_colour_too(make_up: MakeUp) -> None:
 
 def test_svg_is_well_formed_and_shows_the_same(make_up: MakeUp) -> None:
     host = machine.read(make_up("2x2x2", {1, 3, 5, 7}).root)
-    document = report.as_svg(look(host, owner("forwarder", 3, 7), unseen=("<all> & more",)))
+    document = draw.as_svg(look(host, owner("forwarder", 3, 7), unseen=("<all> & more",)))
     root = ET.fromstring(document)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     text = "".join(root.itertext()).replace("\xa0", " ")
@@ -304,12 +304,12 @@ def test_svg_is_coloured_whatever_the_terminal_can_do(
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")
     host = machine.read(make_up("1x2x1", {1}).root)
-    assert "#5fafff" in report.as_svg(look(host, owner("forwarder", 1)))
+    assert "#5fafff" in draw.as_svg(look(host, owner("forwarder", 1)))
 
 
 def write(make_up: MakeUp, tmp_path: Path, file: Path) -> None:
     made_up = make_up("1x2x1", {1})
-    report.write(made_up.root, None, tmp_path / "kubelet", file)
+    draw.write(made_up.root, None, tmp_path / "kubelet", file)
 
 
 def test_svg_file_is_replaced_as_a_whole_and_nothing_else_is_left(
@@ -334,7 +334,7 @@ def test_link_of_another_user_is_not_followed(
         os.chown(tmp_path / "map.svg", 65534, 65534, follow_symlinks=False)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: 65534)
-    with pytest.raises(report.PictureError, match="is a link of another user's"):
+    with pytest.raises(PictureError, match="is a link of another user's"):
         write(make_up, tmp_path, tmp_path / "map.svg")
     assert (tmp_path / "precious").read_text() == "old"
 
@@ -344,17 +344,17 @@ def test_file_that_lies_in_wait_for_the_picture_is_not_written(
 ) -> None:
     (tmp_path / "precious").write_text("old")
     (tmp_path / f".map.svg.{os.getpid()}").symlink_to("precious")
-    with pytest.raises(report.PictureError, match="cannot be written: File exists"):
+    with pytest.raises(PictureError, match="cannot be written: File exists"):
         write(make_up, tmp_path, tmp_path / "map.svg")
     assert (tmp_path / "precious").read_text() == "old"
 
 
 @pytest.mark.parametrize("name", ["nowhere/map.svg", "n" * 300])
 def test_file_that_cannot_be_written_is_named(make_up: MakeUp, tmp_path: Path, name: str) -> None:
-    with pytest.raises(report.PictureError, match=f"{name} cannot be written"):
+    with pytest.raises(PictureError, match=f"{name} cannot be written"):
         write(make_up, tmp_path, tmp_path / name)
 
 
 def test_device_is_not_replaced_by_a_file(make_up: MakeUp, tmp_path: Path) -> None:
-    with pytest.raises(report.PictureError, match="is no ordinary file"):
+    with pytest.raises(PictureError, match="is no ordinary file"):
         write(make_up, tmp_path, Path("/dev/null"))

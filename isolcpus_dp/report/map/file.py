@@ -1,0 +1,36 @@
+"""Replaces the file of a picture as a whole, and nothing that another user has put there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from isolcpus_dp.report.map import PictureError
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes the text to a file, or to what a link of this user's leads to. Raises PictureError."""
+    # What a link leads to is replaced, and not the link: /dev/stdout is one. But in a folder like
+    # /tmp, another user's link may lead to a file that this user could not write himself.
+    target, temporary = path.parent.resolve() / path.name, None
+    try:
+        if path.is_symlink():
+            if path.lstat().st_uid not in (0, os.geteuid()):
+                raise PictureError(
+                    f"{path} is a link of another user's: --svg takes the name of a file"
+                )
+            target = path.resolve()
+        if target.exists() and not target.is_file():
+            raise PictureError(f"{path} is no ordinary file: --svg takes the name of one")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+        temporary.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if temporary:
+                temporary.unlink()
+        raise PictureError(
+            f"{path} cannot be written: {error.strerror}: choose another file"
+        ) from error
