@@ -144,14 +144,19 @@ def _map(options: SimpleNamespace) -> int:
 
 
 def _draw_map(options: SimpleNamespace) -> int:
-    from isolcpus_dp.report.map import PictureError, draw
+    from isolcpus_dp.report.map import PictureError
 
     host = (options.sysfs, options.config, options.kubelet_dir)
     try:
+        if options.svg:
+            from isolcpus_dp.report.map import svg
+
+            svg.write(*host, options.svg)
+            return DONE
+        from isolcpus_dp.report.map import draw
+
         if options.watch:
             draw.follow(*host)
-        elif options.svg:
-            draw.write(*host, options.svg)
         else:
             draw.show(*host)
     except PictureError as error:

@@ -76,10 +76,16 @@ async def test_map_works_without_a_kubelet(host: Host) -> None:
     assert "not seen: who owns which CPU: " in picture
 
 
-async def test_map_is_written_to_an_svg_file(host: Host) -> None:
+async def test_picture_goes_to_a_file(host: Host, start_kubelet: StartKubelet) -> None:
     file = host.folder / "map.svg"
-    assert await run(host, "--svg", file) == (0, "", "")
-    assert "NUMA node" in " ".join(ET.parse(file).getroot().itertext()).replace("\xa0", " ")
+    kubelet = await start_kubelet()
+    async with host.daemon().running():
+        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
+        await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
+        assert await run(host, "--svg", file) == (0, "", "")
+    drawn = [text.strip() for text in ET.parse(file).getroot().itertext()]
+    assert "16 CPUs, 2 packages, 2 NUMA nodes: 4 isolated, 2 owned" in drawn
+    assert "CPU 9\nA default/forwarder/main: CPU 1,9 of windriver.com/isolcpus" in drawn
 
 
 async def test_unwritable_svg_file_is_a_one_line_error(host: Host) -> None:
@@ -148,8 +154,22 @@ def test_wrong_sysfs_is_a_one_line_error(host: Host, tmp_path: Path, watch: list
     assert "names no CPU" in result.stderr
 
 
-def test_missing_rich_is_a_one_line_error(host: Host) -> None:
-    command = host.command("map", prelude="import sys; sys.modules['rich'] = None")
-    result = subprocess.run(command, capture_output=True, text=True)
+def without_rich(host: Host, *more: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs the command where python3-rich is not installed."""
+    code = (
+        "import sys; sys.modules['rich'] = None; from isolcpus_dp import cli;"
+        f" sys.exit(cli.main({command(host, *more)[3:]}))"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_missing_rich_is_one_sentence(host: Host) -> None:
+    result = without_rich(host)
     assert result.returncode == 1
     assert result.stderr == "rich, which draws the map, is missing: install python3-rich\n"
+
+
+def test_picture_file_needs_no_rich(host: Host) -> None:
+    result = without_rich(host, "--svg", host.folder / "map.svg")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (host.folder / "map.svg").exists()

@@ -1,4 +1,8 @@
-"""`isolcpus-dp map`: the host as a picture. `model` says what is drawn, `draw` draws it."""
+"""`isolcpus-dp map`: the host as a picture.
+
+`model` says what is drawn. `draw` draws it in the terminal, with rich. `svg` draws it into a file,
+with `layout` and `page` to say where everything is, `text` and `file`.
+"""
 
 
 class PictureError(Exception):

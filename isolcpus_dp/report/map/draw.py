@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -16,12 +15,9 @@ from rich.text import Text
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.report import snapshot
-from isolcpus_dp.report.map import PictureError, file, model
+from isolcpus_dp.report.map import PictureError, model
 from isolcpus_dp.report.map.model import Mark, Node, Package
 from isolcpus_dp.report.snapshot import Snapshot
-
-# Wide enough for every machine, and what a ticket or a wiki shows without scrolling.
-SVG_WIDTH = 80
 
 _GAP = "  "  # between cores
 _FRAMES = 8  # columns of a package's frame and of a NUMA node's in it
@@ -40,12 +36,6 @@ def show(sysfs: Path, config_file: Path | None, kubelet_dir: Path) -> None:
     """Draws the host in the terminal. Raises PictureError, and what snapshot.take() raises."""
     seen = snapshot.take(sysfs, config_file, kubelet_dir)
     _draw(seen, Console())
-
-
-def write(sysfs: Path, config_file: Path | None, kubelet_dir: Path, svg: Path) -> None:
-    """Draws the host into a file. Raises PictureError, and what snapshot.take() raises."""
-    seen = snapshot.take(sysfs, config_file, kubelet_dir)
-    file.replace(svg, as_svg(seen))
 
 
 def follow(sysfs: Path, config_file: Path | None, kubelet_dir: Path) -> None:
@@ -67,19 +57,6 @@ def follow(sysfs: Path, config_file: Path | None, kubelet_dir: Path) -> None:
         _draw(seen, console)
 
     asyncio.run(watch.follow(sysfs, config_file, kubelet_dir, redraw))
-
-
-def as_svg(seen: Snapshot) -> str:
-    """The picture as an SVG document."""
-    console = Console(
-        record=True,
-        file=io.StringIO(),
-        width=SVG_WIDTH,
-        force_terminal=True,
-        color_system="truecolor",
-    )
-    _draw(seen, console)
-    return console.export_svg(title="isolcpus-dp map")
 
 
 def picture(seen: Snapshot, width: int) -> RenderableType:

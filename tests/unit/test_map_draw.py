@@ -1,12 +1,9 @@
-"""The picture of a host, as it stands in a terminal without colours, and as an SVG document."""
+"""The picture of a host, as it stands in a terminal without colours."""
 
 from __future__ import annotations
 
 import io
-import itertools
-import os
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,28 +11,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from isolcpus_dp import pool
-from isolcpus_dp.config import Config, PoolConfig
-from isolcpus_dp.host.machine import Machine
+from isolcpus_dp.host import machine
+from isolcpus_dp.config import PoolConfig
 from isolcpus_dp.kubelet.podresources import Allocation
-from isolcpus_dp.report.map import PictureError, draw, model
+from isolcpus_dp.report.map import draw, model
 from isolcpus_dp.report.snapshot import Owner, Snapshot
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 
 from .conftest import MakeUp
-
-RESOURCE = "windriver.com/isolcpus"
-
-
-def owner(pod: str, *cpus: int, resource: str = RESOURCE) -> Owner:
-    return Owner(Allocation("default", pod, "main", resource, ()), frozenset(cpus))
-
-
-def look(
-    host: Machine, *owners: Owner, unseen: tuple[str, ...] = (), config: PoolConfig | None = None
-) -> Snapshot:
-    settings = Config(pools=(config or PoolConfig(),))
-    return Snapshot(host, settings, pool.make(host, settings), owners, unseen)
+from .snapshots import RESOURCE, big, look, owner
 
 
 def drawn(seen: Snapshot, width: int = 80, encoding: str = "utf-8") -> str:
@@ -197,15 +181,6 @@ def test_container_has_one_letter_for_all_of_its_resources(make_up: MakeUp) -> N
     assert "A  default/both/main  3  example.com/isolcpus-dpdk\n" in text
 
 
-def test_no_two_owners_have_the_same_label_and_none_that_of_a_state() -> None:
-    first = list(itertools.islice(model.labels(), 2000))
-    assert first[:2] == ["A", "B"]
-    assert first[25:28] == ["Z", "a", "b"]
-    assert first[49:52] == ["z", "AA", "AB"]
-    assert len(set(first)) == 2000
-    assert set(".o-x!").isdisjoint(first)
-
-
 def test_more_owners_than_letters_line_up(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x64x1", set(range(64))).root)
     lines = drawn(look(host, *(owner(f"pod{cpu}", cpu) for cpu in range(60)))).splitlines()
@@ -226,13 +201,6 @@ def test_names_that_look_like_markup_are_drawn_as_they_are(make_up: MakeUp) -> N
     host = machine.read(make_up("1x2x1", {1}).root)
     text = drawn(look(host, unseen=("[bold]:smiley: [/]",)))
     assert "not seen: [bold]:smiley: [/]\n" in text
-
-
-def big(tmp_path: Path, shape: tuple[int, int, int]) -> Machine:
-    """Eight cores to a cache; the first core of each package is the host's."""
-    places = [replace(place, cache=place.core // 8) for place in regular(*shape)]
-    isolated = {place.cpu for place in places if place.core}
-    return machine.read(MadeUpMachine(tmp_path, places, isolated).root)
 
 
 def test_128_cpus_fit_80_columns(tmp_path: Path) -> None:
@@ -286,75 +254,3 @@ def test_neighbouring_owners_differ_in_colour_too(make_up: MakeUp) -> None:
     seen = look(host, *(owner(f"pod{cpu:02}", cpu) for cpu in range(10)))
     assert len(set(styles(seen).values())) == 11  # and what is free
     assert all("black on" in style for label, style in styles(seen).items() if label != "o")
-
-
-def test_svg_is_well_formed_and_shows_the_same(make_up: MakeUp) -> None:
-    host = machine.read(make_up("2x2x2", {1, 3, 5, 7}).root)
-    document = draw.as_svg(look(host, owner("forwarder", 3, 7), unseen=("<all> & more",)))
-    root = ET.fromstring(document)
-    assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    text = "".join(root.itertext()).replace("\xa0", " ")
-    for part in ("NUMA node 1", "A 7", "default/forwarder/main", "not seen: <all> & more"):
-        assert part in text
-
-
-def test_svg_is_coloured_whatever_the_terminal_can_do(
-    make_up: MakeUp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
-    host = machine.read(make_up("1x2x1", {1}).root)
-    assert "#5fafff" in draw.as_svg(look(host, owner("forwarder", 1)))
-
-
-def write(make_up: MakeUp, tmp_path: Path, file: Path) -> None:
-    made_up = make_up("1x2x1", {1})
-    draw.write(made_up.root, None, tmp_path / "kubelet", file)
-
-
-def test_svg_file_is_replaced_as_a_whole_and_nothing_else_is_left(
-    make_up: MakeUp, tmp_path: Path
-) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "old.svg").write_text("old")
-    (folder / "link.svg").symlink_to("old.svg")
-    write(make_up, tmp_path, folder / "link.svg")
-    assert (folder / "old.svg").read_text(encoding="utf-8").startswith("<svg")
-    assert (folder / "link.svg").is_symlink()
-    assert sorted(os.listdir(folder)) == ["link.svg", "old.svg"]  # noqa: PTH208
-
-
-def test_link_of_another_user_is_not_followed(
-    make_up: MakeUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "precious").write_text("old")
-    (tmp_path / "map.svg").symlink_to("precious")
-    if os.geteuid() == 0:
-        os.chown(tmp_path / "map.svg", 65534, 65534, follow_symlinks=False)
-    else:
-        monkeypatch.setattr(os, "geteuid", lambda: 65534)
-    with pytest.raises(PictureError, match="is a link of another user's"):
-        write(make_up, tmp_path, tmp_path / "map.svg")
-    assert (tmp_path / "precious").read_text() == "old"
-
-
-def test_file_that_lies_in_wait_for_the_picture_is_not_written(
-    make_up: MakeUp, tmp_path: Path
-) -> None:
-    (tmp_path / "precious").write_text("old")
-    (tmp_path / f".map.svg.{os.getpid()}").symlink_to("precious")
-    with pytest.raises(PictureError, match="cannot be written: File exists"):
-        write(make_up, tmp_path, tmp_path / "map.svg")
-    assert (tmp_path / "precious").read_text() == "old"
-
-
-@pytest.mark.parametrize("name", ["nowhere/map.svg", "n" * 300])
-def test_file_that_cannot_be_written_is_named(make_up: MakeUp, tmp_path: Path, name: str) -> None:
-    with pytest.raises(PictureError, match=f"{name} cannot be written"):
-        write(make_up, tmp_path, tmp_path / name)
-
-
-def test_device_is_not_replaced_by_a_file(make_up: MakeUp, tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="is no ordinary file"):
-        write(make_up, tmp_path, Path("/dev/null"))
