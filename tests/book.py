@@ -42,6 +42,7 @@ BY_HAND = {
     "make test-placement": "make test runs 2,000 of its cases",
     "make bench": "takes minutes, and a host that does nothing else; make lint checks its types",
     "make fuzz": "a search by chance; make lint checks its types",
+    "make picture": "a test draws the picture to another file and compares it",
     "make clean": "takes away what the tests run from; one does it in a folder of its own",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import xml.etree.ElementTree as ET
@@ -88,7 +89,16 @@ async def test_picture_goes_to_a_file(host: Host, start_kubelet: StartKubelet) -
     assert "CPU 9\nA default/forwarder/main: CPU 1,9 of windriver.com/isolcpus" in drawn
 
 
-async def test_unwritable_svg_file_is_a_one_line_error(host: Host) -> None:
+def test_picture_in_the_readme_is_what_is_drawn(tmp_path: Path) -> None:
+    """`make picture` draws it again."""
+    root = Path(__file__).parents[2]
+    words: list[str | Path] = [sys.executable, root / "tools/picture", tmp_path / "map.svg"]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run(words, check=True, timeout=60, env=environment)
+    assert (tmp_path / "map.svg").read_text() == (root / "docs/map.svg").read_text()
+
+
+async def test_file_that_cannot_be_written_is_one_sentence(host: Host) -> None:
     file = host.folder / "nowhere" / "map.svg"
     status, _, complaints = await run(host, "--svg", file)
     assert status == 1
