@@ -203,8 +203,8 @@ def test_names_that_look_like_markup_are_drawn_as_they_are(make_up: MakeUp) -> N
     assert "not seen: [bold]:smiley: [/]\n" in text
 
 
-def test_128_cpus_fit_80_columns(tmp_path: Path) -> None:
-    host = big(tmp_path, (2, 32, 2))
+def test_128_cpus_fit_80_columns() -> None:
+    host = big(2, 32, 2)
     long = Allocation("n" * 63, "p" * 253, "c" * 63, RESOURCE, ())
     scattered = frozenset(range(1, 32, 2)) | frozenset(range(65, 96, 2))
     text = drawn(look(host, Owner(long, scattered), owner("forwarder", 2, 66)))
@@ -217,8 +217,8 @@ def test_128_cpus_fit_80_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1, 12, 30, 79, 200])
-def test_no_line_is_wider_than_the_terminal(tmp_path: Path, width: int) -> None:
-    drawn(look(big(tmp_path, (2, 32, 2)), owner("forwarder", 1, 65)), width)
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    drawn(look(big(2, 32, 2), owner("forwarder", 1, 65)), width)
 
 
 def test_wide_terminal_has_more_cores_in_a_line(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,22 +12,16 @@ from isolcpus_dp.host import machine
 from isolcpus_dp.report.map import legend, model
 
 from .conftest import MakeUp
-from .pictures import (
-    NAMESPACE,
-    Rectangle,
+from .pictures import NAMESPACE, Rectangle, all_of, children, read, rectangle, texts
+from .snapshots import (
     Seen,
-    all_of,
-    children,
     every_machine,
+    look,
     on_8_cpus,
     on_128_cpus,
     on_512_cpus,
     on_a_hybrid_machine,
-    read,
-    rectangle,
-    texts,
 )
-from .snapshots import look
 
 # Of the size of the font. DejaVu's fonts are the widest of the usual ones; these are what a
 # browser measures for its monospace font, and for "NUMA node 0" in bold sans-serif.
@@ -36,7 +29,7 @@ MONOSPACE, SANS_SERIF_BOLD = 0.602, 0.692
 
 
 @every_machine
-def test_boxes_are_in_each_other_and_siblings_apart(tmp_path: Path, seen_on: Seen) -> None:
+def test_boxes_are_in_each_other_and_siblings_apart(seen_on: Seen) -> None:
     def check(group: ET.Element, own: Rectangle) -> int:
         inside = list(children(group))
         for _, box in inside:
@@ -45,7 +38,7 @@ def test_boxes_are_in_each_other_and_siblings_apart(tmp_path: Path, seen_on: See
             assert not one.overlaps(other), (one, other)
         return 1 + sum(check(child, box) for child, box in inside)
 
-    root = read(seen_on(tmp_path))
+    root = read(seen_on())
     page = Rectangle(0, 0, float(root.get("width", "")), float(root.get("height", "")))
     assert root.get("viewBox") == f"0 0 {page.width:.0f} {page.height:.0f}"
     assert check(root, page) > len(all_of(root, "thread")) + len(all_of(root, "core"))
@@ -70,15 +63,15 @@ def overflowing(element: ET.Element, around: Rectangle, size: float, bold: bool)
 
 
 @every_machine
-def test_texts_are_within_their_boxes(tmp_path: Path, seen_on: Seen) -> None:
-    root = read(seen_on(tmp_path))
+def test_texts_are_within_their_boxes(seen_on: Seen) -> None:
+    root = read(seen_on())
     page = Rectangle(0, 0, float(root.get("width", "")), float(root.get("height", "")))
     assert list(overflowing(root, page, 0, False)) == []
 
 
 @every_machine
-def test_entries_of_the_legend_do_not_overlap(tmp_path: Path, seen_on: Seen) -> None:
-    seen = seen_on(tmp_path)
+def test_entries_of_the_legend_do_not_overlap(seen_on: Seen) -> None:
+    seen = seen_on()
     entries = all_of(read(seen), "entry")
     assert [texts(entry)[0] for entry in entries] == [mark.label for mark in model.marks(seen)]
     boxes = []
@@ -94,15 +87,15 @@ def test_entries_of_the_legend_do_not_overlap(tmp_path: Path, seen_on: Seen) -> 
 
 
 @pytest.mark.parametrize("seen_on", [on_8_cpus, on_128_cpus, on_512_cpus, on_a_hybrid_machine])
-def test_picture_fits_a_page(tmp_path: Path, seen_on: Seen) -> None:
-    root = read(seen_on(tmp_path))
+def test_picture_fits_a_page(seen_on: Seen) -> None:
+    root = read(seen_on())
     width, height = int(root.get("width", "")), int(root.get("height", ""))
     assert width <= 1400
     assert 0.5 < width / height < 2.2
 
 
-def test_hybrid_machine_has_its_kinds_of_cores_in_rows_of_their_own(tmp_path: Path) -> None:
-    root = read(on_a_hybrid_machine(tmp_path))
+def test_hybrid_machine_has_its_kinds_of_cores_in_rows_of_their_own() -> None:
+    root = read(on_a_hybrid_machine())
     rows: dict[float, set[int]] = {}
     for core in all_of(root, "core"):
         box = rectangle(core)
