@@ -17,7 +17,7 @@ SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.p
 SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-placement test-packages test-vm fuzz lint dist deb rpm sbom bench clean force
+.PHONY: help run test test-unit test-placement test-packages test-vm fuzz lint picture dist deb rpm sbom bench clean force
 
 ## print the targets
 help:
@@ -69,6 +69,10 @@ lint: $(LINT)/installed
 	shellcheck --shell=bash packaging/isolcpus-dp.bash
 	shellcheck $(SCRIPTS)
 	tools/verify-units
+
+## draw docs/map.svg, the picture in the README
+picture: $(VENV)/installed
+	$(VENV)/bin/python tools/picture docs/map.svg
 
 ## make the source archive
 dist: $(ARCHIVE)

@@ -160,7 +160,7 @@ def _draw_map(options: SimpleNamespace) -> int:
         else:
             draw.show(*host)
     except PictureError as error:
-        raise _Unwritten(str(error)) from error
+        raise _OutputError(str(error)) from error
     return DONE
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
@@ -77,13 +78,11 @@ async def test_map_works_without_a_kubelet(host: Host) -> None:
     assert "not seen: who owns which CPU: " in picture
 
 
-async def test_picture_goes_to_a_file(host: Host, start_kubelet: StartKubelet) -> None:
+@pytest.mark.usefixtures("registered")
+async def test_map_is_written_to_an_svg_file(host: Host, kubelet: Kubelet) -> None:
     file = host.folder / "map.svg"
-    kubelet = await start_kubelet()
-    async with host.daemon().running():
-        await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
-        await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
-        assert await run(host, "--svg", file) == (0, "", "")
+    await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
+    assert await run(host, "--svg", file) == (0, "", "")
     drawn = [text.strip() for text in ET.parse(file).getroot().itertext()]
     assert "16 CPUs, 2 packages, 2 NUMA nodes: 4 isolated, 2 owned" in drawn
     assert "CPU 9\nA default/forwarder/main: CPU 1,9 of windriver.com/isolcpus" in drawn
@@ -98,7 +97,7 @@ def test_picture_in_the_readme_is_what_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "map.svg").read_text() == (root / "docs/map.svg").read_text()
 
 
-async def test_file_that_cannot_be_written_is_one_sentence(host: Host) -> None:
+async def test_unwritable_svg_file_is_a_one_line_error(host: Host) -> None:
     file = host.folder / "nowhere" / "map.svg"
     status, _, complaints = await run(host, "--svg", file)
     assert status == 1
@@ -166,20 +165,17 @@ def test_wrong_sysfs_is_a_one_line_error(host: Host, tmp_path: Path, watch: list
 
 def without_rich(host: Host, *more: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs the command where python3-rich is not installed."""
-    code = (
-        "import sys; sys.modules['rich'] = None; from isolcpus_dp import cli;"
-        f" sys.exit(cli.main({command(host, *more)[3:]}))"
-    )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    command = host.command("map", *more, prelude="import sys; sys.modules['rich'] = None")
+    return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_missing_rich_is_one_sentence(host: Host) -> None:
+def test_missing_rich_is_a_one_line_error(host: Host) -> None:
     result = without_rich(host)
     assert result.returncode == 1
     assert result.stderr == "rich, which draws the map, is missing: install python3-rich\n"
 
 
-def test_picture_file_needs_no_rich(host: Host) -> None:
+def test_svg_file_needs_no_rich(host: Host) -> None:
     result = without_rich(host, "--svg", host.folder / "map.svg")
     assert (result.returncode, result.stderr) == (0, "")
     assert (host.folder / "map.svg").exists()

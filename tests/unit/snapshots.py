@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp import machine, pool
+from isolcpus_dp import pool
 from isolcpus_dp.config import Config, PoolConfig
-from isolcpus_dp.machine import Machine
-from isolcpus_dp.podresources import Allocation
+from isolcpus_dp.host import machine
+from isolcpus_dp.host.machine import Machine
+from isolcpus_dp.kubelet.podresources import Allocation
 from isolcpus_dp.report.snapshot import Owner, Snapshot
 from isolcpus_dp.simulator.machine import MadeUpMachine, Place, regular
 

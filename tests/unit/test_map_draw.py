@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from isolcpus_dp.host import machine
 from isolcpus_dp.config import PoolConfig
+from isolcpus_dp.host import machine
 from isolcpus_dp.kubelet.podresources import Allocation
 from isolcpus_dp.report.map import draw, model
 from isolcpus_dp.report.snapshot import Owner, Snapshot

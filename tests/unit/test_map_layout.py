@@ -44,7 +44,9 @@ def test_boxes_are_in_each_other_and_siblings_apart(seen_on: Seen) -> None:
     assert check(root, page) > len(all_of(root, "thread")) + len(all_of(root, "core"))
 
 
-def overflowing(element: ET.Element, around: Rectangle, size: float, bold: bool) -> Iterator[str]:
+def overflowing(
+    element: ET.Element, around: Rectangle, size: float, *, bold: bool
+) -> Iterator[str]:
     """Each text that is not within the nearest rectangle around it."""
     own = None if element.get("class") == "entry" else rectangle(element)
     around, size = own or around, float(element.get("font-size", size))
@@ -59,14 +61,14 @@ def overflowing(element: ET.Element, around: Rectangle, size: float, bold: bool)
         if not around.contains(Rectangle(left, y - size, width, size * 1.3)):
             yield text
     for child in element:
-        yield from overflowing(child, around, size, bold)
+        yield from overflowing(child, around, size, bold=bold)
 
 
 @every_machine
 def test_texts_are_within_their_boxes(seen_on: Seen) -> None:
     root = read(seen_on())
     page = Rectangle(0, 0, float(root.get("width", "")), float(root.get("height", "")))
-    assert list(overflowing(root, page, 0, False)) == []
+    assert list(overflowing(root, page, 0, bold=False)) == []
 
 
 @every_machine

@@ -16,6 +16,7 @@ FILES = [
     if path.is_file() and path != Path(__file__)
 ]
 
+
 def privates(source: str) -> Iterator[str]:
     """Each private name that the source reads or replaces, also in code that is a string.
 

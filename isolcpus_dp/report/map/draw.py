@@ -16,8 +16,10 @@ from rich.text import Text
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.report import snapshot
 from isolcpus_dp.report.map import PictureError, model
-from isolcpus_dp.report.map.model import Mark, Node, Package
-from isolcpus_dp.report.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.map.model import Mark, Node, Package
+    from isolcpus_dp.report.snapshot import Snapshot
 
 _GAP = "  "  # between cores
 _FRAMES = 8  # columns of a package's frame and of a NUMA node's in it

@@ -9,10 +9,12 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from isolcpus_dp.report.map import model, text
-from isolcpus_dp.report.map.model import Node, Package, Part
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.map.model import Node, Package, Part
 
 # Boxes of kind "machine" and "cores" only hold others together; nothing is drawn for them.
 Kind = Literal["machine", "package", "node", "cache", "unplaced", "cores", "core", "thread"]

@@ -8,10 +8,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.report.map import text
-from isolcpus_dp.report.map.model import Mark
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.map.model import Mark
 
 ENTRY_WIDTH = 290  # at least; a name of 34 characters is one line
 GAP = 16  # between columns

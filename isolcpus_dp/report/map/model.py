@@ -9,9 +9,11 @@ import itertools
 import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from isolcpus_dp.host.machine import Cpu, Machine
-from isolcpus_dp.report.snapshot import Owner, Snapshot
+if TYPE_CHECKING:
+    from isolcpus_dp.host.machine import Cpu, Machine
+    from isolcpus_dp.report.snapshot import Owner, Snapshot
 
 HOUSEKEEPING, FREE, NOT_OFFERED, OFFLINE, DISPUTED = ".", "o", "-", "x", "!"
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.report.map import layout, legend, model, text
-from isolcpus_dp.report.map.layout import Box
-from isolcpus_dp.report.map.legend import Legend
-from isolcpus_dp.report.map.model import Mark
-from isolcpus_dp.report.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.map.layout import Box
+    from isolcpus_dp.report.map.legend import Legend
+    from isolcpus_dp.report.map.model import Mark
+    from isolcpus_dp.report.snapshot import Snapshot
 
 MARGIN = 16  # from the edge of the page
 _GAP = 16
@@ -42,7 +45,7 @@ def compose(seen: Snapshot, marks: tuple[Mark, ...]) -> Page:
     thread_width = text.width(label + 1 + digits) + 8
     machines = layout.arrangements(model.packages(seen.machine), thread_width)
     pages = (
-        _page(seen, marks, machine, columns, beside)
+        _page(seen, marks, machine, columns, beside=beside)
         for machine, columns, beside in itertools.product(
             machines, range(1, _MOST_COLUMNS + 1), (False, True)
         )
@@ -51,7 +54,7 @@ def compose(seen: Snapshot, marks: tuple[Mark, ...]) -> Page:
 
 
 def _page(
-    seen: Snapshot, marks: tuple[Mark, ...], machine: Box, columns: int, beside: bool
+    seen: Snapshot, marks: tuple[Mark, ...], machine: Box, columns: int, *, beside: bool
 ) -> Page:
     """The legend is beside the machine or below it, in so many columns."""
     room = legend.width(columns)

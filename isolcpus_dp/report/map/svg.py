@@ -10,15 +10,18 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.report import snapshot
 from isolcpus_dp.report.map import file, layout, model, page, text
-from isolcpus_dp.report.map.layout import Box
 from isolcpus_dp.report.map.legend import KEY_GAP, Legend
-from isolcpus_dp.report.map.model import Mark
 from isolcpus_dp.report.map.page import MARGIN, Page
-from isolcpus_dp.report.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from isolcpus_dp.report.map.layout import Box
+    from isolcpus_dp.report.map.model import Mark
+    from isolcpus_dp.report.snapshot import Snapshot
 
 _TEXT, _FAINT_TEXT = "#1f2328", "#57606a"
 _BASELINE = 14  # from the top of a line of text, and of a thread's box
