@@ -21,8 +21,8 @@ from isolcpus_dp import config, pool
 from isolcpus_dp.host import cpulist, machine, sockets
 from isolcpus_dp.host.hotplug import MachineWatch
 from isolcpus_dp.host.sockets import Identity, SocketWatch
-from isolcpus_dp.kubelet import paths, registration, resource
-from isolcpus_dp.kubelet.resource import Resource, State
+from isolcpus_dp.kubelet import paths, registration
+from isolcpus_dp.kubelet.resource import Resource, State, status
 from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
 from isolcpus_dp.service import notify, process
 from isolcpus_dp.service.events import Event, emit
@@ -106,7 +106,7 @@ class _Daemon:
             )  # fmt: skip
             return None
         return Metrics(
-            [one.resource_name for one in self._settings.pools],
+            [pool.resource_name for pool in self._settings.pools],
             lambda: [resource.plugin.pool for resource in self._resources],
             self._host.kubelet_dir,
         )
@@ -115,8 +115,8 @@ class _Daemon:
         self._systemd.feed_watchdog()
         with self._machine:
             try:
-                for one in self._resources:
-                    await one.endpoint.publish()
+                for resource in self._resources:
+                    await resource.endpoint.publish()
                 await self._resources[0].endpoint.prove()
                 # Not before it is known that no other daemon serves: these might be its metrics.
                 async with self._metrics_served():
@@ -124,8 +124,8 @@ class _Daemon:
             finally:
                 self._systemd.notify("STOPPING=1")
                 self._runtime_directory.clear()
-                for one in self._resources:
-                    await one.endpoint.close()
+                for resource in self._resources:
+                    await resource.endpoint.close()
 
     @contextlib.asynccontextmanager
     async def _metrics_served(self) -> AsyncIterator[None]:
@@ -139,10 +139,11 @@ class _Daemon:
 
     async def _serve_kubelet(self) -> None:
         """From waiting for the kubelet to its end."""
-        for one in self._resources:
+        for resource in self._resources:
             emit(
                 log, Event.STARTED, "offering CPU %s as %s",
-                cpulist.render(one.cpus) or "(none)", one.name, resource=one.name, cpus=one.cpus,
+                cpulist.render(resource.cpus) or "(none)", resource.name,
+                resource=resource.name, cpus=resource.cpus,
             )  # fmt: skip
         self._tell_status()
         self._runtime_directory.write_pidfile()
@@ -152,46 +153,48 @@ class _Daemon:
                 emit(log, Event.WAITING, "waiting for the kubelet at %s", self._socket)
                 kubelet = await watch.listening()
                 await _until_one_ends(
-                    self._serve_resource(one, watch, kubelet) for one in self._resources
+                    self._serve_resource(resource, watch, kubelet) for resource in self._resources
                 )
         except (registration.Left, sockets.Gone) as left:
             emit(log, Event.KUBELET_LEFT, "%s; the daemon ends and is started again", left)
 
-    async def _serve_resource(self, one: Resource, watch: SocketWatch, kubelet: Identity) -> None:
+    async def _serve_resource(
+        self, resource: Resource, watch: SocketWatch, kubelet: Identity
+    ) -> None:
         """From the kubelet's socket to the end of the stream. Raises registration.Left."""
-        while one.state is not State.REGISTERED:
-            await one.endpoint.publish()
-            stream = one.plugin.expect_kubelet()
+        while resource.state is not State.REGISTERED:
+            await resource.endpoint.publish()
+            stream = resource.plugin.expect_kubelet()
             try:
-                await registration.register(self._socket, one.name, one.endpoint.name)
+                await registration.register(self._socket, resource.name, resource.endpoint.name)
             except registration.Refused as refused:
-                self._refused(one, refused)
+                self._refused(resource, refused)
                 kubelet = await _next_kubelet(watch, kubelet)
             else:
-                self._registered(one, kubelet)
+                self._registered(resource, kubelet)
         try:
             await asyncio.wait_for(stream.opened.wait(), _STREAM_SECONDS)
         except asyncio.TimeoutError:
             raise registration.Left(
-                f"the kubelet accepted the registration of {one.name} but opened no"
+                f"the kubelet accepted the registration of {resource.name} but opened no"
                 f" ListAndWatch stream within {_STREAM_SECONDS:.0f} s"
             ) from None
         await stream.ended.wait()
-        raise registration.Left(f"the kubelet closed the ListAndWatch stream of {one.name}")
+        raise registration.Left(f"the kubelet closed the ListAndWatch stream of {resource.name}")
 
-    def _registered(self, one: Resource, kubelet: Identity) -> None:
+    def _registered(self, resource: Resource, kubelet: Identity) -> None:
         """Notes a registration. Raises registration.Left if the kubelet was replaced meanwhile."""
-        one.register(kubelet)
+        resource.register(kubelet)
         if self._metrics:
-            self._metrics.registered(one.name, "ok")
+            self._metrics.registered(resource.name, "ok")
         if all(other.state is State.REGISTERED for other in self._resources):
             self._runtime_directory.mark_registered(kubelet)
         self._tell_status()
         emit(
             log, Event.REGISTERED,
-            "registered %s with the kubelet, %d ms after its socket was created", one.summary,
+            "registered %s with the kubelet, %d ms after its socket was created", resource.summary,
             (time.time_ns() - kubelet.bound_ns) // 1_000_000,
-            resource=one.name, cpus=one.cpus,
+            resource=resource.name, cpus=resource.cpus,
         )  # fmt: skip
         # A socket that came while we registered was not yet the path unit's to compare.
         # One that another resource is not registered with is no registration of this process.
@@ -199,14 +202,14 @@ class _Daemon:
         if sockets.identify(self._socket) != kubelet or kubelets != {kubelet}:
             raise registration.Left("the kubelet was replaced during the registration")
 
-    def _refused(self, one: Resource, refused: registration.Refused) -> None:
-        one.refuse(str(refused))
+    def _refused(self, resource: Resource, refused: registration.Refused) -> None:
+        resource.refuse(str(refused))
         if self._metrics:
-            self._metrics.registered(one.name, "refused")
+            self._metrics.registered(resource.name, "refused")
         emit(
             log, Event.REFUSED, "the kubelet rejected the registration of %s: %s; trying again in"
-            " %.0f s, or when another kubelet starts", one.name, refused, _REFUSED_SECONDS,
-            resource=one.name, cpus=one.cpus,
+            " %.0f s, or when another kubelet starts", resource.name, refused, _REFUSED_SECONDS,
+            resource=resource.name, cpus=resource.cpus,
         )  # fmt: skip
         self._tell_status()
 
@@ -217,7 +220,7 @@ class _Daemon:
     def _machine_changed(self, present: machine.Machine) -> None:
         """Lets the kubelet know of the devices that differ."""
         offered = pool.make(present, self._settings)
-        differ = [one.offer(present, now) for one, now in zip(self._resources, offered)]
+        differ = [resource.offer(present, now) for resource, now in zip(self._resources, offered)]
         if any(differ):
             self._tell_status()
 
@@ -225,12 +228,12 @@ class _Daemon:
         emit(log, Event.DEGRADED, "%s; the devices are not changed", error)
 
     def _tell_status(self) -> None:
-        self._systemd.notify(f"STATUS={resource.status(self._resources)}")
+        self._systemd.notify(f"STATUS={status(self._resources)}")
 
 
 async def _until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Runs coroutines side by side until the first of them ends, and raises what it raised."""
-    tasks = [asyncio.create_task(one) for one in work]
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
