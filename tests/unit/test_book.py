@@ -1,4 +1,4 @@
-"""The pages tell nothing that no test has tried: commands, links, paths, examples, the rooms."""
+"""Checks the pages: commands, links, paths, examples, and the layout in docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -293,20 +293,21 @@ def test_every_metric_is_one_that_is_served_and_all_are_told() -> None:
     assert {name.replace("_total", "") for name in told} == served
 
 
-def rooms() -> list[str]:
-    """The rooms of docs/architecture.md, in the order of its table."""
-    table = book.text_of("docs/architecture.md").partition("| room in")[2].partition("\n\n")[0]
+def layout() -> list[str]:
+    """The folders and modules in the table of docs/architecture.md, in its order."""
+    page = book.text_of("docs/architecture.md")
+    table = page.partition("| folder or module in")[2].partition("\n\n")[0]
     return re.findall(r"^\| `([\w./]+)` \|", table, re.MULTILINE)
 
 
-def room_of(module: str) -> str:
+def row_of(module: str) -> str:
     """`pool.py` for pool, `nri/` for nri.plugin."""
     name, *_ = module.split(".")
     return f"{name}.py" if (ROOT / f"isolcpus_dp/{name}.py").exists() else f"{name}/"
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The modules of ours that a module loads, also within functions, less the package's name."""
+    """The modules of isolcpus_dp that a module imports, also in functions, without the prefix."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "isolcpus_dp":
             yield from (alias.name for alias in node.names if alias.name != "__version__")
@@ -314,24 +315,24 @@ def imports(file: Path) -> Iterator[str]:
             yield str(node.module).partition(".")[2]
 
 
-def test_every_module_has_its_room() -> None:
+def test_every_folder_and_module_is_in_the_layout() -> None:
     there = {
         path.name if path.is_file() else f"{path.name}/"
         for path in (ROOT / "isolcpus_dp").iterdir()
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    assert sorted(rooms()) == sorted(there - {"__init__.py", "__main__.py"})
+    assert sorted(layout()) == sorted(there - {"__init__.py", "__main__.py"})
 
 
-def test_modules_import_only_from_rooms_above() -> None:
-    order = rooms()
+def test_modules_import_only_from_rows_above() -> None:
+    order = layout()
     for file in sorted((ROOT / "isolcpus_dp").rglob("*.py")):
         inside = str(file.relative_to(ROOT / "isolcpus_dp"))
-        room = next((one for one in order if inside == one or inside.startswith(one)), None)
-        if room is None or room == "api/":
+        row = next((one for one in order if inside == one or inside.startswith(one)), None)
+        if row is None or row == "api/":
             continue
         for module in imports(file):
-            assert order.index(room_of(module)) <= order.index(room), f"{inside} imports {module}"
+            assert order.index(row_of(module)) <= order.index(row), f"{inside} imports {module}"
 
 
 def test_commands_are_found_in_blocks_and_in_sentences() -> None:
