@@ -136,7 +136,9 @@ LISTED = "[%{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILEFLAGS:fflag
 
 def test_main_package_has_exactly_these_files(packages: Packages) -> None:
     listed = packages.rpm("-qp", "--qf", LISTED, packages.main)
-    own_docs = {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".json", ".svg")}
+    own_docs = {
+        path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".json", ".svg")
+    }
     doc, licenses = (
         f"/usr/share/{one}/isolcpus-dp-{packages.version}" for one in ("doc", "licenses")
     )
