@@ -130,6 +130,8 @@ def test_states_differ_in_more_than_colour() -> None:
     root = read(with_offline_cpus())
     looks = {label: look_of(root, label) for label in (".", "-", "x", "!")}
     assert len(set(looks.values())) == 4, looks
+    keys = {texts(entry)[0]: entry for entry in all_of(root, "entry")}
+    assert keys["-"].find(f"{NAMESPACE}path") is not None  # hatched in the legend, too
     assert look_of(root, "A") == look_of(root, ".")  # an owner has its letter and its colour
 
 

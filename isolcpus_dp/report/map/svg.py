@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _TEXT, _FAINT_TEXT = "#1f2328", "#57606a"
 _BASELINE = 14  # from the top of a line of text, and of a thread's box
+_LEAN = 8  # of the lines of a hatching
 _HEADING = {"font-family": "sans-serif", "font-weight": "bold", "fill": _TEXT}
 
 
@@ -162,8 +163,8 @@ def _add_key(parent: ET.Element, mark: Mark, x: int, y: int, width: int) -> None
     _add_rectangle(parent, look, x, y, width, height, 3)
     right, bottom = x + width, y + height
     if look.hatching:
-        foots = range(x + 2, right - height + 2, 6)
-        lines = (f"M{foot} {bottom - 1}L{foot + height - 2} {y + 1}" for foot in foots)
+        feet = range(x + 3, right - _LEAN - 2, 5)
+        lines = (f"M{foot} {bottom - 2}L{foot + _LEAN} {y + 2}" for foot in feet)
         _add(parent, "path", d="".join(lines), stroke=look.hatching)
     place = {"x": x + 5, "y": y + _BASELINE, "fill": look.text}
     _add(parent, "text", mark.label, **place, **{"font-weight": "bold"})
