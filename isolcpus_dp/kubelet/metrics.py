@@ -122,7 +122,7 @@ class _Cpus:
             labels=["resource", "state"],
         )
         for pool in self._pools():
-            healthy = pool.of(id for id, device in pool.devices.items() if device.healthy)
+            healthy = pool.cpus_of(id for id, device in pool.devices.items() if device.healthy)
             cpus.add_metric([pool.resource_name, "healthy"], len(healthy))
             cpus.add_metric([pool.resource_name, "unhealthy"], len(pool.cpus - healthy))
         yield cpus

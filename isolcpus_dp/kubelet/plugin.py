@@ -172,7 +172,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
         unhealthy = [device.id for device in devices if not device.healthy]
         if unhealthy:
             raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._why_unhealthy(unhealthy))
-        return self.pool.of(ids)
+        return self.pool.cpus_of(ids)
 
     def _grant(self, cpus: frozenset[int]) -> api.ContainerAllocateResponse:
         """What the container that owns these CPUs gets from the kubelet."""
@@ -205,7 +205,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
         return [self.pool.devices[id] for id in ids]
 
     def _why_unhealthy(self, ids: Sequence[str]) -> str:
-        offline = self.pool.of(ids) - self.machine.online
+        offline = self.pool.cpus_of(ids) - self.machine.online
         if offline:
             return f"CPU {cpulist.render(offline)} is offline"
         return f"device {', '.join(ids)} has a thread that is offline or unknown"

@@ -96,7 +96,7 @@ def _held(listed: api.ListPodResourcesResponse) -> list[Allocation]:
     ]
 
 
-def owned(of: Pool, allocation: Allocation) -> frozenset[int]:
-    """The CPUs of an allocation's devices; a device that is no longer offered is its lowest CPU."""
-    known = of.of(id for id in allocation.ids if id in of.devices)
-    return known | {int(id) for id in allocation.ids if id not in of.devices and id.isdecimal()}
+def owned(pool: Pool, allocation: Allocation) -> frozenset[int]:
+    """The CPUs of an allocation's devices; for a device no longer offered, its lowest CPU."""
+    known = pool.cpus_of(id for id in allocation.ids if id in pool.devices)
+    return known | {int(id) for id in allocation.ids if id not in pool.devices and id.isdecimal()}

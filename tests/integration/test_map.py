@@ -86,7 +86,7 @@ async def test_host_without_a_kubelet_is_drawn_all_the_same(host: Host) -> None:
     status, picture, complaints = await run(host)
     assert (status, complaints) == (0, "")
     assert "o  isolated, free as far as seen  1,5,9,13" in picture
-    assert "not seen: who owns which CPU: there is no" in picture
+    assert "not seen: CPU owners: /" in picture
 
 
 async def test_picture_goes_to_a_file(host: Host) -> None:

@@ -79,7 +79,7 @@ def test_status_before_there_is_a_kubelet(guest: Guest) -> None:
         "free": None,
     }
     assert found["unseen"] == [
-        "who owns which CPU: /var/lib/kubelet/pod-resources/kubelet.sock does not exist:"
+        "CPU owners: /var/lib/kubelet/pod-resources/kubelet.sock does not exist:"
         " is the kubelet running?"
     ]
 
