@@ -1,4 +1,4 @@
-"""What each of the daemons owes systemd: its state, a fed watchdog, an end when it is asked to."""
+"""Tells systemd a daemon's state, feeds the watchdog, and ends the daemon on a signal."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ log = logging.getLogger(__name__)
 
 
 class Systemd:
-    """sd_notify(3); without systemd nobody hears it."""
+    """sd_notify(3); does nothing without systemd."""
 
     def __init__(self) -> None:
         self._notifier = sdnotify.SystemdNotifier()
 
     def notify(self, state: str) -> None:
-        """Tells an assignment such as READY=1."""
+        """Sends an assignment such as READY=1."""
         self._notifier.notify(state)
 
     def feed_watchdog(self) -> None:
-        """Proves from now on that the event loop turns, at half the interval systemd asks for."""
+        """Feeds the watchdog from the event loop from now on, twice per WatchdogSec=."""
         microseconds = os.environ.get("WATCHDOG_USEC")
         if microseconds:
             self.notify("WATCHDOG=1")
@@ -36,12 +36,12 @@ class Systemd:
 
 
 async def until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work` until it ends or until systemd or a terminal asks the process to stop."""
+    """Runs `work` until it ends, or until SIGTERM or SIGINT; raises what it raises."""
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+    signalled = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
-    task, stop = asyncio.create_task(work), asyncio.create_task(asked.wait())
+        loop.add_signal_handler(number, signalled.set)
+    task, stop = asyncio.create_task(work), asyncio.create_task(signalled.wait())
     await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
     if not task.done():
