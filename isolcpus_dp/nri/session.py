@@ -52,7 +52,7 @@ VERSION = "0.6.0"
 
 # The runtime gives a plugin 5 s to register.
 _REGISTER_SECONDS = 5.0
-# The runtime updates one container after the other, and starts others meanwhile.
+# The runtime updates one container after the other, and starts others in between.
 _UPDATE_SECONDS = 30.0
 
 

@@ -152,7 +152,7 @@ async def _restart_kubelet(stage: Stage, kubelet: Kubelet, daemon: Supervisor) -
     before = daemon.current
     await kubelet.stop()
     stopped = time.monotonic()
-    _tell("kubelet", "stops; its socket file remains, nobody listens on it")
+    _tell("kubelet", "stops; its socket file remains, no process listens on it")
     run = await daemon.until(lambda run: run is not before and run.ready > 0)
     _tell("daemon", "ended with it; the next one is waiting", run.ready - stopped)
     kubelet = stage.kubelet(Pod("late-riser", {stage.resource: 2}))

@@ -216,9 +216,9 @@ def test_host_without_topology_has_no_cores(make_up: MakeUp) -> None:
 
 
 def test_host_with_only_a_list_of_present_cpus(tmp_path: Path) -> None:
-    folder = tmp_path / "devices/system/cpu"
-    folder.mkdir(parents=True)
-    (folder / "present").write_text("0-1\n")
+    directory = tmp_path / "devices/system/cpu"
+    directory.mkdir(parents=True)
+    (directory / "present").write_text("0-1\n")
     machine = read(tmp_path)
     assert machine.online == {0, 1}
     assert machine.cpus[1] == Cpu(

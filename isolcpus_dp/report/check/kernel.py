@@ -1,4 +1,4 @@
-"""Whether the kernel was told to isolate CPUs, did so, and isolated whole cores."""
+"""Whether the kernel's arguments isolate CPUs, took effect, and isolate whole cores."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_pod_sandbox_is_ignored(made_up: MadeUpHost) -> None:
 def test_containers_are_unknown_without_the_kubelet(
     made_up: MadeUpHost,
 ) -> None:
-    made_up.unseen = ("who owns which CPU: the kubelet does not answer",)
+    made_up.unseen = ("CPU owners: the kubelet does not answer",)
     made_up.process(100, "forwarder", "2,6", ran_on=2)
     made_up.contains(100, "a", "default/forwarder/main")
     found = processes.foreign(made_up.host())
@@ -109,7 +109,7 @@ def test_containers_are_unknown_without_their_log_links(
 
 
 def test_host_process_is_foreign_without_the_kubelet(made_up: MadeUpHost) -> None:
-    made_up.unseen = ("who owns which CPU: the kubelet does not answer",)
+    made_up.unseen = ("CPU owners: the kubelet does not answer",)
     made_up.process(100, "busy", "3", ran_on=3)
     assert processes.foreign(made_up.host()).verdict is Verdict.PROBLEM
 

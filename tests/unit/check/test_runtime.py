@@ -68,8 +68,8 @@ def test_quota_with_cpuquota_keep_is_a_warning(owning: MadeUpHost) -> None:
 
 
 def test_quota_is_unknown_without_the_kubelet(owning: MadeUpHost) -> None:
-    owning.unseen = ("who owns which CPU: nobody answers",)
-    with pytest.raises(files.Unseen, match="nobody answers"):
+    owning.unseen = ("CPU owners: the kubelet does not answer",)
+    with pytest.raises(files.Unseen, match="the kubelet does not answer"):
         runtime.cpu_quota(owning.host())
 
 
