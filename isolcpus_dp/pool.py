@@ -1,7 +1,7 @@
-"""A Machine and a configuration make pools: the CPUs of one resource each, as devices.
+"""Makes pools from a Machine and a configuration: for each resource, its CPUs as devices.
 
-Says also what the resource is called where it meets others: the endpoint's file name, the
-container's environment variable. Which of the devices a container gets is for `placement`.
+Also derives the name of the container's environment variable. Which devices a container should get
+is decided in `placement`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Device:
-    """What the kubelet hands out: an isolated CPU, or a physical core of them."""
+    """What the kubelet allocates: an isolated CPU, or an isolated physical core."""
 
     id: str  # the lowest CPU number in decimal
     cpus: frozenset[int]  # what the container gets
-    core: frozenset[int]  # what nobody else gets: more than `cpus` with Threads=one
+    core: frozenset[int]  # what no other container gets: more than `cpus` with Threads=one
     node: int | None
     healthy: bool
 
@@ -35,7 +35,7 @@ class Pool:
 
     config: PoolConfig
     devices: Mapping[str, Device]
-    warnings: tuple[str, ...] = ()  # which CPUs of it are not offered, and why
+    warnings: tuple[str, ...] = ()  # a sentence for each group of CPUs that is not offered
 
     @property
     def resource_name(self) -> str:
@@ -43,45 +43,45 @@ class Pool:
 
     @property
     def environment_name(self) -> str:
-        """The container's variable: the name after the slash, in capitals, the rest as `_`."""
+        """The container's variable: the name after the slash in capitals, all else as `_`."""
         return re.sub("[^A-Z0-9]", "_", self.resource_name.partition("/")[2].upper())
 
     @property
     def cpus(self) -> frozenset[int]:
         """All CPUs that containers may get."""
-        return self.of(self.devices)
+        return self.cpus_of(self.devices)
 
-    def of(self, ids: Iterable[str]) -> frozenset[int]:
-        """The CPUs that a container gets with the devices of these ids."""
+    def cpus_of(self, ids: Iterable[str]) -> frozenset[int]:
+        """The CPUs that a container gets with these devices. Raises KeyError."""
         return frozenset().union(*(self.devices[device_id].cpus for device_id in ids))
 
     @property
     def unhealthy(self) -> list[str]:
-        """The ids of the devices of which a CPU is offline."""
+        """The ids of the unhealthy devices."""
         return [device.id for device in self.devices.values() if not device.healthy]
 
 
 def make(machine: Machine, config: Config) -> tuple[Pool, ...]:
-    """The pools that `config` describes, in its order."""
+    """The pools of the configuration, in its order."""
     pools: list[Pool] = []
     for pool in config.pools:
         made = _make(machine, pool, wanted(machine, config, pool))
-        alike = [other for other in pools if other.environment_name == made.environment_name]
-        if alike:
-            made = replace(made, warnings=(*made.warnings, _same_variable(made, alike[0])))
+        same = [other for other in pools if other.environment_name == made.environment_name]
+        if same:
+            made = replace(made, warnings=(*made.warnings, _same_variable(made, same[0])))
         pools.append(made)
     return tuple(pools)
 
 
 def wanted(machine: Machine, config: Config, pool: PoolConfig) -> frozenset[int]:
-    """The CPUs that are meant for a pool; those that are not isolated it will not get."""
+    """The CPUs that are configured for a pool, including those that are not isolated."""
     if pool.cpus is not None:
         return pool.cpus
     return machine.isolated.difference(*(other.cpus or () for other in config.pools))
 
 
 def _make(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> Pool:
-    """The pool of the `wanted` CPUs, as far as they are isolated and present."""
+    """The pool with those of the `wanted` CPUs that are isolated and present."""
     isolated = wanted & machine.isolated & machine.present
     warnings = _warnings(machine, config, wanted)
     if config.granularity == "cpu":
@@ -122,9 +122,9 @@ def _core_device(machine: Machine, config: PoolConfig, core: frozenset[int]) -> 
 
 
 def _may_lack_a_thread(machine: Machine, core: frozenset[int]) -> bool:
-    """Whether a core with fewer threads than others may own an offline CPU, which hides its core.
+    """Whether a core with fewer threads than others may include an offline CPU of unknown core.
 
-    So it is when the daemon starts while a CPU is offline. Until that is back, nobody can tell.
+    This happens if the daemon starts while a CPU is offline, until that CPU comes online.
     """
     widest = max(len(machine.cpus[cpu].siblings) for cpu in machine.online)
     node = machine.cpus[min(core)].node
@@ -134,7 +134,7 @@ def _may_lack_a_thread(machine: Machine, core: frozenset[int]) -> bool:
 
 
 def _warnings(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> list[str]:
-    """What the administrator should know about CPUs that were asked for and are not offered."""
+    """A sentence for each group of configured CPUs that is not offered."""
     if not machine.isolated:
         return [
             "no CPU of this host is isolated: boot it with isolcpus= on the kernel's command line"
@@ -157,13 +157,13 @@ def _warnings(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> l
 
 def _same_variable(pool: Pool, other: Pool) -> str:
     return (
-        f"containers get the CPUs of {pool.resource_name} in {pool.environment_name}, and those of"
-        f" {other.resource_name}, too: one that asks for both sees only one of them there"
+        f"{pool.resource_name} and {other.resource_name} use the same environment variable"
+        f" {pool.environment_name}: a container that requests both gets only one of them there"
     )
 
 
 def _broken(machine: Machine, core: frozenset[int], offered: frozenset[int]) -> str:
-    """Why a core is not offered."""
+    """The reason why a core is not offered, as a sentence."""
     housekeeping = core - offered - machine.isolated
     reasons = []
     if housekeeping:

@@ -1,1 +1,1 @@
-"""What the host is: CPU lists, its machine, CPU hotplug, file and socket watches."""
+"""Reads the host: CPU lists, its machine, CPU hotplug, watches of files and sockets."""

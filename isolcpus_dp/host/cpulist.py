@@ -1,7 +1,7 @@
-"""The kernel's CPU-list text and sets of CPU numbers, both ways.
+"""Converts the kernel's CPU lists to sets of CPU numbers, and back.
 
-The format is the kernel's own ("cpu lists" in admin-guide/kernel-parameters.rst). It is only
-text here: whether a CPU exists is for `machine` to say.
+The format is described under "cpu lists" in admin-guide/kernel-parameters.rst. Whether a CPU exists
+is not checked here; see `machine`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-# The most CPUs a Linux kernel can be built for (CONFIG_NR_CPUS with MAXSMP). A number above
-# it is a mistake, and a range up to it would eat the memory.
+# The most CPUs that a Linux kernel can be built for (CONFIG_NR_CPUS with MAXSMP). A higher number
+# is a mistake, and a range up to it could exhaust the memory.
 MOST_CPUS = 8192
 
 _NUMBER = re.compile(r"[0-9]{1,20}")
@@ -18,7 +18,7 @@ _RANGE = re.compile(r"([0-9]{1,20}|N)(?:-([0-9]{1,20}|N))?(?::([0-9]{1,20})/([0-
 
 
 class CpuListError(ValueError):
-    """A CPU list that cannot be understood; `part` is what is wrong with it."""
+    """A text is not a valid CPU list; `part` is its invalid part."""
 
     def __init__(self, part: str, reason: str) -> None:
         super().__init__(f"'{part}' {reason}")
@@ -26,7 +26,7 @@ class CpuListError(ValueError):
 
 
 def parse(text: str) -> frozenset[int]:
-    """The CPUs of a list as the kernel prints it in sysfs: `2-3,6-7`, or nothing at all.
+    """The CPUs of a list as the kernel prints it in sysfs: `2-3,6-7`, or an empty text.
 
     Raises CpuListError.
     """
@@ -34,9 +34,9 @@ def parse(text: str) -> frozenset[int]:
 
 
 def parse_configured(text: str, last: int) -> frozenset[int]:
-    """The CPUs of a list as the kernel takes it on its command line.
+    """The CPUs of a list as the kernel accepts it on its command line.
 
-    Beside what `parse` knows: `all`, `N` for the CPU `last`, and groups: `0-31:2/8` is the
+    In addition to `parse` it accepts `all`, `N` for the CPU `last`, and groups: `0-31:2/8` is the
     first two of every eight CPUs. White space around commas is ignored.
 
     Raises CpuListError, also for a CPU beyond `last`.
@@ -51,13 +51,13 @@ def parse_mask(text: str) -> frozenset[int]:
     """
     digits = text.strip().replace(",", "")
     if not re.fullmatch(r"[0-9a-fA-F]{1,2048}", digits):
-        raise CpuListError(text.strip(), "is not a mask of CPUs in hexadecimal")
+        raise CpuListError(text.strip(), "is not a hexadecimal CPU mask")
     mask = int(digits, 16)
     return frozenset(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
 
 
 def render(cpus: Iterable[int]) -> str:
-    """The CPUs as the kernel prints them: ascending, neighbours as ranges, `` for none."""
+    """The CPUs as the kernel prints them: ascending, with ranges; an empty text for no CPUs."""
     ranges: list[list[int]] = []
     for cpu in sorted(set(cpus)):
         if ranges and cpu == ranges[-1][1] + 1:
@@ -79,7 +79,7 @@ def _union(
     for part in parts:
         found.append(cpus_of(part))
         named += len(found[-1])
-        # No list that means something comes near; to add up one that does not may take minutes.
+        # Useful lists are far below this limit; adding up a larger one may take minutes.
         if named > 4 * MOST_CPUS:
             raise CpuListError(part, "names the same CPUs too many times")
     return frozenset().union(*found)
@@ -93,7 +93,7 @@ def _kernel_range(part: str) -> range:
 
 
 def _configured_range(part: str, last: int) -> range | frozenset[int]:
-    # The kernel takes "all" for "0-N" wherever a range may stand, in any case of letters.
+    # The kernel accepts "all" for "0-N" in place of any range, in upper or lower case.
     match = _RANGE.fullmatch(re.sub("(?i)^all", "0-N", part))
     if not match or (match[3] and not match[2]):
         raise CpuListError(part, "is not a CPU number, a range (2-3), a group (0-31:2/8), N or all")

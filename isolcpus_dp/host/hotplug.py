@@ -1,6 +1,7 @@
-"""CPU hotplug: tells when CPUs go offline or come online, and keeps a Machine up to date.
+"""CPU hotplug: keeps a Machine up to date when CPUs go offline or come online.
 
-The kernel's uevents are the source; a made-up machine, which has no kernel, is watched as files.
+The source is the kernel's uevents. A simulated machine has no kernel; its files are
+watched instead.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import pyudev
 from isolcpus_dp.host import inotify, machine
 from isolcpus_dp.host.machine import Machine, MachineError
 
-# CPUs go offline and online in batches: the machine is read once for uevents this close together.
+# CPUs go offline and online in batches: the machine is read once for all uevents of this period.
 _BATCH_SECONDS = 0.005
 
 
 class MachineWatch:
-    """The machine as it is now: read again whenever a CPU may have changed. A context manager.
+    """Reads the machine whenever a CPU may have changed. A context manager.
 
-    `on_change` is called with the new Machine whenever it was read, `on_error` if it could not be:
-    `machine` then stays as it was. `on_uevent` is called for each sign of a change.
+    `on_change` is called with each new Machine, also if it is the same. `on_error` is called if the
+    machine could not be read; `machine` then stays unchanged. `on_uevent` is called for each event.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class MachineWatch:
 
     def __enter__(self) -> MachineWatch:
         self._stack.enter_context(watch(self._sysfs, self._changed))
-        self._read()  # what changed before the watch was set up
+        self._read()  # the machine may have changed before the watch was set up
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -71,10 +72,10 @@ class MachineWatch:
 def watch(sysfs: Path, on_change: Callable[[], None]) -> Iterator[None]:
     """Calls `on_change` from the event loop whenever a CPU may have changed.
 
-    A tree that is not a real sysfs, such as the simulator's made-up machines, has no kernel that
-    would send uevents: there a new `online` file is the sign.
+    A directory that is not a real sysfs, such as a simulated machine, has no kernel that sends
+    uevents: its `online` file is watched instead.
     """
-    # The counter of the very uevents that are waited for.
+    # Only a real sysfs has the kernel's counter of uevents.
     real = (sysfs / "kernel" / "uevent_seqnum").exists()
     with _uevents(on_change) if real else _online_file(sysfs, on_change):
         yield
@@ -82,17 +83,17 @@ def watch(sysfs: Path, on_change: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _uevents(on_change: Callable[[], None]) -> Iterator[None]:
-    # From the kernel and not from udevd, which passes events on only after its own rules.
+    # From the kernel, not from udevd: udevd forwards events only after it has processed its rules.
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
     monitor.filter_by("cpu")
     monitor.start()
 
     def read() -> None:
         try:
-            # None is an event of another subsystem. Whatever is left calls read() again.
+            # None is an event of another subsystem. read() is called again if more are queued.
             changed = monitor.poll(timeout=0) is not None
         except OSError:
-            changed = True  # ENOBUFS: events were lost, and one of them may have been a CPU's
+            changed = True  # ENOBUFS: events were lost, possibly one of a CPU
         if changed:
             on_change()
 

@@ -1,7 +1,7 @@
-"""inotify for asyncio: wait until something changes in a folder, without looking again and again.
+"""inotify(7) for asyncio: waits for changes of files and directories without polling.
 
-Three calls of libc through ctypes: the packaged Python bindings that supported distributions have
-in common need a thread or a poll interval.
+Calls three functions of libc through ctypes: the Python bindings that all supported distributions
+package need a thread or a poll interval.
 """
 
 from __future__ import annotations
@@ -29,44 +29,44 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Interest(NamedTuple):
-    """What somebody wants to be told of."""
+    """What is watched, and the callback."""
 
-    entry: str | None  # of a folder; None for any entry, and for a watched file
+    entry: str | None  # a name in the directory; None for any name, and for a watched file
     on_change: Callable[[], None]
 
 
 class Watch:
-    """Tells from the event loop of changes to files and to folders' entries; a context manager.
+    """Calls back from the event loop when files or directories change. A context manager.
 
-    When the kernel had to drop events, everything that is watched counts as changed.
+    If the kernel had to drop events, every callback is called.
 
-    One for all folders of a purpose: closing it takes the kernel some 10 ms, as it waits for all
-    readers of its lists of watches.
+    Use one Watch for several directories: closing it takes about 10 ms, as the kernel waits for
+    all readers of its lists of watches.
     """
 
     def __init__(self) -> None:
-        self.guesses = False  # whether on_change() is called because events were dropped
+        self.guesses = False  # whether on_change() is being called because events were dropped
         self._interests: dict[int, _Interest] = {}
         self._descriptor = -1
 
     def add(
-        self, folder: Path, events: int, on_change: Callable[[], None], entry: str | None = None
+        self, directory: Path, events: int, on_change: Callable[[], None], entry: str | None = None
     ) -> None:
-        """Calls `on_change()` for each of the `events` on that entry of the folder, or on any.
+        """Calls `on_change()` for each of the `events` on that entry of the directory, or on any.
 
-        Raises OSError if the folder cannot be watched. Once for every folder.
+        To be called once for each directory. Raises OSError if it cannot be watched.
         """
-        self._add(folder, events | _IN_ONLYDIR, _Interest(entry, on_change))
+        self._add(directory, events | _IN_ONLYDIR, _Interest(entry, on_change))
 
     def add_file(self, file: Path, events: int, on_change: Callable[[], None]) -> int:
-        """Calls `on_change()` for each of the `events` on a file; what `remove` takes is returned.
+        """Calls `on_change()` for each of the `events` on a file. Returns the argument of `remove`.
 
-        Raises OSError, too.
+        Raises OSError if the file cannot be watched.
         """
         return self._add(file, events, _Interest(None, on_change))
 
     def remove(self, watch: int) -> None:
-        """Tells no more of a file. Not every file system tells by itself that one is gone."""
+        """Stops watching a file. Also needed after its removal: some file systems send no event."""
         if self._interests.pop(watch, None):
             _libc.inotify_rm_watch(self._descriptor, watch)
 
@@ -95,7 +95,7 @@ class Watch:
                 for interest in list(self._interests.values()):
                     interest.on_change()
                 self.guesses = False
-            elif mask & _IN_IGNORED:  # the folder is gone
+            elif mask & _IN_IGNORED:  # the directory or file was removed
                 self._interests.pop(watch, None)
             elif watch in self._interests and self._interests[watch].entry in (None, name):
                 self._interests[watch].on_change()

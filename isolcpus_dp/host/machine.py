@@ -1,7 +1,7 @@
-"""`Machine`: what sysfs says about CPUs, cores, caches and NUMA nodes, and which CPUs are isolated.
+"""`Machine`: the CPUs, cores, caches and NUMA nodes in sysfs, and which CPUs are isolated.
 
-Read once, in one go, and never changed: when a CPU comes or goes a new Machine is read. Files
-are those of the kernel's ABI/stable/sysfs-devices-system-cpu and ABI/stable/sysfs-devices-node.
+A Machine is read at once and does not change; when a CPU comes or goes, a new one is read. The
+kernel's ABI/stable/sysfs-devices-system-cpu and ABI/stable/sysfs-devices-node describe the files.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from isolcpus_dp.host import cpulist
 
 
 class MachineError(Exception):
-    """There is no CPU tree to read, or one of its files makes no sense: one sentence says which."""
+    """sysfs lists no CPUs, or one of its files is invalid; the message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """Where one present CPU sits. None and {cpu} stand for what sysfs does not tell.
+    """One present CPU and its position. What sysfs does not show is None, or {cpu} for a set.
 
-    The kernel takes the topology and cache folders of a CPU away while it is offline. Such a CPU
-    knows only its NUMA node, and what read() carried over from the Machine before.
+    The kernel removes the directories `topology` and `cache` of a CPU while it is offline. For such
+    a CPU only its NUMA node is known, and what read() carried over from the earlier Machine.
     """
 
     cpu: int
     online: bool
     core: int | None  # the number is unique only within the package and die
-    siblings: frozenset[int]  # the SMT siblings, the CPU itself among them
+    siblings: frozenset[int]  # the SMT siblings, including the CPU itself
     package: int | None
     die: int | None
     cache: frozenset[int]  # the CPUs that share its last-level cache
@@ -38,23 +38,25 @@ class Cpu:
 
     @property
     def placed(self) -> bool:
-        """Whether its core is known: not that of a CPU which was offline whenever we looked."""
+        """Whether its core is known. It is not if the CPU was offline at every reading."""
         return self.online or self.core is not None
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The CPUs of a host as they were at one moment; sets hold CPU numbers."""
+    """The CPUs of a host at one moment; sets hold CPU numbers."""
 
     possible: frozenset[int]
     present: frozenset[int]
     online: frozenset[int]
-    isolated: frozenset[int]  # as the kernel was told: may name CPUs that are not present
+    isolated: frozenset[int]  # as on the kernel command line: may include CPUs that are not present
     cpus: Mapping[int, Cpu]  # one for every present CPU
-    distances: Mapping[tuple[int, int], int]  # from one NUMA node's memory to another's, as ACPI's
+    distances: Mapping[
+        tuple[int, int], int
+    ]  # between two NUMA nodes, as in ACPI's SLIT: 10 is local
 
     def distance(self, node: int | None, other: int | None) -> int:
-        """How far apart two NUMA nodes are; 0 where the kernel does not tell."""
+        """The distance of two NUMA nodes; 0 if it is unknown."""
         return 0 if node is None or other is None else self.distances.get((node, other), 0)
 
     def with_lone_threads(self, cpus: Iterable[int]) -> Machine:
@@ -64,19 +66,18 @@ class Machine:
 
     @property
     def last(self) -> int:
-        """The highest CPU number there can be: `N` in a CPU list."""
+        """The highest possible CPU number: `N` in a CPU list."""
         return max(self.possible)
 
 
 def read(sysfs: Path, before: Machine | None = None) -> Machine:
-    """The machine under `sysfs` (a host's is /sys).
+    """The machine under `sysfs`, which is /sys on a host.
 
-    The kernel hides where an offline CPU sits: that is carried over from `before`, the Machine as
-    it was read earlier, if the CPU was online then. Siblings that were never seen are missing.
+    The kernel hides the position of an offline CPU: it is carried over from `before`, an earlier
+    Machine, if the CPU was online then. Siblings that were never online are missing.
 
-    Absent parts are odd hosts, not errors: no NUMA folder, no cache folder, no `isolated` file,
-    no topology for an offline CPU. Raises MachineError when there are no CPUs to be found, or
-    when a list is no CPU list.
+    These files may be absent: NUMA nodes, caches, `isolated`, the topology of an offline CPU.
+    Raises MachineError if no CPU is present, or if a file is not a CPU list.
     """
     root = f"{sysfs}/devices/system/cpu"
     present = _cpus(f"{root}/present") or _cpus(f"{root}/online")
@@ -98,12 +99,12 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
 
 
 def _read_cpus(root: str, present: frozenset[int]) -> tuple[frozenset[int], dict[int, Cpu]]:
-    """The online CPUs and what there is to know of all, as of one moment: they change in batches.
+    """The online CPUs, and all CPUs by number, of one moment.
 
-    One that went offline in between would be online, but a sibling of nobody.
+    Repeated if CPUs went offline or online in between: such a CPU would have no siblings.
     """
     while True:
-        # A kernel without CPU hotplug has no notion of offline and may lack the file.
+        # A kernel without CPU hotplug may lack the file.
         online = _cpus(f"{root}/online") or present
         cpus = {cpu: _read_cpu(root, cpu, online=cpu in online) for cpu in sorted(present)}
         if online == (_cpus(f"{root}/online") or present):
@@ -111,15 +112,15 @@ def _read_cpus(root: str, present: frozenset[int]) -> tuple[frozenset[int], dict
 
 
 def nodes_with_memory(sysfs: Path) -> frozenset[int]:
-    """The NUMA nodes that have memory; none where the kernel has no notion of nodes."""
+    """The NUMA nodes that have memory; empty on a kernel without NUMA."""
     return _cpus(f"{sysfs}/devices/system/node/has_memory")
 
 
 def cpuid_device_nodes(sysfs: Path, cpus: Iterable[int]) -> list[Path]:
-    """The `/dev/cpu/N/cpuid` device nodes that exist for these CPUs, in their order.
+    """The device nodes `/dev/cpu/N/cpuid` that exist for these CPUs, in ascending order.
 
-    Asked of sysfs, which shows a device for every node that the kernel's cpuid module makes:
-    the daemon's own /dev is a private one and shows none of them.
+    Read from sysfs, which has an entry for each device of the kernel's cpuid module: the daemon's
+    own /dev is private (PrivateDevices=) and does not contain them.
     """
     return [
         cpuid_device_node(cpu)
@@ -129,13 +130,13 @@ def cpuid_device_nodes(sysfs: Path, cpus: Iterable[int]) -> list[Path]:
 
 
 def cpuid_device_node(cpu: int) -> Path:
-    """Where udev puts the cpuid device of a CPU (admin-guide/devices.txt, major 203)."""
+    """The path of a CPU's cpuid device (admin-guide/devices.txt, major 203)."""
     return Path(f"/dev/cpu/{cpu}/cpuid")
 
 
 def _read_cpu(root: str, cpu: int, *, online: bool) -> Cpu:
-    folder = f"{root}/cpu{cpu}"
-    topology = f"{folder}/topology"
+    directory = f"{root}/cpu{cpu}"
+    topology = f"{directory}/topology"
     own = frozenset({cpu})
     return Cpu(
         cpu=cpu,
@@ -147,13 +148,13 @@ def _read_cpu(root: str, cpu: int, *, online: bool) -> Cpu:
         or own,
         package=_number(f"{topology}/physical_package_id"),
         die=_number(f"{topology}/die_id"),
-        cache=_last_level_cache(f"{folder}/cache") or own,
-        node=_node(folder),
+        cache=_last_level_cache(f"{directory}/cache") or own,
+        node=_node(directory),
     )
 
 
 def _carry_over(cpus: dict[int, Cpu], before: Machine) -> None:
-    """Puts offline CPUs where they were, and makes them siblings of their siblings again."""
+    """Restores the earlier position of offline CPUs, and adds them to their siblings' sets."""
     for cpu, now in list(cpus.items()):
         known = before.cpus.get(cpu)
         if now.online or known is None or not known.placed:
@@ -165,7 +166,10 @@ def _carry_over(cpus: dict[int, Cpu], before: Machine) -> None:
 
 
 def _read_distances(root: str) -> dict[tuple[int, int], int]:
-    """A node's `distance` file has a column for every online node, in the order of their ids."""
+    """By pair of NUMA nodes: their distance.
+
+    A node's file `distance` has a column for every online node, in ascending order.
+    """
     nodes = sorted(_cpus(f"{root}/online"))
     return {
         (node, other): int(text)
@@ -175,30 +179,30 @@ def _read_distances(root: str) -> dict[tuple[int, int], int]:
     }
 
 
-def _last_level_cache(folder: str) -> frozenset[int]:
-    """The CPUs that share the cache of the highest level; empty where the kernel shows no cache."""
-    indexes = [name for name in _names(folder) if name.startswith("index")]
-    levels = [(_number(f"{folder}/{index}/level") or 0, index) for index in sorted(indexes)]
-    return _cpus(f"{folder}/{max(levels)[1]}/shared_cpu_list") if levels else frozenset()
+def _last_level_cache(directory: str) -> frozenset[int]:
+    """The CPUs that share the cache of the highest level; empty if the kernel shows no cache."""
+    indexes = [name for name in _names(directory) if name.startswith("index")]
+    levels = [(_number(f"{directory}/{index}/level") or 0, index) for index in sorted(indexes)]
+    return _cpus(f"{directory}/{max(levels)[1]}/shared_cpu_list") if levels else frozenset()
 
 
-def _node(folder: str) -> int | None:
-    """The NUMA node whose link stands in a CPU's folder; a kernel without NUMA makes none."""
-    for name in _names(folder):
+def _node(directory: str) -> int | None:
+    """The NUMA node that a CPU's directory links to; None on a kernel without NUMA."""
+    for name in _names(directory):
         if name.startswith("node") and name[4:].isdecimal():
             return int(name[4:])
     return None
 
 
-def _names(folder: str) -> list[str]:
+def _names(directory: str) -> list[str]:
     try:
-        return os.listdir(folder)  # noqa: PTH208 (as _text: one folder per CPU and part)
+        return os.listdir(directory)  # noqa: PTH208 (faster; called several times per CPU)
     except OSError:
         return []
 
 
 def _number(path: str) -> int | None:
-    """The number in a file; None if there is none, or -1, which is the kernel's word for it."""
+    """The number in a file; None if there is none, or if it is -1: the kernel's unknown."""
     text = _text(path)
     return int(text) if text.isdecimal() else None
 
@@ -210,13 +214,13 @@ def _cpus(path: str) -> frozenset[int]:
         raise MachineError(f"{path} is not a CPU list: {error}") from error
 
 
-# All CPUs of a core or a cache say the same of it. Kept once, the sets of a machine take a tenth
-# of the memory, and of the time to read them.
+# All CPUs of a core or a cache have the same list. With equal sets kept once, a machine takes a
+# tenth of the memory, and of the time to read it.
 _parsed = functools.lru_cache(maxsize=4096)(cpulist.parse)
 
 
 def _text(path: str) -> str:
-    """What a sysfs file says; nothing if it cannot be read, as of a CPU that just went offline."""
+    """The text of a sysfs file; empty if it cannot be read: a CPU may just have gone offline."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""Unix sockets of other processes: identifies one, waits until somebody listens, tells who does."""
+"""Unix sockets of other processes: their identity, who listens on them, and waiting for that."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from isolcpus_dp.host import inotify
 
-# Between bind(), which inotify shows, and listen(), which it does not, a new socket refuses
-# connections. It is tried again at these distances, in seconds, and then taken for dead.
+# Between bind(), which inotify reports, and listen(), which it does not, a new socket refuses
+# connections. Connecting is retried after these delays, in seconds; then the socket counts as dead.
 _BIND_TO_LISTEN = tuple(0.001 * 2**attempt for attempt in range(12))  # 4 s in all
 
 _CREATED = inotify.IN_CREATE | inotify.IN_MOVED_TO
@@ -20,19 +20,19 @@ _REMOVED = inotify.IN_DELETE | inotify.IN_MOVED_FROM
 
 
 class Gone(Exception):
-    """The directory of a socket was removed or moved; one sentence."""
+    """The directory of a socket was removed or moved; the message is one sentence."""
 
 
 class Identity(NamedTuple):
-    """Tells a socket from the one that was at its path before.
+    """Distinguishes a socket from an earlier one at the same path.
 
-    File systems reuse inode numbers at once, so the time counts, too. It is the modification time:
-    nothing changes it after bind(), while chmod and the like change the time of the last status
+    File systems reuse inode numbers at once, so the time is part of it. It is the modification
+    time, which nothing changes after bind(); chmod and the like change the time of the last status
     change.
     """
 
     inode: int
-    bound_ns: int  # when it was bound, in nanoseconds since the epoch
+    bound_ns: int  # time of its bind(), in nanoseconds since 1970
 
 
 def identify(path: Path) -> Identity | None:
@@ -47,7 +47,7 @@ def identify(path: Path) -> Identity | None:
 class SocketWatch:
     """Watches another process's socket and its directory. A context manager.
 
-    Leaving it takes 10 ms (see inotify.Watch): not while somebody waits for an answer.
+    Leaving it takes 10 ms (see inotify.Watch), so do not leave it while a peer waits for an answer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +55,7 @@ class SocketWatch:
         self._changed = asyncio.Event()
         self._gone = False
         self._watch = inotify.Watch()
-        self._directory: int | None = None  # its inode
+        self._directory: int | None = None  # the inode of the socket's directory
         self._delays = iter(_BIND_TO_LISTEN)
 
     def __enter__(self) -> SocketWatch:
@@ -64,8 +64,8 @@ class SocketWatch:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._watch)
             try:
-                # The directory's own watch does not report its removal as long as a bound socket of
-                # ours is in it. Its parent is watched first: a directory that is removed in between
+                # The directory's own watch does not report its removal while this process has a
+                # bound socket in it. The parent is watched first; otherwise a removal in between
                 # would never be noticed.
                 self._watch.add(directory.parent, _REMOVED, self._on_gone, directory.name)
                 self._watch.add(directory, _CREATED, self._changed.set, self._path.name)
@@ -79,15 +79,15 @@ class SocketWatch:
         self._watch.__exit__(*exception)
 
     async def changed(self, seconds: float | None = None) -> bool:
-        """Waits until the socket was created, at most so long; whether it was.
+        """Waits at most so long for the socket to be created; returns whether it was.
 
-        A socket created since the last call counts. Raises Gone if the directory goes away.
+        A socket created since the last call counts. Raises Gone if the directory is removed.
         """
         changed = True
         try:
             await asyncio.wait_for(self._changed.wait(), seconds)
         except asyncio.TimeoutError:
-            changed = self._changed.is_set()  # both have come at once
+            changed = self._changed.is_set()  # it may be set at the moment of the timeout
         self._changed.clear()
         if self._gone:
             raise self._left()
@@ -96,18 +96,18 @@ class SocketWatch:
         return changed
 
     async def next_attempt(self) -> None:
-        """Waits until connecting may succeed after it has failed.
+        """Waits until it makes sense to connect again.
 
-        That is when the socket was created, and several times within the 4 s after that: a socket
-        that is bound may not be listened on yet. Raises Gone if the directory goes away.
+        That is when the socket is created, and several times in the 4 s after that, as its owner
+        may not have called listen() yet. Raises Gone if the directory is removed.
         """
         await self.changed(next(self._delays, None))
 
     async def listening(self, other_than: Identity | None = None) -> Identity:
-        """Waits until somebody listens on the socket; its identity is returned.
+        """Waits until a process listens on the socket; returns its identity.
 
-        A socket `other_than` is ignored. So is one that nobody listens on: a process that is killed
-        leaves its socket behind. Raises Gone if the directory goes away.
+        The socket `other_than` is ignored, and so is a dead one: a killed process leaves its socket
+        file behind. Raises Gone if the directory is removed.
         """
         while True:
             identity = _listened_on(self._path)
@@ -116,10 +116,10 @@ class SocketWatch:
             await self.next_attempt()
 
     async def replaced(self, identity: Identity | None, seconds: float) -> None:
-        """Waits until there is a socket of another identity, at most so long.
+        """Waits at most so long for a socket of another identity.
 
-        A mere change does not count: inotify may report a new socket only after somebody has
-        already talked to its owner. Raises Gone if the directory goes away.
+        The event alone is not enough: inotify may report a socket after a connection to its owner
+        was made. Raises Gone if the directory is removed.
         """
 
         async def another() -> None:
@@ -133,7 +133,7 @@ class SocketWatch:
         return Gone(f"{self._path.parent} was removed or moved")
 
     def _on_gone(self) -> None:
-        # The inode is only for when events were dropped: the next directory may have the same one.
+        # The inode is compared only if events were dropped: a new directory may have the same one.
         if not (self._watch.guesses and _inode(self._path.parent) == self._directory):
             self._gone = True
         self._changed.set()
@@ -154,16 +154,16 @@ def _listened_on(path: Path) -> Identity | None:
         try:
             connection.connect(str(path))
         except BlockingIOError:
-            pass  # its queue of connections is full: somebody listens
+            pass  # the queue of connections is full, so a process listens
         except OSError:
             return None
     return identity if identity == identify(path) else None
 
 
 async def directory(path: Path) -> None:
-    """Waits until there is a directory at the path; the one above it must exist.
+    """Waits until the directory exists; its parent must exist.
 
-    Raises OSError if that cannot be watched.
+    Raises OSError if the parent cannot be watched.
     """
     created = asyncio.Event()
     with inotify.Watch() as watch:
@@ -174,16 +174,16 @@ async def directory(path: Path) -> None:
 
 
 def peer(path: Path) -> str | None:
-    """Which process listens on a unix socket, in words; None if the socket is dead or absent."""
+    """The process that listens on a unix socket, as text; None if the socket is dead or absent."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(0)
         try:
             connection.connect(str(path))
-        except BlockingIOError:  # somebody listens, but has not kept up with accepting
+        except BlockingIOError:  # a process listens, but its queue of connections is full
             return "another process"
         except OSError:
             return None
-        # The kernel notes who called listen(): unix(7), SO_PEERCRED.
+        # The credentials of the process that called listen(): unix(7), SO_PEERCRED.
         credentials = connection.getsockopt(
             socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
         )

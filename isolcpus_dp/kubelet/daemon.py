@@ -1,7 +1,7 @@
 """The life of the device plugin: serve, wait for a kubelet, register with it, end with it.
 
-One process, one registration: when the kubelet leaves, the process ends, and systemd starts a
-fresh one that is loaded and waiting before the next kubelet is there.
+One process, one registration: when the kubelet goes away, the process ends, and systemd starts a
+new one, which is loaded and waiting before the next kubelet starts.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 
 # How long the kubelet may take from its answer to opening the ListAndWatch stream.
 _STREAM_SECONDS = 10.0
-# After a refusal the same kubelet is asked again; a new one is asked as soon as it comes.
+# Delay of the next attempt after a rejection. Another kubelet is asked as soon as it listens.
 _REFUSED_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Host:
-    """Where the daemon finds its surroundings."""
+    """The paths that the daemon uses."""
 
     sysfs: Path
     kubelet_dir: Path
@@ -49,7 +49,7 @@ class Host:
 
 
 def serve(host: Host, config_file: Path | None) -> None:
-    """Runs the daemon until SIGTERM, SIGINT, or until the kubelet leaves.
+    """Runs the daemon until SIGTERM or SIGINT, or until the kubelet goes away.
 
     Raises MachineError, ConfigError or EndpointError, each with a sentence for the operator.
     """
@@ -60,8 +60,8 @@ def serve(host: Host, config_file: Path | None) -> None:
 
 
 async def live(host: Host, settings: config.Config, present: machine.Machine) -> None:
-    """The daemon's life from a machine and a configuration that were read; see serve()."""
-    # Made within the loop: before Python 3.10 an asyncio.Event belongs to the loop it is made in.
+    """Runs the daemon; `present` is the machine as it was read. See serve()."""
+    # Created in the running loop: before Python 3.10, an asyncio.Event is bound to a loop at once.
     await _Daemon(host, settings, present).live()
 
 
@@ -90,15 +90,15 @@ class _Daemon:
         ]
 
     def _make_metrics(self) -> Metrics | None:
-        # Who has not asked for metrics does not pay. prometheus-client takes ssl, which the command
-        # line keeps out of a daemon.
+        # Imported only if metrics are configured. prometheus-client imports ssl, which the command
+        # line blocks in a daemon.
         process.UNNEEDED.unblock()
         try:
             from isolcpus_dp.kubelet.metrics import Metrics
         except ModuleNotFoundError as error:
             if error.name != "prometheus_client":
                 raise
-            # A node needs its plugin more than the plugin's numbers.
+            # The plugin is more important than its metrics.
             emit(
                 log, Event.DEGRADED,
                 "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client;"
@@ -118,7 +118,7 @@ class _Daemon:
                 for resource in self._resources:
                     await resource.endpoint.publish()
                 await self._resources[0].endpoint.prove()
-                # Not before it is known that no other daemon serves: these might be its metrics.
+                # Only now is it certain that no other daemon serves: these could be its metrics.
                 async with self._metrics_served():
                     await process.until_signal(self._serve_kubelet())
             finally:
@@ -138,7 +138,7 @@ class _Daemon:
             yield
 
     async def _serve_kubelet(self) -> None:
-        """From waiting for the kubelet to its end."""
+        """Waits for the kubelet, registers with it, and returns when it has gone away."""
         for resource in self._resources:
             emit(
                 log, Event.STARTED, "offering CPU %s as %s",
@@ -161,7 +161,7 @@ class _Daemon:
     async def _serve_resource(
         self, resource: Resource, watch: SocketWatch, kubelet: Identity
     ) -> None:
-        """From the kubelet's socket to the end of the stream. Raises registration.Left."""
+        """Registers a resource and waits for the end of its stream; raises registration.Left."""
         while resource.state is not State.REGISTERED:
             await resource.endpoint.publish()
             stream = resource.plugin.expect_kubelet()
@@ -183,7 +183,7 @@ class _Daemon:
         raise registration.Left(f"the kubelet closed the ListAndWatch stream of {resource.name}")
 
     def _registered(self, resource: Resource, kubelet: Identity) -> None:
-        """Notes a registration. Raises registration.Left if the kubelet was replaced meanwhile."""
+        """Records a registration. Raises registration.Left if the kubelet was replaced."""
         resource.register(kubelet)
         if self._metrics:
             self._metrics.registered(resource.name, "ok")
@@ -196,8 +196,8 @@ class _Daemon:
             (time.time_ns() - kubelet.bound_ns) // 1_000_000,
             resource=resource.name, cpus=resource.cpus,
         )  # fmt: skip
-        # A socket that came while we registered was not yet the path unit's to compare.
-        # One that another resource is not registered with is no registration of this process.
+        # The path unit may have compared a new socket before the mark was written. And this process
+        # is registered only if all resources are registered with the same socket.
         kubelets = {other.kubelet for other in self._resources if other.kubelet}
         if sockets.identify(self._socket) != kubelet or kubelets != {kubelet}:
             raise registration.Left("the kubelet was replaced during the registration")
@@ -218,7 +218,7 @@ class _Daemon:
             self._metrics.uevents.inc()
 
     def _machine_changed(self, present: machine.Machine) -> None:
-        """Lets the kubelet know of the devices that differ."""
+        """Reports changed devices to the kubelet."""
         offered = pool.make(present, self._settings)
         differ = [resource.offer(present, now) for resource, now in zip(self._resources, offered)]
         if any(differ):
@@ -232,7 +232,7 @@ class _Daemon:
 
 
 async def _until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Runs coroutines side by side until the first of them ends, and raises what it raised."""
+    """Runs coroutines concurrently until one ends; raises what it raised."""
     tasks = [asyncio.create_task(coroutine) for coroutine in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -244,7 +244,7 @@ async def _until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 async def _next_kubelet(watch: SocketWatch, kubelet: Identity) -> Identity:
-    """Waits until another kubelet listens, or for a while; the identity of the socket then."""
+    """Waits for another kubelet, but at most _REFUSED_SECONDS; the identity of its socket."""
     try:
         return await asyncio.wait_for(watch.listening(kubelet), _REFUSED_SECONDS)
     except asyncio.TimeoutError:

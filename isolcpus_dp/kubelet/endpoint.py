@@ -1,6 +1,7 @@
 """The plugin's socket in the kubelet's directory, and the gRPC server behind it.
 
-Of two daemons that start at once, one binds it. When the kubelet has removed it, it is bound again.
+If two daemons start at once, one of them binds it. After the kubelet has removed it, it is bound
+again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 # sun_path of unix(7), less its final zero byte.
 _LONGEST_SOCKET_PATH = 107
 
-# Another daemon that starts holds the directory's lock for milliseconds.
+# Another starting daemon holds the directory's lock for milliseconds.
 _LOCK_SECONDS = 10.0
 _LOCK_INTERVAL = 0.005
 
@@ -39,7 +40,7 @@ class EndpointError(Exception):
 
 
 class Endpoint:
-    """The plugin's socket in the kubelet's folder, with the service behind it.
+    """The plugin's socket in the kubelet's directory, and the gRPC servers behind it.
 
     The kubelet removes every socket there when it starts; `publish` binds a new one.
     """
@@ -55,7 +56,7 @@ class Endpoint:
         self._servers: list[grpc.aio.Server] = []
 
     async def publish(self) -> None:
-        """Serves on the path, unless it still leads to us. Raises EndpointError and ConfigError."""
+        """Binds the path, unless it is still bound. Raises EndpointError and ConfigError."""
         if self._identity and self._identity == sockets.identify(self._path):
             return
         if len(os.fsencode(self._path)) > _LONGEST_SOCKET_PATH:
@@ -65,9 +66,9 @@ class Endpoint:
             )
         async with _locked(self._path.parent, self._lock_seconds):
             self._check_free()
-            # Those whose path was wiped have no caller left, but only now is nobody at the path: a
-            # gRPC server that stops removes what is there. One may stay, so that the first wipe,
-            # which every kubelet does when it starts, costs no time.
+            # Servers whose path was removed have no caller left. They are stopped here, where the
+            # path is free: a gRPC server that stops removes the file at its path. One is kept, so
+            # that the first removal, which every kubelet does when it starts, costs no time.
             while len(self._servers) > 1:
                 await self._servers.pop(0).stop(grace=None)
             server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -78,16 +79,16 @@ class Endpoint:
         self._servers.append(server)
 
     async def prove(self) -> None:
-        """Asks itself, as the kubelet will: who answers has loaded all that an answer takes."""
+        """Calls the plugin as the kubelet will, so that everything an answer needs is loaded."""
         async with grpc.aio.insecure_channel(f"unix:{self._path}") as channel:
             try:
                 await rpc.DevicePluginStub(channel).GetDevicePluginOptions(api.Empty())
             except grpc.aio.AioRpcError as error:
-                # A kubelet that starts in this moment has wiped the socket: publish() mends it.
+                # A kubelet that has just started has removed the socket: publish() binds it again.
                 log.debug("%s does not answer: %s", self._path, error.details())
 
     async def close(self) -> None:
-        """Drops all connections and removes the socket."""
+        """Closes all connections and removes the socket."""
         for server in self._servers:
             await server.stop(grace=None)
 
@@ -112,18 +113,18 @@ class Endpoint:
 
 
 @contextlib.asynccontextmanager
-async def _locked(folder: Path, lock_seconds: float) -> AsyncIterator[None]:
-    """Holds an advisory lock on a folder: of two daemons that start at once, one binds first.
+async def _locked(directory: Path, lock_seconds: float) -> AsyncIterator[None]:
+    """Holds an advisory lock on a directory: if two daemons start at once, one binds first.
 
-    So does one of two endpoints of ours. Waited for without holding up the event loop, which has
-    the watchdog to feed. Raises EndpointError.
+    The same holds for two endpoints of this daemon. Waits without blocking the event loop, which
+    feeds the watchdog. Raises EndpointError.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise EndpointError(
-            f"{folder} cannot be opened: {error.strerror}: it is the kubelet's directory for device"
-            " plugins; see --kubelet-dir"
+            f"{directory} cannot be opened: {error.strerror}: it is the kubelet's directory for"
+            " device plugins; see --kubelet-dir"
         ) from error
     try:
         for _ in range(round(lock_seconds / _LOCK_INTERVAL)):
@@ -134,8 +135,8 @@ async def _locked(folder: Path, lock_seconds: float) -> AsyncIterator[None]:
                 await asyncio.sleep(_LOCK_INTERVAL)
         else:
             raise EndpointError(
-                f"{folder} has been locked for {lock_seconds:.0f} s by another process (flock(2)):"
-                " lslocks shows which"
+                f"{directory} has been locked for {lock_seconds:.0f} s by another process"
+                " (flock(2)): run lslocks to find it"
             )
         yield
     finally:

@@ -1,7 +1,7 @@
 """The HTTP server of the metrics, on a TCP address or a unix socket.
 
-prometheus-client's own server needs threads that wake up, so the few lines of HTTP are here. A
-node needs its plugin more than the plugin's numbers: nothing that happens here stops the daemon.
+prometheus-client's own server needs threads that wake up, so the few lines of HTTP are here. The
+plugin is more important than its metrics: no failure here stops the daemon.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A scraper's request is a line and a few headers.
+# The request of a scraper is a line and a few headers.
 _MOST_REQUEST = 8192  # bytes
 _REQUEST_SECONDS = 5.0
-# Every further one is closed at once: its descriptor is one that the plugin may need.
+# Further connections are closed at once: the plugin may need their descriptors.
 _MOST_CONNECTIONS = 16
 
 
 @contextlib.asynccontextmanager
 async def serving(metrics: Metrics, listen: Listen) -> AsyncIterator[None]:
-    """Serves the metrics within the block; where that is not possible, the log says why."""
+    """Serves the metrics within the block; if that is not possible, logs the reason."""
     exporter, server = _Exporter(metrics), None
     try:
         server = await exporter.listen(listen)
@@ -42,7 +42,7 @@ async def serving(metrics: Metrics, listen: Listen) -> AsyncIterator[None]:
         emit(
             log, Event.DEGRADED,
             "[Metrics] Listen=: cannot listen on it: %s; the plugin runs without metrics",
-            _complaint(error, listen),
+            _reason(error, listen),
         )  # fmt: skip
     try:
         yield
@@ -54,18 +54,18 @@ async def serving(metrics: Metrics, listen: Listen) -> AsyncIterator[None]:
 
 
 class _Exporter:
-    """Answers GET /metrics, one request for each connection."""
+    """Answers GET /metrics, one request per connection."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._connections = 0
 
     async def listen(self, listen: Listen) -> asyncio.AbstractServer:
-        """Raises OSError."""
+        """Binds the address or path and serves on it. Raises OSError."""
         if isinstance(listen, Path):
             return await asyncio.start_unix_server(self._serve, str(listen), limit=_MOST_REQUEST)
-        # Bound here: asyncio passes over an address that it gets no socket for, and may be left
-        # with none.
+        # Bound here: asyncio skips an address for which it gets no socket, and may have none
+        # left.
         [(family, *_, address)] = socket.getaddrinfo(
             *listen, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
@@ -77,7 +77,7 @@ class _Exporter:
         self._connections += 1
         with contextlib.suppress(
             OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError,
-            asyncio.CancelledError,  # the daemon ends, and this with it
+            asyncio.CancelledError,  # the daemon is ending
         ):  # fmt: skip
             if self._connections <= _MOST_CONNECTIONS:
                 await self._answer(reader, writer)
@@ -97,9 +97,9 @@ class _Exporter:
         await writer.drain()
 
 
-def _complaint(error: OSError, listen: Listen) -> str:
-    """What is wrong, and what to do about it."""
-    # Not every one has a number, and a resolver's numbers are its own.
+def _reason(error: OSError, listen: Listen) -> str:
+    """The reason of the error, and what to do."""
+    # Not every OSError has a strerror.
     reason = error.strerror or str(error)
     if isinstance(listen, Path):
         return f"{reason}: the unit's sandbox allows a socket in /run/isolcpus-dp"

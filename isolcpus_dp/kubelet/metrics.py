@@ -1,7 +1,7 @@
-"""The device plugin's metrics: the numbers, and how Prometheus reads them.
+"""The device plugin's metrics for Prometheus.
 
-Off unless configured, and not loaded then. prometheus-client keeps and renders the numbers; they
-are served by `exporter`.
+This module is loaded only if metrics are configured. prometheus-client stores and renders the
+numbers; `exporter` serves them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from isolcpus_dp.kubelet.podresources import Allocation
     from isolcpus_dp.pool import Pool
 
-# Seconds: an answer takes less than a millisecond, unless the host is overloaded.
+# In seconds. An answer takes less than a millisecond, unless the host is overloaded.
 _BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
-# What may become of a registration and of an Allocate call.
+# The results of a registration and of an Allocate call.
 _RESULTS = ("ok", "refused")
 
 
 class Metrics:
-    """The numbers of one daemon that offers these resources.
+    """The metrics of one daemon that offers these resources.
 
-    At the moment of a scrape, `pools` tells its pools, and the kubelet in `kubelet_dir` who holds
-    what: nobody tells a device plugin that a container has ended.
+    For each scrape, `pools` is called, and the kubelet in `kubelet_dir` is asked for allocations: a
+    device plugin is not notified when a container ends.
     """
 
     def __init__(
@@ -83,23 +83,23 @@ class Metrics:
             self._begin(resource)
 
     def _begin(self, resource: str) -> None:
-        """Shows 0 from the start: for Prometheus, a counter that begins at 1 has not gone up."""
+        """Creates the counters with 0: Prometheus sees no increase if one starts at 1."""
         for result in _RESULTS:
             self.registrations.labels(resource, result)
             self.allocations.labels(resource, result)
         self.allocation_seconds.labels(resource)
 
     def allocated(self, resource: str, result: str, seconds: float) -> None:
-        """Notes an answer to Allocate: `result` is ok or refused."""
+        """Counts an answer to Allocate; `result` is ok or refused."""
         self.allocations.labels(resource, result).inc()
         self.allocation_seconds.labels(resource).observe(seconds)
 
     def registered(self, resource: str, result: str) -> None:
-        """Notes a registration: `result` is ok or refused."""
+        """Counts a registration; `result` is ok or refused."""
         self.registrations.labels(resource, result).inc()
 
     async def render(self) -> bytes:
-        """All numbers, in the text format of Prometheus."""
+        """All metrics in Prometheus' text format."""
         self._cpus.allocations = await self._allocations()
         return generate_latest(self._registry)
 
@@ -111,9 +111,9 @@ class Metrics:
 
 
 class _Cpus:
-    """The CPUs of each pool, counted when they are asked for."""
+    """The CPUs of each pool, counted at each scrape."""
 
-    allocations: Sequence[Allocation] | None = None  # unknown where no kubelet answers
+    allocations: Sequence[Allocation] | None = None  # None if the kubelet did not answer
 
     def __init__(self, pools: Callable[[], Sequence[Pool]]) -> None:
         self._pools = pools
@@ -125,7 +125,7 @@ class _Cpus:
             labels=["resource", "state"],
         )
         for pool in self._pools():
-            healthy = pool.of(
+            healthy = pool.cpus_of(
                 device_id for device_id, device in pool.devices.items() if device.healthy
             )
             cpus.add_metric([pool.resource_name, "healthy"], len(healthy))
@@ -135,7 +135,7 @@ class _Cpus:
             yield self._allocated(self.allocations)
 
     def _allocated(self, allocations: Sequence[Allocation]) -> Metric:
-        # Not a third state: these are healthy or not, too, and the states add up to the pool.
+        # Not a state of isolcpus_dp_cpus: allocated CPUs are healthy or unhealthy as well.
         cpus = GaugeMetricFamily(
             "isolcpus_dp_allocated_cpus",
             "CPUs allocated to containers, from the kubelet; absent while it does not answer.",

@@ -1,4 +1,4 @@
-"""Where the kubelet keeps its files and sockets, below its directory (/var/lib/kubelet)."""
+"""The kubelet's files and sockets below its directory (/var/lib/kubelet)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def registration_socket(kubelet_dir: Path) -> Path:
 
 
 def checkpoint(kubelet_dir: Path) -> Path:
-    """The file in which the kubelet remembers which container holds which devices."""
+    """The file in which the kubelet stores which container holds which devices."""
     return device_plugins(kubelet_dir) / "kubelet_internal_checkpoint"
 
 
@@ -33,5 +33,5 @@ def pods(kubelet_dir: Path) -> Path:
 
 
 def cpu_manager_state(kubelet_dir: Path) -> Path:
-    """The file in which the kubelet's CPU manager remembers its policy and CPUs."""
+    """The file in which the kubelet's CPU manager stores its policy and CPUs."""
     return kubelet_dir / "cpu_manager_state"

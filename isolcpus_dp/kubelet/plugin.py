@@ -1,6 +1,6 @@
-"""The DevicePlugin gRPC service over a pool: what the kubelet asks, and what it is answered.
+"""The DevicePlugin gRPC service over a pool: the answers to the kubelet's calls.
 
-The socket is `endpoint`'s; when to register and when to end is `daemon`'s.
+`endpoint` has the socket; `daemon` decides when to register and when to end.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Told of each answer to Allocate: resource, ok or refused, and the seconds it took.
+# Called for each answer to Allocate with the resource, ok or refused, and the seconds it took.
 OnAllocate = Callable[[str, str, float], None]
 
 
 class _Refusal(Exception):
-    """A call that cannot be answered: gRPC status and a sentence that names the culprit."""
+    """A call that is refused: the gRPC status, and one sentence with the reason."""
 
     def __init__(self, code: grpc.StatusCode, sentence: str) -> None:
         super().__init__(sentence)
@@ -43,7 +43,7 @@ class _Refusal(Exception):
 
 
 class Stream:
-    """The life of the kubelet's ListAndWatch stream: it opens once and ends once."""
+    """The events of the kubelet's ListAndWatch stream: it opens once and ends once."""
 
     def __init__(self) -> None:
         self.opened = asyncio.Event()
@@ -53,7 +53,7 @@ class Stream:
 class DevicePlugin(rpc.DevicePluginServicer):
     """Answers the kubelet from a machine and its pool.
 
-    `device_nodes` says which of the cpuid device nodes of some CPUs exist on the host.
+    `device_nodes` returns those cpuid device nodes of the given CPUs that exist on the host.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class DevicePlugin(rpc.DevicePluginServicer):
         self._expected: Stream | None = None
 
     def publish(self, machine: Machine, pool: Pool) -> None:
-        """Answers from these from now on; open streams send a message if the devices differ."""
+        """Replaces machine and pool; open streams send a message if the devices differ."""
         self.machine, self.pool = machine, pool
         self._changed.set()
         self._changed = asyncio.Event()
 
     def expect_kubelet(self) -> Stream:
-        """The next ListAndWatch stream to open is the kubelet's: it dials back when we register."""
+        """The next ListAndWatch stream, which the kubelet opens after the registration."""
         self._expected = Stream()
         return self._expected
 
@@ -119,9 +119,9 @@ class DevicePlugin(rpc.DevicePluginServicer):
     ) -> api.AllocateResponse:
         start = time.perf_counter()
         try:
-            asked = [list(one.devices_ids) for one in request.container_requests]
-            _check_once([device_id for ids in asked for device_id in ids])
-            granted = [self._allocatable(ids) for ids in asked]
+            requested = [list(one.devices_ids) for one in request.container_requests]
+            _check_once([device_id for ids in requested for device_id in ids])
+            granted = [self._allocatable(ids) for ids in requested]
         except _Refusal as refusal:
             self._log_refusal("Allocate", refusal)
             self._on_allocate(self.pool.resource_name, "refused", time.perf_counter() - start)
@@ -144,15 +144,15 @@ class DevicePlugin(rpc.DevicePluginServicer):
             _check_once(ids)
             self._devices(ids)
         if not set(must) <= set(available):
-            stray = ", ".join(device_id for device_id in must if device_id not in available)
-            raise _invalid(f"device {stray} must be included but is not available")
+            missing = ", ".join(device_id for device_id in must if device_id not in available)
+            raise _invalid(f"device {missing} must be included but is not available")
         size = request.allocation_size
         if not max(1, len(must)) <= size <= len(available):
             raise _invalid(
                 f"{size} devices requested, of {len(available)} available"
                 f" with {len(must)} that must be included"
             )
-        # A core that is handed out as one device is placed as if its lowest thread were all of it.
+        # A core that is one device is placed as if its lowest thread were the whole core.
         machine = self.machine
         if self.pool.config.granularity == "core":
             machine = machine.with_lone_threads(map(int, available))
@@ -166,17 +166,17 @@ class DevicePlugin(rpc.DevicePluginServicer):
         return api.ContainerPreferredAllocationResponse(deviceIDs=map(str, sorted(cpus)))
 
     def _allocatable(self, ids: Sequence[str]) -> frozenset[int]:
-        """The CPUs of the devices, if a container may have them now."""
+        """The CPUs of the devices. Raises _Refusal if a container cannot have them now."""
         if not ids:
             raise _invalid("a container requests no device")
         devices = self._devices(ids)
         unhealthy = [device.id for device in devices if not device.healthy]
         if unhealthy:
             raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._why_unhealthy(unhealthy))
-        return self.pool.of(ids)
+        return self.pool.cpus_of(ids)
 
     def _grant(self, cpus: frozenset[int]) -> api.ContainerAllocateResponse:
-        """What the container that owns these CPUs gets from the kubelet."""
+        """The environment, annotation and device nodes of a container that gets these CPUs."""
         text = cpulist.render(cpus)
         resource = self.pool.resource_name
         emit(
@@ -206,7 +206,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
         return [self.pool.devices[device_id] for device_id in ids]
 
     def _why_unhealthy(self, ids: Sequence[str]) -> str:
-        offline = self.pool.of(ids) - self.machine.online
+        offline = self.pool.cpus_of(ids) - self.machine.online
         if offline:
             return f"CPU {cpulist.render(offline)} is offline"
         return f"device {', '.join(ids)} has a thread that is offline or unknown"
@@ -224,7 +224,7 @@ def _device_list(devices: Iterable[Device]) -> api.ListAndWatchResponse:
             api.Device(
                 ID=device.id,
                 health="Healthy" if device.healthy else "Unhealthy",
-                # A device without a node counts as being anywhere.
+                # For the kubelet, a device without a node may be on any node.
                 topology=None
                 if device.node is None
                 else api.TopologyInfo(nodes=[api.NUMANode(ID=device.node)]),

@@ -1,6 +1,6 @@
-"""Who holds which devices, as the kubelet tells on its socket for pod resources.
+"""Asks the kubelet which container holds which devices, on its pod resources socket.
 
-For those who look at a host, and for metrics; the device plugin itself never needs to know.
+For the reports and the metrics; the device plugin itself does not need it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LIST_SECONDS = 5.0
 
 
 class Unseen(Exception):
-    """The kubelet cannot be asked who holds what; one sentence says why."""
+    """The kubelet cannot be asked; the message is one sentence with the reason."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ class Allocation:
 
 
 def look(kubelet_dir: Path) -> list[Allocation]:
-    """Who holds which devices, as the kubelet's pod resources socket tells. Raises Unseen.
-
-    For a command that looks and ends; it blocks.
-    """
+    """The allocations of all resources. Blocks for at most 5 s. Raises Unseen."""
     path = _pod_resources(kubelet_dir)
     with grpc.insecure_channel(f"unix:{path}") as channel, _answering(path):
         return _held(
@@ -56,7 +53,7 @@ def look(kubelet_dir: Path) -> list[Allocation]:
 
 
 async def ask(kubelet_dir: Path) -> list[Allocation]:
-    """The same, for a daemon that has metrics to tell. Raises Unseen."""
+    """The same without blocking the event loop. Raises Unseen."""
     path = _pod_resources(kubelet_dir)
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
         with _answering(path):
@@ -68,9 +65,9 @@ async def ask(kubelet_dir: Path) -> list[Allocation]:
 
 
 def _pod_resources(kubelet_dir: Path) -> Path:
-    """The socket on which the kubelet tells who holds what. Raises Unseen if there is none."""
+    """The kubelet's pod resources socket. Raises Unseen if it is missing or not readable."""
     path = paths.pod_resources_socket(kubelet_dir)
-    # gRPC would say of a missing socket that it failed to connect, after a while.
+    # For a missing socket gRPC would only report, after a while, that it could not connect.
     try:
         path.stat()
     except PermissionError:
@@ -82,7 +79,7 @@ def _pod_resources(kubelet_dir: Path) -> Path:
 
 @contextlib.contextmanager
 def _answering(path: Path) -> Iterator[None]:
-    """Within the block, an answer that does not come is Unseen."""
+    """Turns a gRPC error in the block into Unseen."""
     try:
         yield
     except grpc.RpcError as error:
@@ -99,11 +96,11 @@ def _held(listed: api.ListPodResourcesResponse) -> list[Allocation]:
     ]
 
 
-def owned(of: Pool, allocation: Allocation) -> frozenset[int]:
-    """The CPUs of an allocation's devices; a device that is no longer offered is its lowest CPU."""
-    known = of.of(device_id for device_id in allocation.ids if device_id in of.devices)
+def owned(pool: Pool, allocation: Allocation) -> frozenset[int]:
+    """The CPUs of an allocation's devices; for a device no longer offered, its lowest CPU."""
+    known = pool.cpus_of(device_id for device_id in allocation.ids if device_id in pool.devices)
     return known | {
         int(device_id)
         for device_id in allocation.ids
-        if device_id not in of.devices and device_id.isdecimal()
+        if device_id not in pool.devices and device_id.isdecimal()
     }

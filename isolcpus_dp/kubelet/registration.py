@@ -1,4 +1,4 @@
-"""Registers the plugin with the kubelet: one call, and what its answer means."""
+"""Registers the plugin with the kubelet: one call, and the meaning of its answer."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import grpc
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 
-# What the plugin declares when it registers, and answers when it is asked.
+# The plugin's options, in the registration and in GetDevicePluginOptions.
 OPTIONS = api.DevicePluginOptions(get_preferred_allocation_available=True)
 
-# The kubelet itself gives up dialling back after 10 s, and its words say more than our deadline.
+# Longer than the 10 s in which the kubelet dials the plugin: its error says more than a timeout.
 _REGISTER_SECONDS = 15.0
 
 
 class Refused(Exception):
-    """The kubelet answered a registration with an error; the text is the kubelet's."""
+    """The kubelet answered a registration with an error; the message is the kubelet's."""
 
 
 class Left(Exception):
-    """The kubelet, or its folder, went away while it was needed; one sentence."""
+    """The kubelet went away; the message is one sentence."""
 
 
 async def register(path: Path, resource_name: str, endpoint: str) -> None:
@@ -32,7 +32,7 @@ async def register(path: Path, resource_name: str, endpoint: str) -> None:
     request = api.RegisterRequest(
         version="v1beta1", endpoint=endpoint, resource_name=resource_name, options=OPTIONS
     )
-    # A connection of its own, or gRPC would ask the kubelet that it has met at this path before.
+    # A new connection: gRPC would otherwise reuse one to an earlier kubelet at this path.
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(f"unix:{path}", options=options) as channel:
         try:

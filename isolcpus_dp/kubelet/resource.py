@@ -1,4 +1,4 @@
-"""One resource of the daemon: its pool, the plugin and socket that serve it, its registration."""
+"""One resource of the daemon: its pool, plugin, socket and registration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class State(enum.Enum):
-    """How far a resource's registration is, in the words of the daemon's STATUS."""
+    """The state of a resource's registration; the value is its text in the daemon's STATUS."""
 
     WAITING = "Waiting for the kubelet to register"
     REFUSED = "Rejected by the kubelet:"
@@ -40,26 +40,26 @@ class Resource:
         device_nodes: Callable[[Iterable[int]], list[Path]],
         on_allocate: OnAllocate,
     ) -> None:
-        """`directory` is where the kubelet and its plugins have their sockets."""
+        """`directory` has the sockets of the kubelet and its plugins."""
         self.name = pool.resource_name
         self.plugin = DevicePlugin(machine, pool, device_nodes, on_allocate)
         self.endpoint = Endpoint(directory / pool.config.endpoint, self.plugin)
         self.state = State.WAITING
         self.kubelet: Identity | None = None  # the socket it is registered with
-        self._refusal = ""  # in the kubelet's words
+        self._refusal = ""  # the kubelet's error
         _warn(pool, known=())
 
     def register(self, kubelet: Identity) -> None:
-        """Notes that the kubelet with that socket has accepted the registration."""
+        """Records that the kubelet with this socket has accepted the registration."""
         self.state, self.kubelet = State.REGISTERED, kubelet
 
     def refuse(self, reason: str) -> None:
-        """Notes that the kubelet rejected the registration."""
-        # In one line, whatever the kubelet said: each line tells systemd something else.
+        """Records that the kubelet has rejected the registration."""
+        # As one line: for systemd, each line of a notification is a separate assignment.
         self.state, self._refusal = State.REFUSED, " ".join(reason.split())
 
     def offer(self, machine: Machine, pool: Pool) -> bool:
-        """Offers the pool as it is now; whether its devices differ from those before."""
+        """Offers the new pool; returns whether its devices differ from the earlier ones."""
         before = self.plugin.pool
         self.plugin.publish(machine, pool)
         _warn(pool, before.warnings)
@@ -73,31 +73,33 @@ class Resource:
 
     @property
     def summary(self) -> str:
-        """The resource and the number of its devices, in words."""
+        """The name and the number of devices, as text."""
         pool = self.plugin.pool
         return f"{self.name}: {len(pool.devices)} devices, {len(pool.unhealthy)} unhealthy"
 
     @property
     def outcome(self) -> str:
-        """What STATUS says of it: the kubelet's words if it was refused."""
+        """Its text in STATUS: the kubelet's error after a rejection, else the summary."""
         return self._refusal if self.state is State.REFUSED else self.summary
 
 
 def status(resources: Iterable[Resource]) -> str:
     """The daemon's STATUS: its resources by state, in one line."""
-    by_state = {state: [one.outcome for one in resources if one.state is state] for state in State}
-    return ". ".join(f"{state.value} {'; '.join(told)}" for state, told in by_state.items() if told)
+    outcomes = {state: [one.outcome for one in resources if one.state is state] for state in State}
+    return ". ".join(
+        f"{state.value} {'; '.join(texts)}" for state, texts in outcomes.items() if texts
+    )
 
 
 def _warn(pool: Pool, known: Iterable[str]) -> None:
-    """Warns of CPUs that are not offered, unless that is known."""
+    """Logs the pool's warnings, except those that are known."""
     for warning in pool.warnings:
         if warning not in known:
             emit(log, Event.POOL_WARNING, warning, resource=pool.resource_name)
 
 
 def _log_changes(before: Pool, now: Pool) -> None:
-    """Tells which devices of a resource came, went, or changed their health."""
+    """Logs the devices that were added or removed, or changed their health."""
     for device_id in sorted({*before.devices, *now.devices}, key=int):
         device, change = now.devices.get(device_id), ""
         if device == before.devices.get(device_id):

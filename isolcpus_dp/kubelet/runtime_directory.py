@@ -1,6 +1,6 @@
-"""The files of the daemon below /run: the mark of a registration, and the pidfile.
+"""The daemon's files in its runtime directory: the mark of a registration, and the pidfile.
 
-Others read them: isolcpus-dp-kubelet.service the mark, StarlingX's process monitor the pidfile.
+isolcpus-dp-kubelet.service reads the mark, StarlingX's process monitor the pidfile.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ log = logging.getLogger(__name__)
 class RuntimeDirectory:
     """The directory that systemd provides (RuntimeDirectory=); without one, nothing is written.
 
-    A file that cannot be written is reported and stops nothing.
+    If a file cannot be written, that is logged; the daemon goes on.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def mark_registered(self, socket: Identity) -> None:
-        """Writes with which socket the plugin is registered: the mark gets the time of its bind().
+        """Writes the mark of a registration; its modification time is that of the socket.
 
         isolcpus-dp-kubelet.service compares the two times before it restarts the daemon.
         """
         if not self._path:
             return
         mark = self._path / "registered"
-        # Renamed into place with its time set: its own time would be that of another socket.
-        beside = self._path / ".registered"
+        # Renamed into place after its time is set: a reader must never see another time.
+        temporary = self._path / ".registered"
         try:
-            beside.touch(mode=0o600)
-            os.utime(beside, ns=(socket.bound_ns, socket.bound_ns))
-            beside.replace(mark)
+            temporary.touch(mode=0o600)
+            os.utime(temporary, ns=(socket.bound_ns, socket.bound_ns))
+            temporary.replace(mark)
         except OSError as error:
             emit(
                 log, Event.DEGRADED,
@@ -49,7 +49,7 @@ class RuntimeDirectory:
             )  # fmt: skip
 
     def write_pidfile(self) -> None:
-        """Writes the pid of this process. To be called when the daemon serves, and not before.
+        """Writes the pid of this process. To be called only when the daemon serves.
 
         StarlingX's process monitor kills the process that the file names before it restarts the
         daemon, and must not kill one that is still loading.
@@ -67,7 +67,7 @@ class RuntimeDirectory:
             )  # fmt: skip
 
     def clear(self) -> None:
-        """Removes what was written."""
+        """Removes both files."""
         if self._path:
             for name in ("registered", "isolcpus-dp.pid"):
                 (self._path / name).unlink(missing_ok=True)

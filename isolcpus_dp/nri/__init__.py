@@ -1,1 +1,1 @@
-"""NRI, the container runtime's own interface: how containers come onto their CPUs, or off them."""
+"""The pinning daemon: sets containers' cpusets through NRI, the runtime's plugin interface."""

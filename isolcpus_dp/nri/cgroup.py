@@ -1,7 +1,7 @@
-"""cgroups, both versions: the quota of a pod's own, which NRI cannot reach, lifted and kept so.
+"""cgroup versions 1 and 2: lifts the CPU quota of a pod's own cgroup, which NRI cannot change.
 
 The kubelet writes it when all containers of a pod have CPU limits, and again when a pod is resized.
-Both of the names that cgroup drivers give are known: a slice of systemd's, or a path.
+The names of both cgroup drivers are supported: a systemd slice, or a path.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The file of each version, under the folder that its hierarchy has, and what lifts the quota.
+# For each version: the directory of its hierarchy, the file of the quota, the value without quota.
 _VERSIONS = (
     ("", "cpu.max", "max"),
     ("cpu,cpuacct", "cpu.cfs_quota_us", "-1"),
@@ -30,13 +30,14 @@ _FEW_WATCHES = 16
 
 
 class Quotas:
-    """The quotas of pods that own CPUs. `watch` tells when somebody writes them again."""
+    """Lifts the quotas of pods that own CPUs, again whenever the kubelet writes them."""
 
     def __init__(self, root: Path, watch: inotify.Watch) -> None:
         self._root = root
         self._watch = watch
         self._watched: dict[Path, int] = {}
-        self._enough = _FEW_WATCHES  # so many are there before those of ended pods are looked for
+        # With more watches than this, those of ended pods are removed.
+        self._enough = _FEW_WATCHES
 
     def lift(self, parent: str, pod: str) -> None:
         """Lifts the quota of the pod whose containers have their cgroups in `parent`.
@@ -45,28 +46,29 @@ class Quotas:
         """
         if not parent:
             return
-        folders = [self._root / hierarchy / folder_of(parent) for hierarchy, _, _ in _VERSIONS]
-        for folder, (_, name, unlimited) in zip(folders, _VERSIONS):
-            if (folder / name).is_file():
-                self._keep(folder / name, unlimited, pod)
+        directories = [self._root / hierarchy / path_of(parent) for hierarchy, _, _ in _VERSIONS]
+        for directory, (_, name, unlimited) in zip(directories, _VERSIONS):
+            if (directory / name).is_file():
+                self._keep_lifted(directory / name, unlimited, pod)
                 return
-        # One that is there without the file has no quota.
-        if not any(folder.is_dir() for folder in folders):
+        # A cgroup without the file has no quota.
+        if not any(directory.is_dir() for directory in directories):
             emit(
                 log, Event.QUOTA_KEPT,
                 "the CPU quota of pod %s, if it has one, stays: there is no cgroup %s below %s",
-                pod, folder_of(parent), self._root, pod=pod,
+                pod, path_of(parent), self._root, pod=pod,
             )  # fmt: skip
 
-    def _keep(self, file: Path, unlimited: str, pod: str) -> None:
+    def _keep_lifted(self, file: Path, unlimited: str, pod: str) -> None:
+        """Lifts a quota now and whenever the file is written."""
         try:
-            # Watched first: what is written meanwhile is seen twice, but not missed. The file and
-            # not its folder, where the kernel itself tells of a pod that is short of memory.
+            # Watched before it is read, so that no write is missed. The file and not its directory,
+            # in which the kernel modifies files when a pod is short of memory.
             before = self._watched.get(file)
             self._watched[file] = self._watch.add_file(
                 file, inotify.IN_MODIFY, lambda: _lift(file, unlimited, pod)
             )
-            if before not in (None, self._watched[file]):  # a cgroup of that name that has ended
+            if before not in (None, self._watched[file]):  # an ended cgroup of the same name
                 self._watch.remove(before)
         except OSError as error:
             emit(
@@ -75,34 +77,34 @@ class Quotas:
             )  # fmt: skip
         _lift(file, unlimited, pod)
         if len(self._watched) > self._enough:
-            self._let_go_of_ended_pods()
+            self._unwatch_ended_pods()
 
-    def _let_go_of_ended_pods(self) -> None:
-        """The kernel keeps a watch, and what is watched, when a cgroup is removed."""
+    def _unwatch_ended_pods(self) -> None:
+        """Removes the watches of removed cgroups: the kernel would keep watch and file."""
         for file in [file for file in self._watched if not file.exists()]:
             self._watch.remove(self._watched.pop(file))
         self._enough = _FEW_WATCHES + 2 * len(self._watched)
 
 
 def nameable(root: Path, machine: Machine) -> frozenset[int]:
-    """The CPUs that a container's cpuset may name.
+    """The CPUs that a container's cpuset may name; `root` is /sys/fs/cgroup on a host.
 
-    With cgroup v2 any. v1 takes none that is offline, nor one that the kubelet's own cgroup has
-    not: there the kernel has taken out for good what was ever offline
-    (kernel/cgroup/cpuset-v1.c). `root` is a host's /sys/fs/cgroup.
+    With cgroup v2, all present CPUs. v1 rejects offline CPUs, and CPUs that the kubelet's own
+    cgroup lacks: the kernel removes a CPU from it permanently when the CPU goes offline
+    (kernel/cgroup/cpuset-v1.c).
     """
     if (root / "cgroup.controllers").exists():
         return machine.present
     for kubepods in ("kubepods.slice", "kubepods"):
         with contextlib.suppress(OSError):
-            # One that is just being made has none yet.
+            # A cgroup that was just created has no CPUs yet.
             cpus = cpulist.parse((root / "cpuset" / kubepods / "cpuset.cpus").read_text())
             return machine.online & cpus if cpus else machine.online
     return machine.online
 
 
-def folder_of(parent: str) -> PurePosixPath:
-    """Where a cgroup parent lies within its hierarchy.
+def path_of(parent: str) -> PurePosixPath:
+    """The path of a cgroup parent within its hierarchy.
 
     systemd nests a-b-c.slice as a.slice/a-b.slice/a-b-c.slice (systemd.slice(5)).
     """

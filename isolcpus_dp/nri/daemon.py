@@ -1,8 +1,8 @@
-"""The life of the pinning daemon: it waits for a container runtime, answers it, and waits again.
+"""The life of the pinning daemon: waits for a container runtime, serves it, and waits again.
 
-It runs until it is stopped, whatever runtimes come and go. Every connection begins with
-Synchronize, so nothing is lost in between; when the host's CPUs change, a new connection updates
-all containers.
+It runs until it is stopped; runtimes may end and start. Every connection begins with Synchronize,
+so no container is missed in between. When the host's CPUs change, a new connection updates all
+containers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Host:
-    """Where the daemon finds its surroundings."""
+    """The paths that the daemon uses."""
 
     sysfs: Path
     nri_socket: Path
@@ -39,7 +39,7 @@ class Host:
 
 
 class HostError(Exception):
-    """There is nowhere to wait for a runtime; one sentence."""
+    """The runtime's socket cannot be watched; the message is one sentence."""
 
 
 def serve(host: Host, config_file: Path | None) -> None:
@@ -53,8 +53,8 @@ def serve(host: Host, config_file: Path | None) -> None:
 
 
 async def live(host: Host, settings: config.Config, present: machine.Machine) -> None:
-    """The daemon's life from a machine and a configuration that were read; see serve()."""
-    # Made within the loop: before Python 3.10 an asyncio.Event belongs to the loop it is made in.
+    """Runs the daemon; `present` is the machine as it was read. See serve()."""
+    # Created in the running loop: before Python 3.10, an asyncio.Event is bound to a loop at once.
     await _Daemon(host, settings, present).live()
 
 
@@ -87,19 +87,19 @@ class _Daemon:
             "other containers are kept off" if self._settings.pinning.keep_others_off
             else "only owners are pinned", cpus=self._rules.isolated,
         )  # fmt: skip
-        folder = self._host.nri_socket.parent
+        directory = self._host.nri_socket.parent
         self._tell_waiting()
         self._systemd.notify("READY=1")
         while True:
             try:
-                await sockets.directory(folder)
+                await sockets.directory(directory)
                 with SocketWatch(self._host.nri_socket) as watch:
                     await self._serve_sessions(watch)
             except sockets.Gone as gone:
                 emit(log, Event.RUNTIME_LEFT, "%s", gone)
             except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
                 raise HostError(
-                    f"{folder.parent} cannot be watched for {folder.name}: {error.strerror}:"
+                    f"{directory.parent} cannot be watched for {directory.name}: {error.strerror}:"
                     " --nri-socket must be in a directory whose parent exists"
                 ) from error
             except OSError as error:
@@ -109,7 +109,7 @@ class _Daemon:
                 ) from error
 
     async def _serve_sessions(self, watch: SocketWatch) -> None:
-        """One session after the other; session.py says when the next begins. Raises Gone."""
+        """Runs sessions; session.py describes when the next one starts. Raises Gone."""
         while True:
             identity = sockets.identify(self._host.nri_socket)
             self._session = Session(
@@ -136,7 +136,7 @@ class _Daemon:
         )
 
     def _machine_changed(self, present: machine.Machine) -> None:
-        """If the CPUs that containers may use differ, a new connection updates all containers."""
+        """Ends the session if the rules have changed: a new one updates all containers."""
         rules = self._rules_for(present)
         if rules == self._rules:
             return

@@ -1,15 +1,13 @@
-"""Byte streams of pieces that tell their own length, cut apart again: NRI's frames, ttrpc's
-messages.
+"""Splits byte streams into NRI's frames and ttrpc's messages, whose headers contain their length.
 
-Knows nothing of what the pieces mean. Any bytes may come: the cutting ends in pieces, in waiting
-for more, or in a FrameError.
+Does not interpret them. Any bytes result in pieces, in waiting for more bytes, or in a FrameError.
 """
 
 from __future__ import annotations
 
 import struct
 
-# NRI's multiplexer: logical connection, length. A frame holds a whole ttrpc message at most.
+# NRI's multiplexer: logical connection, length. A frame holds at most one ttrpc message.
 _FRAME = struct.Struct(">II")
 # ttrpc: length, stream, type, flags.
 _MESSAGE = struct.Struct(">IIBB")
@@ -21,11 +19,11 @@ Header = tuple[int, ...]
 
 
 class FrameError(Exception):
-    """A piece is longer than the protocol allows: what follows cannot be made sense of."""
+    """A piece is longer than the protocol allows; the rest of the stream cannot be split."""
 
 
 class Cutter:
-    """Collects bytes and cuts complete pieces off them."""
+    """Collects bytes and splits off complete pieces."""
 
     def __init__(self, header: struct.Struct, length_at: int, most: int) -> None:
         self._header = header
@@ -34,7 +32,7 @@ class Cutter:
         self._bytes = bytearray()
 
     def cut(self, data: bytes) -> list[tuple[Header, bytes]]:
-        """The pieces that `data` completes, each with the fields of its header.
+        """The pieces completed by `data`, each with the fields of its header.
 
         Raises FrameError.
         """
@@ -57,17 +55,17 @@ class Cutter:
 
 
 def frames() -> Cutter:
-    """For NRI's multiplexed connection; a header is (logical connection, length)."""
+    """A Cutter for NRI's multiplexed connection; a header is (logical connection, length)."""
     return Cutter(_FRAME, 1, _MOST_PAYLOAD)
 
 
 def messages() -> Cutter:
-    """For ttrpc within a logical connection; a header is (length, stream, type, flags)."""
+    """A Cutter for ttrpc in a logical connection; a header is (length, stream, type, flags)."""
     return Cutter(_MESSAGE, 0, MOST_DATA)
 
 
 def message(connection: int, stream: int, kind: int, data: bytes) -> bytes:
-    """A ttrpc message in a frame of its own."""
+    """The bytes of a ttrpc message in its own frame."""
     return b"".join(
         (
             _FRAME.pack(connection, _MESSAGE.size + len(data)),

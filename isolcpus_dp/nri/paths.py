@@ -1,4 +1,4 @@
-"""Where container runtimes serve NRI."""
+"""The socket on which container runtimes serve NRI."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""On which CPUs a container may run: the decision, as a plain function.
+"""Decides on which CPUs a container may run.
 
-It keeps no state. What the machine is, what the administrator said and what the container's own
-annotations say make the answer, each time anew.
+Keeps no state: a decision depends only on the machine, the configuration and the container's own
+annotations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NONE: frozenset[int] = frozenset()
 
 @dataclass(frozen=True)
 class Owned:
-    """The CPUs of one resource, which its annotation may name."""
+    """The CPUs of one resource, which a container's annotation may name."""
 
     cpus: frozenset[int]
     mixed: bool
@@ -30,35 +30,35 @@ class Owned:
 
 @dataclass(frozen=True)
 class Rules:
-    """What machine and configuration say, worked out once for all containers."""
+    """What follows from machine and configuration, the same for all containers."""
 
-    pools: Mapping[str, Owned]  # by resource name, which is the annotation's name, too
+    pools: Mapping[str, Owned]  # by resource name, which is also the name of the annotation
     isolated: frozenset[int]
-    housekeeping: frozenset[int]  # where everybody may run who owns nothing
-    nameable: frozenset[int]  # by a cpuset
-    online: frozenset[int]  # and nameable
-    nodes: Mapping[int, int | None]  # of every CPU; None if it has no memory, or is not known
+    housekeeping: frozenset[int]  # for containers that own no CPUs
+    nameable: frozenset[int]  # CPUs that a cpuset may name
+    online: frozenset[int]  # the nameable CPUs that are online
+    nodes: Mapping[int, int | None]  # by CPU; None if the node has no memory or is unknown
     pinning: PinningConfig
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to become of a container; None leaves it as it is."""
+    """What to set for a container; None leaves a value unchanged."""
 
     cpus: frozenset[int] | None
     mems: frozenset[int] | None = None  # NUMA nodes
-    unlimited: bool = False  # no CPU quota, neither its own nor its pod's
+    unlimited: bool = False  # lift its CPU quota and that of its pod
     owned: frozenset[int] = NONE  # the isolated CPUs among `cpus`
-    complaints: tuple[str, ...] = ()  # why it did not get what its annotations name
+    complaints: tuple[str, ...] = ()  # why it does not get the CPUs that its annotations name
 
 
 def rules(
     machine: Machine, config: Config, nameable: frozenset[int], with_memory: frozenset[int]
 ) -> Rules:
-    """The rules for a machine as it is now; `nameable` are the CPUs that a cpuset may name.
+    """The rules for a machine; `nameable` are the CPUs that a cpuset may name.
 
-    An offline CPU among them comes back to the containers that may use it by itself. Of NUMA
-    nodes a cpuset names only those `with_memory`.
+    The kernel itself returns an offline CPU that a cpuset names when it comes online. Of the NUMA
+    nodes, a cpuset names only those `with_memory`.
     """
     isolated = machine.isolated & machine.present
     return Rules(
@@ -78,16 +78,16 @@ def rules(
 
 
 def decide(rules: Rules, annotations: Mapping[str, str], cpuset: str) -> Decision:
-    """Where a container may run that has these annotations of its own, not of its pod.
+    """The decision about a container with these annotations; those of its pod must not be passed.
 
-    `cpuset` is the CPU list that it would have without us, empty for all CPUs.
+    `cpuset` is the CPU list that it would have without pinning; empty for all CPUs.
     """
     owned, mixed, complaints = NONE, False, []
-    for resource, pool_ in rules.pools.items():
+    for resource, pool_of_resource in rules.pools.items():
         if resource in annotations:
             try:
-                owned |= _named(rules, pool_, annotations[resource])
-                mixed |= pool_.mixed
+                owned |= _named(rules, pool_of_resource, annotations[resource])
+                mixed |= pool_of_resource.mixed
             except ValueError as error:
                 complaints.append(f"annotation {resource}: {annotations[resource]}: {error}")
     if not owned:
@@ -104,12 +104,12 @@ def decide(rules: Rules, annotations: Mapping[str, str], cpuset: str) -> Decisio
 
 
 def off_the_isolated(rules: Rules) -> Decision:
-    """The safe choice for whoever cannot be decided about."""
+    """The decision about a container for which decide() failed."""
     return Decision(cpus=rules.housekeeping)
 
 
 def _named(rules: Rules, owned: Owned, text: str) -> frozenset[int]:
-    """The CPUs that an annotation names. Raises ValueError."""
+    """The online CPUs that an annotation names. Raises ValueError if it is not valid."""
     cpus = cpulist.parse(text)
     if not cpus:
         raise ValueError("it names no CPU")
@@ -124,7 +124,7 @@ def _named(rules: Rules, owned: Owned, text: str) -> frozenset[int]:
 
 
 def _off(rules: Rules, cpuset: str, complaints: list[str]) -> Decision:
-    """A container that owns nothing."""
+    """The decision about a container that owns no CPUs."""
     if not rules.isolated or not (rules.pinning.keep_others_off or complaints):
         return Decision(cpus=None, complaints=tuple(complaints))
     if not cpuset:
@@ -132,7 +132,7 @@ def _off(rules: Rules, cpuset: str, complaints: list[str]) -> Decision:
     before = cpulist.parse(cpuset)
     cpus = before - rules.isolated
     if not cpus:
-        # An owner that cannot have what its annotation names has been told why.
+        # For an invalid annotation, its own complaint is enough.
         if not complaints:
             complaints.append(
                 f"all of its CPUs {cpuset} are isolated, so it runs on the housekeeping CPUs: add"

@@ -1,6 +1,6 @@
-"""The plugin side of NRI: what a container runtime asks, and what it is answered.
+"""The plugin side of NRI: answers the calls of a container runtime.
 
-Where a container may run is decided in `pinning`; here that becomes messages.
+`pinning` decides where a container may run; here the decision becomes messages.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ TO_PLUGIN, TO_RUNTIME = 1, 2
 _POST_START_CONTAINER = 7
 _EVENTS = 1 << 3 | 1 << _POST_START_CONTAINER - 1 | 1 << 7
 
-# Where CRI-O puts the annotations that the kubelet gave a container, as JSON (its
-# pkg/annotations): beside them stand those of the pod, which are its author's.
+# CRI-O's annotation with those that the kubelet gave the container, as JSON (its pkg/annotations).
+# CRI-O also adds the annotations of the pod to the container; any pod author can set these.
 _CRIO = "cri-o"
 _CRIO_ANNOTATIONS = "io.kubernetes.cri-o.Annotations"
 
-# A container that is in one of these states has a cgroup to update.
+# A container in one of these states has a cgroup that can be updated.
 _ALIVE = (api.CONTAINER_CREATED, api.CONTAINER_PAUSED, api.CONTAINER_RUNNING)
 
 
 class Update(NamedTuple):
-    """A change of a container that the runtime has not asked about, and whose it is."""
+    """An update of a container outside the runtime's own calls for it."""
 
     message: api.ContainerUpdate
     pod: str  # namespace and name
-    container: str  # its name
+    container: str  # name
 
 
 class PodQuotas(Protocol):
-    """Lifts the CPU quota of a pod's own cgroup: `cgroup.Quotas`."""
+    """Lifts the CPU quota of a pod's own cgroup; implemented by `cgroup.Quotas`."""
 
     def lift(self, parent: str, pod: str) -> None: ...
 
 
 class Connection(Protocol):
-    """What the plugin needs of the connection that it answers on: `session.Session`."""
+    """What the plugin needs of its connection; implemented by `session.Session`."""
 
     @property
     def rules(self) -> Rules: ...
@@ -68,14 +68,14 @@ class Connection(Protocol):
 
 
 class Plugin:
-    """Answers one runtime, from `Configure` to the end of its connection."""
+    """Answers one runtime, from `Configure` to the end of the connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._rules = connection.rules
         self._unconfirmed = connection.unconfirmed
         self._runtime = ""
-        self._pods: dict[str, api.PodSandbox] = {}  # while Synchronize tells of them
+        self._pods: dict[str, api.PodSandbox] = {}  # collected while Synchronize comes in parts
         self._containers: list[api.Container] = []
         self._methods: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
             "Configure": (api.ConfigureRequest, self._configure),
@@ -111,7 +111,7 @@ class Plugin:
             pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
             update = self._update_for(pod, container)
             if container.state == api.CONTAINER_CREATED:
-                self._unconfirmed.add(container.id)  # until it has started
+                self._unconfirmed.add(container.id)  # confirmed by an update after its start
                 updates += [update.message] if update else []
             elif update and container.id in self._unconfirmed:
                 to_confirm.append(update)
@@ -145,9 +145,10 @@ class Plugin:
         return api.UpdateContainerResponse(update=[_message(request.container, resources)])
 
     def _state_change(self, request: api.StateChangeEvent) -> api.Empty:
-        """Puts a container right that was made before the runtime had us and starts only now.
+        """Updates a container that was created before the plugin registered and has started now.
 
-        Synchronize told of it too late, or, if it was still being made, not at all.
+        Synchronize reports such a container after its creation, or not at all if it is still being
+        created.
         """
         if request.event == _POST_START_CONTAINER:
             update = self._update_for(request.pod, request.container)
@@ -165,14 +166,14 @@ class Plugin:
         return api.Empty()
 
     def _update_for(self, pod: api.PodSandbox, container: api.Container) -> Update | None:
-        """What must become of a container that is there; None if nothing."""
+        """The update for an existing container; None if it needs none."""
         cpu = container.linux.resources.cpu
         resources = self._changes(pod, container, cpu.cpus, cpu)
         if container.id in self._unconfirmed:
-            said_anew = api.LinuxResources(cpu=_still_sayable(cpu, self._rules))
+            repeated = api.LinuxResources(cpu=_repeatable(cpu, self._rules))
             if resources:
-                said_anew.MergeFrom(resources)
-            resources = said_anew if said_anew.cpu.ByteSize() else None
+                repeated.MergeFrom(resources)
+            resources = repeated if repeated.cpu.ByteSize() else None
         if not resources:
             return None
         return Update(_message(container, resources), _name(pod), container.name)
@@ -180,10 +181,10 @@ class Plugin:
     def _changes(
         self, pod: api.PodSandbox, container: api.Container, cpuset: str, cpu: api.LinuxCPU
     ) -> api.LinuxResources | None:
-        """What must change of `cpu`, which a container has or is to get; None if nothing.
+        """The changes to `cpu`, the settings that a container has or will get; None for none.
 
-        `cpuset` is what it would have without us. If it cannot be decided, that is a bug of ours,
-        and must not keep a container from starting: it is kept off the isolated CPUs.
+        `cpuset` is the CPU list that it would have without pinning. A bug in the decision must not
+        prevent a container from starting: it then runs on the housekeeping CPUs.
         """
         owner, name = _name(pod), container.name
         try:
@@ -212,10 +213,10 @@ class Plugin:
         return changes
 
     def _kubelets_annotations(self, container: api.Container) -> Mapping[str, str]:
-        """A container's annotations, without any that its pod's author may have written."""
+        """A container's annotations, without those that a pod author can set."""
         if not self._runtime.lower().startswith(_CRIO):
             return container.annotations
-        import json  # a third of a MiB that containerd does not need
+        import json  # imported only for CRI-O: it takes a third of a MiB
 
         received = container.annotations.get(_CRIO_ANNOTATIONS, "null")
         annotations: Mapping[str, str] | None = json.loads(received)
@@ -223,7 +224,7 @@ class Plugin:
 
 
 def _difference(decision: Decision, cpu: api.LinuxCPU) -> api.LinuxResources | None:
-    """What must change of what a container has or is to get; None if nothing."""
+    """The changes to the settings that a container has or will get; None if there are none."""
     changes = api.LinuxCPU()
     if decision.cpus is not None and cpulist.render(decision.cpus) != cpu.cpus:
         changes.cpus = cpulist.render(decision.cpus)
@@ -234,14 +235,14 @@ def _difference(decision: Decision, cpu: api.LinuxCPU) -> api.LinuxResources | N
     return api.LinuxResources(cpu=changes) if changes.ByteSize() else None
 
 
-def _still_sayable(cpu: api.LinuxCPU, rules: Rules) -> api.LinuxCPU:
-    """What a container has by the runtime's word, as far as it can be said once more."""
-    sayable = api.LinuxCPU(mems=cpu.mems)
-    with contextlib.suppress(ValueError):  # no CPU list: something else is said in its place
-        sayable.cpus = cpulist.render(cpulist.parse(cpu.cpus) & rules.nameable)
+def _repeatable(cpu: api.LinuxCPU, rules: Rules) -> api.LinuxCPU:
+    """The settings in the runtime's record, as far as an update can set them again."""
+    repeatable = api.LinuxCPU(mems=cpu.mems)
+    with contextlib.suppress(ValueError):  # not a CPU list: the decision replaces it
+        repeatable.cpus = cpulist.render(cpulist.parse(cpu.cpus) & rules.nameable)
     if cpu.quota.value < 0:
-        sayable.quota.value = cpu.quota.value
-    return sayable
+        repeatable.quota.value = cpu.quota.value
+    return repeatable
 
 
 def _name(pod: api.PodSandbox) -> str:
@@ -252,6 +253,6 @@ def _message(container: api.Container, resources: api.LinuxResources) -> api.Con
     return api.ContainerUpdate(
         container_id=container.id,
         linux=api.LinuxContainerUpdate(resources=resources),
-        # A runtime that cannot do it says so in its log; otherwise it would drop the plugin.
+        # The runtime logs a failed update; without this it would close the connection.
         ignore_failure=True,
     )

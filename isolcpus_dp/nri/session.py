@@ -2,7 +2,7 @@
 
 Its life:
 
-1. The plugin connects to the runtime's socket. Nobody may listen there: NOBODY.
+1. The plugin connects to the runtime's socket. If no process listens there: NOBODY.
 2. It calls RegisterPlugin. The runtime may reject that, or close the connection: REFUSED.
 3. The runtime calls Configure and then Synchronize, with all containers that exist. The answer
    updates those that are on the wrong CPUs. From here on the session is synchronized; a runtime
@@ -10,7 +10,7 @@ Its life:
 4. The runtime calls the plugin for each container that is created, updated or started. The plugin
    calls UpdateContainers for a container that the runtime has not asked about.
 5. The runtime closes the connection when it stops, or drops a plugin that answers too late: LEFT.
-   The daemon closes it when the CPUs of the host have changed, since only Synchronize tells of
+   The daemon closes it when the CPUs of the host have changed, since only Synchronize reports
    all containers: OUTDATED.
 
 What the daemon does after each outcome:
@@ -55,12 +55,12 @@ VERSION = "0.6.0"
 
 # The runtime gives a plugin 5 s to register.
 _REGISTER_SECONDS = 5.0
-# The runtime updates one container after the other, and starts others meanwhile.
+# The runtime updates one container after the other, and starts others in between.
 _UPDATE_SECONDS = 30.0
 
 
 class Outcome(enum.Enum):
-    """How a session ended; the value is what the table above says of it."""
+    """How a session ended; see the table above."""
 
     NOBODY = enum.auto()
     REFUSED = enum.auto()
@@ -69,12 +69,12 @@ class Outcome(enum.Enum):
 
     @property
     def retry_seconds(self) -> float:
-        """How long the same socket is left alone."""
+        """The delay before the next connection to the same socket."""
         return 5.0 if self is Outcome.REFUSED else 0.1
 
 
 class Session:
-    """A connection while it lasts; `run` is called once. Gives the plugin what it needs."""
+    """One connection; `run` is called once. Also the plugin's interface to the connection."""
 
     def __init__(
         self,
@@ -95,10 +95,10 @@ class Session:
         self.quotas = Quotas(cgroups, self._written)
         self._plugin = Plugin(self)
         self._connection: ttrpc.Connection | None = None
-        self._updates: set[asyncio.Task[None]] = set()  # the event loop alone would not keep them
+        self._updates: set[asyncio.Task[None]] = set()  # the event loop holds weak references only
 
     async def run(self) -> Outcome:
-        """Connects, and returns when the connection is closed."""
+        """Connects, registers, and returns when the connection is closed."""
         with self._written:
             connection = await self._connect()
             if connection is None:
@@ -114,25 +114,25 @@ class Session:
         return self._outcome()
 
     def end(self) -> None:
-        """Closes the connection, also one that is being made: the host's CPUs have changed."""
+        """Closes the connection, also while it is being made: the host's CPUs have changed."""
         self._is_outdated = True
         if self._connection:
             self._connection.close()
 
     def synchronized(self, runtime: str) -> None:
-        """For the plugin: the runtime has told of all its containers."""
+        """For the plugin: the runtime has reported all its containers."""
         self._is_synchronized = True
         self._on_synchronized(runtime)
 
     def update(self, update: Update) -> None:
-        """For the plugin: updates a container after the call that is being answered."""
+        """For the plugin: updates a container after the current call is answered."""
         if self._connection:
             task = asyncio.create_task(self._update(self._connection, update))
             self._updates.add(task)
             task.add_done_callback(self._updates.discard)
 
     async def _connect(self) -> ttrpc.Connection | None:
-        """None if nobody listens, or if the socket was replaced meanwhile: by whom is unknown."""
+        """None if no process listens, or if the socket was replaced while connecting."""
         identity = sockets.identify(self._socket)
         try:
             _, connection = await asyncio.get_running_loop().create_unix_connection(
@@ -174,11 +174,11 @@ class Session:
             else:
                 self.unconfirmed.confirm(update.message.container_id)
         except ttrpc.Lost:
-            pass  # the next connection tells of all containers again
+            pass  # the next connection reports all containers again
         except (ttrpc.CallError, asyncio.TimeoutError, DecodeError) as error:
-            # A call's error is how containerd reports a failed update. A container that has ended
-            # meanwhile needs none; the others wait for the next connection: one made for them alone
-            # might end the same way, again and again.
+            # containerd reports a failed update as the call's error. A container that has ended
+            # needs no update; the others are updated by the next connection. A new connection is
+            # not forced: its update might fail the same way, again and again.
             _update_failed(update, str(error) or "no answer")
 
     def _outcome(self) -> Outcome:

@@ -1,7 +1,7 @@
-"""ttrpc on an asyncio connection to a container runtime: serves calls and makes them.
+"""ttrpc on an asyncio connection to a container runtime: answers calls and makes them.
 
-Unary calls only, as NRI has no others. What the calls are is `plugin`'s; that the bytes come in
-pieces of any size is `frames`'. There is no maintained ttrpc for Python to use instead.
+Unary calls only, as NRI has no others. `plugin` implements the calls, `frames` splits the bytes
+into messages. There is no maintained ttrpc library for Python.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REQUEST, _RESPONSE = 1, 2
 
 
 class Code(enum.IntEnum):
-    """gRPC's status codes, as far as they are used here."""
+    """The gRPC status codes that are used here."""
 
     UNKNOWN = 2
     INVALID_ARGUMENT = 3
@@ -34,7 +34,7 @@ class Code(enum.IntEnum):
 
 
 class CallError(Exception):
-    """A call was answered, or is to be answered, with a status other than well."""
+    """A call was answered, or will be answered, with an error status."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -45,12 +45,12 @@ class Lost(Exception):
     """The connection ended before the answer came."""
 
 
-# Service, method and payload of a request make the payload of the response, or a CallError.
+# From service, method and payload of a request: the payload of the response. Raises CallError.
 Answer = Callable[[str, str, bytes], bytes]
 
 
 class Connection(asyncio.Protocol):
-    """Both logical connections on one socket: calls come in on one and go out on the other."""
+    """Both logical connections on one socket: one for incoming calls, one for outgoing calls."""
 
     def __init__(self, incoming: int, outgoing: int, answer: Answer) -> None:
         self._incoming = incoming
@@ -58,13 +58,16 @@ class Connection(asyncio.Protocol):
         self._answer = answer
         self._frames = frames.frames()
         self._messages = {incoming: frames.messages(), outgoing: frames.messages()}
-        self._streams = itertools.count(1, 2)  # the caller's are odd
+        self._streams = itertools.count(1, 2)  # a caller's streams are odd
         self._waiting: dict[int, asyncio.Future[api.Response]] = {}
         self._transport: asyncio.Transport | None = None
         self.lost = asyncio.Event()
 
     async def call(self, service: str, method: str, payload: bytes, seconds: float) -> bytes:
-        """Raises CallError, Lost or asyncio.TimeoutError."""
+        """Makes a call; returns the payload of the response.
+
+        Raises CallError, Lost, or asyncio.TimeoutError after `seconds`.
+        """
         if self._transport is None or self.lost.is_set():
             raise Lost
         stream = next(self._streams)
@@ -82,7 +85,7 @@ class Connection(asyncio.Protocol):
         return response.payload
 
     def close(self) -> None:
-        """Drops the connection; `lost` tells when it is gone."""
+        """Closes the connection; `lost` is set when it is closed."""
         if self._transport:
             self._transport.abort()
 
@@ -99,7 +102,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for (connection, _), payload in self._frames.cut(data):
-                # Other logical connections are of no concern to us.
+                # Messages on other logical connections are ignored.
                 if connection in self._messages:
                     for header, body in self._messages[connection].cut(payload):
                         self._take(connection, header, body)
@@ -128,7 +131,7 @@ class Connection(asyncio.Protocol):
             return _failure(Code.INVALID_ARGUMENT, f"unexpected message: {error}")
         except CallError as error:
             return _failure(error.code, str(error))
-        except Exception as error:  # whatever it is, the caller must not be left waiting
+        except Exception as error:  # the caller must get an answer, also after a bug
             emit(
                 log,
                 Event.CALL_FAILED,

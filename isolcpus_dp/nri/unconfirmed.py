@@ -1,8 +1,8 @@
 """The containers whose last update the runtime has not confirmed.
 
-Such a container may run on other CPUs than the runtime says: an update that failed, or that was
-sent before the container started, changes only the runtime's own record. It is updated again, with
-everything that it should have, until an update succeeds. This outlives a connection.
+Such a container may run on other CPUs than the runtime reports: an update that failed, or that was
+sent before the container started, changes only the runtime's own record. The container is updated
+again with all its settings until an update succeeds. The set outlives a connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Unconfirmed:
         return container in self._containers
 
     def add(self, container: str) -> None:
-        """To be called before an update is sent whose result will tell."""
+        """To be called before an update is sent that can be confirmed."""
         self._containers.add(container)
 
     def confirm(self, container: str) -> None:
@@ -28,5 +28,5 @@ class Unconfirmed:
         self._containers.discard(container)
 
     def keep(self, containers: Iterable[str]) -> None:
-        """Forgets all that are not among these: they have ended."""
+        """Removes all containers that are not among these: they have ended."""
         self._containers.intersection_update(containers)

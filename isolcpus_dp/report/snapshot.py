@@ -1,6 +1,6 @@
 """The host at one moment: its machine, its pools, and which container has which CPUs.
 
-What cannot be seen, for want of rights or because nobody answers, is told and not guessed.
+What cannot be read, without root or without an answer of the kubelet, is listed in `unseen`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Owner:
-    """A container and the CPUs that it owns, of one resource."""
+    """A container and the CPUs of one resource that it owns."""
 
     allocation: Allocation
     cpus: frozenset[int]
@@ -30,38 +30,42 @@ class Owner:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there is to report on."""
+    """The facts that status, map and check report."""
 
     machine: Machine
     config: Config
     pools: tuple[Pool, ...]
     owners: tuple[Owner, ...]
-    unseen: tuple[str, ...]  # sentences: what could not be seen, and why
+    unseen: tuple[str, ...]  # one sentence for each fact that could not be read, with the reason
 
-    def allocated(self, of: Pool) -> frozenset[int] | None:
+    def allocated(self, pool: Pool) -> frozenset[int] | None:
         """The CPUs of a pool that containers own; None if the kubelet could not be asked."""
         if self.unseen:
             return None
         return frozenset().union(
-            *(owner.cpus for owner in self.owners if owner.allocation.resource == of.resource_name)
+            *(
+                owner.cpus
+                for owner in self.owners
+                if owner.allocation.resource == pool.resource_name
+            )
         )
 
 
 def take(
     sysfs: Path, config_file: Path | None, kubelet_dir: Path, before: Machine | None = None
 ) -> Snapshot:
-    """Looks at the host. Raises MachineError and ConfigError: without these there is no report.
+    """Reads the host. Raises MachineError and ConfigError.
 
-    `before` is the machine as it was read earlier: it knows where offline CPUs were.
+    `before` is an earlier reading of the machine: it has the topology of CPUs that are now offline.
     """
     present = machine.read(sysfs, before)
     settings = config.load(config_file, present.last)
     pools = pool.make(present, settings)
-    of = {one.resource_name: one for one in pools}
+    by_resource = {one.resource_name: one for one in pools}
     try:
-        allocations = [one for one in podresources.look(kubelet_dir) if one.resource in of]
+        allocations = [one for one in podresources.look(kubelet_dir) if one.resource in by_resource]
         unseen: tuple[str, ...] = ()
     except podresources.Unseen as error:
-        allocations, unseen = [], (f"who owns which CPU: {error}",)
-    owners = [Owner(one, podresources.owned(of[one.resource], one)) for one in allocations]
+        allocations, unseen = [], (f"CPU owners: {error}",)
+    owners = [Owner(one, podresources.owned(by_resource[one.resource], one)) for one in allocations]
     return Snapshot(present, settings, pools, tuple(owners), unseen)

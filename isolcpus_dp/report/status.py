@@ -1,4 +1,4 @@
-"""`isolcpus-dp status`: which CPUs are free, who owns the others, and whether the daemons work."""
+"""`isolcpus-dp status`: free CPUs, owned CPUs with their owners, and the state of the daemons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SERVICES = (units.PLUGIN, units.PIN)
 
-# Asks for properties of a unit. Raises OSError where there is no systemd.
+# By a unit's name: its properties. Raises OSError without systemd.
 ShowUnit = Callable[[str], Mapping[str, str]]
 
 
@@ -26,15 +26,18 @@ _PROPERTIES = "LoadState,ActiveState,StatusText,ExecMainStartTimestampMonotonic"
 
 @dataclass(frozen=True)
 class Service:
-    """A daemon's unit, as systemd sees it."""
+    """The state of a daemon's unit, from systemd."""
 
     unit: str
     state: str  # active, inactive, failed…; not installed; unknown
-    says: str  # the STATUS= that it told systemd last
+    says: str  # its last STATUS= (sd_notify(3))
 
 
 def show_unit(unit: str) -> Mapping[str, str]:
-    """What systemd says of a unit; needs no rights. Raises OSError."""
+    """The properties of a unit, from systemd; works without root.
+
+    Raises OSError, and TimeoutExpired after 5 s.
+    """
     shown = subprocess.run(
         ["systemctl", "show", f"--property={_PROPERTIES}", unit],
         capture_output=True,
@@ -49,7 +52,7 @@ def show_unit(unit: str) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class Status:
-    """All that there is to tell."""
+    """A snapshot and the daemons' units."""
 
     snapshot: Snapshot
     services: tuple[Service, ...]
@@ -57,28 +60,28 @@ class Status:
 
     @property
     def registered(self) -> bool | None:
-        """Whether all resources are registered with a kubelet; None if nobody tells."""
-        says = next(service for service in self.services if service.unit == units.PLUGIN)
-        if says.state == "unknown":
+        """Whether all resources are registered with a kubelet; None if it is unknown."""
+        plugin = next(service for service in self.services if service.unit == units.PLUGIN)
+        if plugin.state == "unknown":
             return None
-        return says.state == "active" and says.says.startswith("Registered")
+        return plugin.state == "active" and plugin.says.startswith("Registered")
 
     @property
     def well(self) -> bool:
-        """Whether an operator need not look closer."""
+        """Whether all resources are registered and all devices healthy."""
         unhealthy = any(pool.unhealthy for pool in self.snapshot.pools)
         return bool(self.registered) and not unhealthy
 
 
 def look(snapshot: Snapshot, show: ShowUnit = show_unit) -> Status:
-    """Adds to a snapshot what systemd says of the daemons."""
+    """Adds the state of the daemons to a snapshot."""
     services, unseen = [], list(snapshot.unseen)
     for unit in SERVICES:
         try:
             shown = show(unit)
         except (OSError, subprocess.TimeoutExpired) as error:
             services.append(Service(unit, "unknown", ""))
-            sentence = f"the daemons' units: {error}"
+            sentence = f"state of the daemons: {error}"
             unseen += [] if sentence in unseen else [sentence]
             continue
         absent = shown.get("LoadState") == "not-found"
@@ -88,7 +91,7 @@ def look(snapshot: Snapshot, show: ShowUnit = show_unit) -> Status:
 
 
 def as_text(status: Status) -> str:
-    """For an operator's eyes."""
+    """The report as text for an operator."""
     lines = []
     for pool in status.snapshot.pools:
         counts = "  ".join(
@@ -107,13 +110,13 @@ def as_text(status: Status) -> str:
         lines.append(f"{service.unit:24} {service.state:8} {service.says}".rstrip())
     registered = {True: "with the kubelet", False: "no", None: "unknown"}[status.registered]
     lines.append(f"registered: {registered}")
-    lines += [f"not seen: {sentence}" for sentence in status.unseen]
+    lines += [f"unknown: {sentence}" for sentence in status.unseen]
     return "\n".join(lines)
 
 
 def as_json(status: Status) -> str:
-    """For programs: docs/status.schema.json says what is in it."""
-    found: dict[str, Any] = {
+    """Machine-readable output, described in docs/status.schema.json."""
+    document: dict[str, Any] = {
         "well": status.well,
         "registered": status.registered,
         "pools": [
@@ -145,13 +148,13 @@ def as_json(status: Status) -> str:
         ],
         "unseen": list(status.unseen),
     }
-    return json.dumps(found, indent=2)
+    return json.dumps(document, indent=2)
 
 
 def _counts(status: Status, pool: Pool) -> dict[str, frozenset[int] | None]:
-    """The CPUs of a pool by what is the matter with them; None is what could not be seen."""
+    """By state: the CPUs of a pool; None if the kubelet could not be asked."""
     isolated = frozenset().union(*(device.core for device in pool.devices.values()))
-    healthy = pool.of(device.id for device in pool.devices.values() if device.healthy)
+    healthy = pool.cpus_of(device.id for device in pool.devices.values() if device.healthy)
     allocated = status.snapshot.allocated(pool)
     return {
         "isolated": isolated,

@@ -1,4 +1,4 @@
-"""Tells when a Snapshot of the host may be out of date, without looking again and again."""
+"""Takes a new Snapshot whenever the host may have changed; waits for events, does not poll."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from isolcpus_dp.host.machine import Machine
     from isolcpus_dp.report.snapshot import Snapshot
 
-# One change comes as several: the kubelet's checkpoint is written and then renamed, an SMT
-# sibling follows the other, a socket is there a moment before somebody answers on it.
+# One change causes several events: the kubelet's checkpoint is written and then renamed, one SMT
+# sibling follows the other, and a socket is created just before a process answers on it.
 _SETTLE_SECONDS = 0.05
 
 
 async def follow(
     sysfs: Path, config_file: Path | None, kubelet_dir: Path, draw: Callable[[Snapshot], None]
 ) -> None:
-    """Draws the host, and again when it has changed or the terminal's size has; for ever.
+    """Draws the host, and draws it again after each change of it or of the terminal's size.
 
-    Raises what snapshot.take() raises.
+    Does not return. Raises what snapshot.take() raises.
     """
-    machine.read(sysfs)  # says in a sentence when there is nothing to watch
+    machine.read(sysfs)  # raises MachineError if there is nothing to watch
     changed, resized = asyncio.Event(), asyncio.Event()
 
     def on_resize() -> None:
@@ -56,25 +56,25 @@ async def follow(
 
 @contextlib.contextmanager
 def _allocations(kubelet_dir: Path, on_change: Callable[[], None]) -> Iterator[tuple[str, ...]]:
-    """Calls `on_change` when containers may have got CPUs or left some; gives what is not seen."""
+    """Calls `on_change` when allocations may have changed; gives what could not be watched."""
     with inotify.Watch() as watch:
         not_watched = []
-        for folder, events in _signs(kubelet_dir).items():
+        for directory, events in _directories(kubelet_dir).items():
             try:
-                watch.add(folder, events, on_change)
+                watch.add(directory, events, on_change)
             except OSError as error:
-                not_watched.append(f"changes in {folder}: {error.strerror}")
+                not_watched.append(f"changes in {directory}: {error.strerror}")
         yield tuple(not_watched)
 
 
-def _signs(kubelet_dir: Path) -> dict[Path, int]:
-    """Where in the kubelet's folder it shows that somebody got CPUs or left some."""
+def _directories(kubelet_dir: Path) -> dict[Path, int]:
+    """The kubelet's directories that show changed allocations, with the inotify events to watch."""
     return {
-        # The checkpoint is renamed into place on every allocation.
+        # The kubelet renames the checkpoint into place on every allocation.
         paths.device_plugins(kubelet_dir): inotify.IN_MOVED_TO | inotify.IN_CREATE,
-        # Not so when a pod ends: its devices are taken back at the next allocation. But its folder
-        # goes when it is no longer told of.
+        # It does not when a pod ends: its devices are freed at the next allocation. But the pod's
+        # directory is removed when the pod is no longer reported.
         paths.pods(kubelet_dir): inotify.IN_DELETE,
-        # Only then can a kubelet that has just started be asked.
+        # A kubelet that has just started can be asked from then on.
         paths.pod_resources_socket(kubelet_dir).parent: inotify.IN_CREATE,
     }

@@ -1,8 +1,7 @@
-"""The log: entries with fields in the systemd journal, plain lines on stderr anywhere else.
+"""The log: entries with fields in the systemd journal, or plain lines on stderr.
 
-Every kind of event that an operator may look for has a MESSAGE_ID of its own, so that
-`journalctl MESSAGE_ID=…` finds all of a kind whatever their words. What each means, and what to
-do, is in packaging/isolcpus-dp.catalog.
+Each kind of event has its own MESSAGE_ID, so that `journalctl MESSAGE_ID=…` finds all events of
+that kind. packaging/isolcpus-dp.catalog explains each one and says what to do.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from isolcpus_dp.host import cpulist
 class Event(enum.Enum):
     """The kinds of events: MESSAGE_ID, severity, and the fields that each entry carries.
 
-    A MESSAGE_ID never changes once it is released. Beside its own fields an entry has EVENT, the
-    kind's name in lower case.
+    A released MESSAGE_ID never changes. In addition to its own fields, each entry has EVENT: the
+    name of the kind in lower case.
     """
 
     STARTED = "38800449425f49d2aac721b30cc9a9ea", logging.INFO, "CPU"
@@ -65,11 +64,11 @@ def emit(
     exception: bool = False,
     **more: object,
 ) -> None:
-    """Logs an event: `message` with `words` in place of its %s, and the event's fields.
+    """Logs an event: `message` formatted with `words`, and the event's fields.
 
-    `cpus` becomes CPU, as a CPU list; further keyword arguments become fields of the same name in
-    upper case. With `exception`, the traceback of the exception that is being handled follows.
-    A unit test checks that every call gives all fields of its event.
+    `cpus` becomes the field CPU, a CPU list; other keyword arguments become fields with their name
+    in upper case. With `exception`, the traceback of the current exception is added. A unit test
+    checks that every call passes all fields of its event.
     """
     extra: dict[str, object] = {"EVENT": event.name.lower(), "MESSAGE_ID": event.message_id}
     if cpus is not None:
@@ -79,21 +78,24 @@ def emit(
 
 
 def set_up(identifier: str, level: int) -> None:
-    """Sends all log entries of the process to the journal if stderr leads there, else to stderr."""
+    """Sends all log entries to the journal if stderr is connected to it, else to stderr."""
     logging.basicConfig(handlers=[_handler(identifier)], level=level, format="%(message)s")
 
 
 def _handler(identifier: str) -> logging.Handler:
     if not _stderr_is_journal():
         return logging.StreamHandler(sys.stderr)
-    from systemd.journal import JournalHandler  # 8 ms that a terminal does not need
+    from systemd.journal import JournalHandler  # imported only when needed: it takes 8 ms
 
     handler: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER=identifier)
     return handler
 
 
 def _stderr_is_journal() -> bool:
-    """systemd.exec(5): JOURNAL_STREAM names device and inode of the stream it made for stderr."""
+    """Whether stderr is connected to the journal.
+
+    systemd.exec(5): JOURNAL_STREAM has the device and inode of the stream that systemd created.
+    """
     try:
         status = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):

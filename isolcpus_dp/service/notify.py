@@ -9,17 +9,17 @@ import sdnotify
 
 
 class Systemd:
-    """sd_notify(3); without systemd nobody hears it."""
+    """sd_notify(3); does nothing without systemd."""
 
     def __init__(self) -> None:
         self._notifier = sdnotify.SystemdNotifier()
 
     def notify(self, state: str) -> None:
-        """Tells an assignment such as READY=1."""
+        """Sends an assignment such as READY=1."""
         self._notifier.notify(state)
 
     def feed_watchdog(self) -> None:
-        """Proves from now on that the event loop turns, at half the interval systemd asks for."""
+        """Feeds the watchdog from the event loop from now on, twice per WatchdogSec=."""
         microseconds = os.environ.get("WATCHDOG_USEC")
         if microseconds:
             self.notify("WATCHDOG=1")

@@ -1,1 +1,1 @@
-"""A kubelet, made-up machines and a stand-in for systemd: to try the daemon, and for its tests."""
+"""A simulated kubelet, runtime and machine, and a stand-in for systemd: for demos and tests."""

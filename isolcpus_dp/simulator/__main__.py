@@ -1,6 +1,6 @@
-"""The simulated kubelet as a process, for a unit that is called kubelet.service.
+"""The simulated kubelet as a process, to be run by a unit named kubelet.service.
 
-Its log goes to stdout, the node's status to `node-status.json` in its folder whenever it changes.
+It logs to stderr, and writes the node status to `node-status.json` in its directory on each change.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Parses the command line and runs the kubelet until SIGTERM."""
     parser = argparse.ArgumentParser(
         prog="python3 -m isolcpus_dp.simulator", description="A kubelet's device manager."
     )
@@ -55,7 +56,7 @@ def main() -> None:
         "--containers",
         type=Path,
         default=Path("/run/simulated-containers"),
-        help="a folder that a reboot empties: what the container runtime has running",
+        help="directory with a file per running container; to be emptied at reboot",
     )
     parser.add_argument(
         "--pod", action="append", default=[], metavar="NAME=N", help="a static pod with N devices"
@@ -66,7 +67,7 @@ def main() -> None:
         type=float,
         metavar="MS",
         default=ADMIT_SECONDS * 1000,
-        help="from its socket to its static pods; default: as measured on a real kubelet",
+        help="delay of the static pods after the socket; default: as measured on a real kubelet",
     )
     parser.add_argument("--topology-manager-policy", choices=POLICIES, default="none")
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,4 +1,4 @@
-"""Which devices the simulated kubelet gives to a container, and its memory of who holds what."""
+"""The simulated kubelet's choice of devices for a container, and its checkpoint of allocations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
-# Asks the plugin: the ids it may choose from, those it must include, how many in all.
+# Asks the plugin; arguments: the available ids, those that must be included, the number of ids.
 Preference = Callable[[frozenset[str], frozenset[str], int], Awaitable[Iterable[str]]]
 
 
@@ -20,12 +20,12 @@ async def choose(
     prefer: Preference | None,
     aligned: frozenset[str] = frozenset(),
 ) -> frozenset[str]:
-    """`size` of the `free` devices, as the kubelet's devicesToAllocate does.
+    """Chooses `size` of the `free` devices, as the kubelet's devicesToAllocate() does.
 
-    `aligned` are those of them on the topology manager's NUMA node. If there are more than enough,
-    the plugin is asked for some of these; else all of them are taken, and it is asked for the
-    rest. Its answer counts as far as it lies within what it was offered; what it leaves open is
-    filled up in the order of a Go map, that is in none. Expects size <= len(free).
+    `aligned` are the free devices on the topology manager's NUMA node. If there are more than
+    `size`, the plugin is asked to choose among them; otherwise all of them are taken, and it is
+    asked for the rest. Ids in its answer that were not offered are ignored. Missing ids are added
+    in the order of a Go map, which is random. Expects size <= len(free).
     """
     offered, chosen = (aligned, frozenset[str]()) if size < len(aligned) else (free, aligned)
     if prefer and len(chosen) < size:
@@ -36,17 +36,17 @@ async def choose(
     return chosen | frozenset(random.sample(rest, size - len(chosen)))
 
 
-# DeviceIDs of the checkpoint are by NUMA node; this is no node, but that of devices without one.
+# The checkpoint has DeviceIDs by NUMA node; this is the key for devices without a node.
 _NOWHERE = "-1"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The devices of one resource that a pod's container holds, and what came with them."""
+    """The devices of one resource that a pod's container holds, and the plugin's answer."""
 
     resource: str
     by_node: Mapping[str, frozenset[str]]  # ids, by NUMA node in decimal
-    answer: bytes  # the plugin's ContainerAllocateResponse, used again when a container restarts
+    answer: bytes  # the plugin's ContainerAllocateResponse, reused when a container restarts
     container: str = "main"
 
     @property
@@ -55,7 +55,7 @@ class Entry:
 
 
 def by_node(nodes: Mapping[str, int | None]) -> dict[str, frozenset[str]]:
-    """Ids by NUMA node, of the node of each id."""
+    """By NUMA node in decimal: the ids; `nodes` has the node of each id."""
     grouped: dict[str, set[str]] = {}
     for device, node in nodes.items():
         grouped.setdefault(_NOWHERE if node is None else str(node), set()).add(device)
@@ -65,9 +65,9 @@ def by_node(nodes: Mapping[str, int | None]) -> dict[str, frozenset[str]]:
 class Checkpoint:
     """The kubelet's file of allocations (kubelet_internal_checkpoint), read when it starts.
 
-    Its names and its form are the kubelet's (pkg/kubelet/cm/devicemanager/checkpoint and
-    pod_devices.go); its checksum, a hash of Go's own rendering of the data, is neither checked nor
-    made. `registered` has the healthy ids by resource; of what was read only the names count.
+    It has the kubelet's format (pkg/kubelet/cm/devicemanager/checkpoint and pod_devices.go), except
+    for the checksum, a hash of Go's rendering of the data, which is neither checked nor written.
+    `registered` has the healthy ids by resource; from the file, only the resources are read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class Checkpoint:
         self._entries: dict[str, list[Entry]] = {}
         if path.exists():
             data = json.loads(path.read_text())["Data"]
-            # What is empty is null in JSON that Go has written.
+            # Go writes empty maps and lists as null.
             self.registered = {name: frozenset() for name in data["RegisteredDevices"] or {}}
             for entry in data["PodDeviceEntries"] or []:
                 self._hold(entry["PodUID"], _read(entry))
@@ -86,32 +86,31 @@ class Checkpoint:
         return list(self._entries)
 
     def of_pod(self, pod: str) -> Mapping[str, Entry]:
-        """What a pod holds, by resource."""
+        """By resource: what a pod holds."""
         return {entry.resource: entry for entry in self._entries.get(pod, [])}
 
     def held(self, resource: str) -> frozenset[str]:
-        """The ids of a resource that some pod holds."""
-        return frozenset().union(
-            *(
-                entry.ids
-                for entries in self._entries.values()
-                for entry in entries
-                if entry.resource == resource
-            )
+        """The ids of a resource that are held by a pod."""
+        return frozenset(
+            device_id
+            for entries in self._entries.values()
+            for entry in entries
+            if entry.resource == resource
+            for device_id in entry.ids
         )
 
     def register(self, resource: str, healthy: frozenset[str]) -> None:
-        """Notes the healthy devices that a plugin has reported."""
+        """Records the healthy devices that a plugin has reported."""
         self.registered[resource] = healthy
         self._save()
 
     def allocate(self, pod: str, entry: Entry) -> None:
-        """Notes that a pod holds these from now on."""
+        """Records that a pod holds these devices."""
         self._hold(pod, entry)
         self._save()
 
     def release(self, pod: str) -> None:
-        """Notes that a pod holds nothing any more."""
+        """Records that a pod holds no devices."""
         self._entries.pop(pod, None)
         self._save()
 
@@ -127,8 +126,8 @@ class Checkpoint:
                 "DeviceIDs": {node: sorted(ids) for node, ids in entry.by_node.items()},
                 "AllocResp": base64.b64encode(entry.answer).decode(),
             }
-            for pod, of_pod in self._entries.items()
-            for entry in of_pod
+            for pod, entries_of_pod in self._entries.items()
+            for entry in entries_of_pod
         ]
         registered = {name: sorted(ids) for name, ids in self.registered.items()}
         data = {"PodDeviceEntries": entries or None, "RegisteredDevices": registered}

@@ -1,7 +1,7 @@
-"""A kubelet as a device plugin meets it: its sockets, registrations, and pods that it admits.
+"""A simulated kubelet: its sockets, registrations of device plugins, and admission of pods.
 
-A model of kubelet 1.36 without the API server and the container runtime behind it.
-`python3 -m isolcpus_dp.simulator` is one as a process of its own.
+A model of kubelet 1.36 without API server and container runtime. `python3 -m isolcpus_dp.simulator`
+runs it as a process.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ __all__ = ["ADMIT_SECONDS", "AdmissionError", "Kubelet", "Pod"]
 
 log = logging.getLogger("kubelet")
 
-# Measured on kubelet 1.36: its static pods are admitted 62 to 79 ms after its socket is bound.
+# Measured with kubelet 1.36: it admits static pods 62 to 79 ms after it has bound its socket.
 ADMIT_SECONDS = 0.060
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod of one container, and how many devices of which resources it asks for."""
+    """A pod with one container; `requests` has the number of devices by resource."""
 
     name: str
     requests: Mapping[str, int]
@@ -50,8 +50,8 @@ class Pod:
 class Kubelet(rpc.RegistrationServicer):
     """One run of a kubelet, from `start` to `stop`; the next run is another object.
 
-    `containers` is a folder with a file for every running container. It outlives a kubelet, as
-    containers do; empty it for a reboot.
+    `containers` is a directory with a file for every running container. It outlives the kubelet,
+    as containers do; empty it to simulate a reboot.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Kubelet(rpc.RegistrationServicer):
     ) -> None:
         self.pods: dict[str, str] = {}  # by name: Running, or why it failed
         self.registrations = 0
-        self.bound = 0.0  # time.monotonic() of its socket's appearance
+        self.bound = 0.0  # time.monotonic() when its socket was bound
         self.directory = directory
-        self._folder = paths.device_plugins(directory)
+        self._plugin_directory = paths.device_plugins(directory)
         self._manager = DeviceManager(paths.checkpoint(directory))
         self.plugins = self._manager.plugins  # by resource
         self._containers = containers
@@ -80,9 +80,9 @@ class Kubelet(rpc.RegistrationServicer):
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Wipes the plugins' sockets, binds its own at once after, later admits its static pods."""
+        """Removes the plugins' sockets, binds its own, and admits its static pods after a delay."""
         self._containers.mkdir(parents=True, exist_ok=True)
-        self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._plugin_directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._manager.read_checkpoint()
         lister, registrar = grpc.aio.server(), grpc.aio.server()
         resources_rpc.add_PodResourcesListerServicer_to_server(
@@ -90,7 +90,7 @@ class Kubelet(rpc.RegistrationServicer):
         )
         rpc.add_RegistrationServicer_to_server(self, registrar)
         await self._serve(lister, paths.pod_resources_socket(self.directory))
-        for entry in self._folder.iterdir():
+        for entry in self._plugin_directory.iterdir():
             if stat.S_ISSOCK(entry.lstat().st_mode):
                 entry.unlink()
         await self._serve(registrar, paths.registration_socket(self.directory))
@@ -99,7 +99,7 @@ class Kubelet(rpc.RegistrationServicer):
         self._spawn(self._admit_static_pods())
 
     async def stop(self) -> None:
-        """Ends as a process does: connections drop, and its sockets stay behind, dead."""
+        """Ends as a killed process does: connections close, and its dead sockets remain."""
         for task in self._tasks:
             task.cancel()
         for plugin in self.plugins.values():
@@ -108,26 +108,26 @@ class Kubelet(rpc.RegistrationServicer):
             await server.stop(grace=None)
 
     async def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
-        """Waits until a change here makes the condition true. Raises asyncio.TimeoutError."""
+        """Waits until the condition is true. Raises asyncio.TimeoutError after `seconds`."""
         deadline = time.monotonic() + seconds
         while not condition():
             self._changed.clear()
             await asyncio.wait_for(self._changed.wait(), deadline - time.monotonic())
 
     def allocatable(self, resource: str) -> int:
-        """How many devices of a resource the node status shows as allocatable."""
+        """The number of devices of a resource that the node status shows as allocatable."""
         return self._manager.allocatable(resource)
 
     def node_status(self) -> dict[str, object]:
-        """What the API server would be told of the node, and each device besides."""
+        """The node status that the API server would get, and each device in addition."""
         status = self._manager.node_status()
         return {**status, "registrations": self.registrations, "pods": self.pods}
 
     async def admit(self, pod: Pod) -> Mapping[str, api.ContainerAllocateResponse]:
-        """Admits a pod and starts its container, with what came of Allocate for each resource.
+        """Admits a pod and starts its container. By resource: the plugin's answers to Allocate.
 
-        A pod whose container still runs is let through unasked. Raises AdmissionError: the pod
-        is Failed for good.
+        A pod whose container is still running is admitted without a new allocation. Raises
+        AdmissionError; the pod is then Failed permanently.
         """
         container = self._containers / pod.name
         try:
@@ -140,7 +140,7 @@ class Kubelet(rpc.RegistrationServicer):
             self.pods[pod.name] = f"Failed: TopologyAffinityError: {error}"
             raise AdmissionError(str(error)) from error
         except AdmissionError as error:
-            # What it was given of other resources is free for the next pod.
+            # Devices of other resources that it already got are free for the next pod.
             self._manager.checkpoint.release(pod.name)
             self.pods[pod.name] = f"Failed: UnexpectedAdmissionError: {error}"
             raise
@@ -153,7 +153,7 @@ class Kubelet(rpc.RegistrationServicer):
         return self.answers(pod.name)
 
     def answers(self, pod_name: str) -> Mapping[str, api.ContainerAllocateResponse]:
-        """What came of Allocate for each resource that a pod holds."""
+        """By resource: the plugin's answer to Allocate for the devices that a pod holds."""
         return {
             resource: api.ContainerAllocateResponse.FromString(entry.answer)
             for resource, entry in self._manager.checkpoint.of_pod(pod_name).items()
@@ -164,7 +164,7 @@ class Kubelet(rpc.RegistrationServicer):
         return self._manager.held_by(pod_name, resource)
 
     def delete(self, pod_name: str) -> None:
-        """Ends a pod: its devices are free again."""
+        """Ends a pod and frees its devices."""
         self.pods.pop(pod_name, None)
         (self._containers / pod_name).unlink(missing_ok=True)
         self._manager.checkpoint.release(pod_name)
@@ -176,13 +176,13 @@ class Kubelet(rpc.RegistrationServicer):
             await self.connect(request)
         except ValueError as error:
             log.info("rejected it: %s", error)
-            # An error of Go has no gRPC status of its own: it arrives as UNKNOWN with its text.
+            # A Go error without a gRPC status arrives as UNKNOWN with its text.
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
         return api.Empty()
 
     async def connect(self, request: api.RegisterRequest) -> None:
         """Checks a registration and dials the plugin back. Raises ValueError."""
-        plugin = await dial(request, self._folder)
+        plugin = await dial(request, self._plugin_directory)
         before = self.plugins.get(plugin.resource)
         self.plugins[plugin.resource] = plugin
         if before:
@@ -190,16 +190,16 @@ class Kubelet(rpc.RegistrationServicer):
         self._spawn(self._list_and_watch(plugin))
 
     async def _serve(self, server: grpc.aio.Server, path: Path) -> None:
-        """Serves on a path that stays behind, dead, when the server stops.
+        """Serves on a path whose dead socket remains when the server stops.
 
-        gRPC removes the path it was bound to, so that one lies beside and is linked into place.
+        gRPC removes the path to which it is bound, so it is bound to another one and linked here.
         """
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        beside = self.directory / f".{path.parent.name}.sock"
-        server.add_insecure_port(f"unix:{beside}")
+        bound = self.directory / f".{path.parent.name}.sock"
+        server.add_insecure_port(f"unix:{bound}")
         await server.start()
         path.unlink(missing_ok=True)
-        os.link(beside, path)
+        os.link(bound, path)
         self._servers.append(server)
 
     async def _list_and_watch(self, plugin: Plugin) -> None:

@@ -1,4 +1,4 @@
-"""Made-up machines: a folder laid out as the kernel lays out /sys, for CPUs that do not exist."""
+"""Simulated machines: a directory with the layout of /sys, for CPUs that do not exist."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from isolcpus_dp.host import cpulist
 
 @dataclass(frozen=True)
 class Place:
-    """Where one CPU of a made-up machine sits."""
+    """The position of one CPU of a simulated machine."""
 
     cpu: int
     core: int
     package: int
-    cache: int  # any number that the CPUs of one last-level cache share
+    cache: int  # the same number for all CPUs that share a last-level cache
     node: int
 
 
 def regular(packages: int, cores: int, threads: int) -> tuple[Place, ...]:
-    """A machine of equal parts, its CPUs numbered as on most servers.
+    """A regular machine with the CPU numbers of most servers.
 
-    First one thread of every core, then the second ones: on 2x16x2, CPU 34 is the sibling of 2.
-    Every package is a NUMA node and has one last-level cache.
+    The first threads of all cores come first: on 2x16x2, CPU 34 is the sibling of CPU 2. Every
+    package is a NUMA node and has one last-level cache.
     """
     return tuple(
         Place(
@@ -56,7 +56,7 @@ def parse_shape(text: str) -> tuple[Place, ...]:
 
 
 class MadeUpMachine:
-    """The tree of a made-up machine under `root`, written when it is made."""
+    """A simulated machine; its files are written to the directory `root`."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class MadeUpMachine:
         isolated: Iterable[int] = (),
         distances: Mapping[tuple[int, int], int] | None = None,
     ) -> None:
-        """`distances` of NUMA nodes, either way, where they are not the usual 21."""
+        """`distances` has pairs of NUMA nodes, lower first, whose distance is not the usual 21."""
         self.root = root
         self.folder = root / "devices" / "system" / "cpu"
         self._places = {place.cpu: place for place in places}
@@ -80,12 +80,12 @@ class MadeUpMachine:
         self._write_nodes(distances or {})
 
     def set_offline(self, *cpus: int) -> None:
-        """Takes CPUs offline, with all that the kernel takes away with them."""
+        """Takes CPUs offline, and removes the files that the kernel removes."""
         self._online -= set(cpus)
         self._change(cpus)
 
     def set_online(self, *cpus: int) -> None:
-        """Brings CPUs back."""
+        """Brings CPUs online again."""
         self._online |= set(cpus)
         self._change(cpus)
 
@@ -95,10 +95,10 @@ class MadeUpMachine:
         self._write("online", self._online)
 
     def _write_topology(self, cpu: int) -> None:
-        folder, place = self.folder / f"cpu{cpu}", self._places[cpu]
+        directory, place = self.folder / f"cpu{cpu}", self._places[cpu]
         if cpu not in self._online:
             for name in ("topology", "cache"):
-                shutil.rmtree(folder / name, ignore_errors=True)
+                shutil.rmtree(directory / name, ignore_errors=True)
             return
         siblings = self._sharing(lambda other: (other.package, other.core), cpu)
         self._write(f"cpu{cpu}/topology/core_cpus_list", siblings & self._online)
@@ -133,7 +133,7 @@ class MadeUpMachine:
         self._write_text(name, cpulist.render(cpus))
 
     def _write_text(self, name: str, text: str) -> None:
-        # Renamed into place: who reads or watches the tree never sees half a file.
+        # Renamed into place, so that a reader never sees an incomplete file.
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}")

@@ -1,4 +1,4 @@
-"""The simulated kubelet's device manager: what is registered, and who gets which devices."""
+"""The simulated kubelet's device manager: registered resources and allocations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AdmissionError(Exception):
-    """A pod cannot have its devices: the kubelet's UnexpectedAdmissionError."""
+    """A pod cannot get its devices: the kubelet's UnexpectedAdmissionError."""
 
 
 class DeviceManager:
@@ -28,7 +28,7 @@ class DeviceManager:
         self.read_checkpoint()
 
     def read_checkpoint(self) -> None:
-        """Takes over what the kubelet before has written."""
+        """Reads the checkpoint of the previous kubelet."""
         self.checkpoint = Checkpoint(self._path)
 
     def held_by(self, pod_name: str, resource: str) -> frozenset[str]:
@@ -37,13 +37,13 @@ class DeviceManager:
         return entry.ids if entry else frozenset()
 
     def allocatable(self, resource: str) -> int:
-        """How many devices of a resource the node status shows as allocatable."""
+        """The number of devices of a resource that the node status shows as allocatable."""
         plugin = self.plugins.get(resource)
         return len(plugin.healthy) if plugin else 0
 
     def node_status(self) -> dict[str, object]:
-        """Capacity and allocatable, as the API server would be told, and each device besides."""
-        # What was registered with the kubelet before has no devices until it is again.
+        """Capacity and allocatable, as the API server would get them, and each device."""
+        # A resource of the previous kubelet has no devices until it is registered again.
         known = [*self.plugins, *(self.checkpoint.registered.keys() - self.plugins.keys())]
         return {
             "capacity": {
@@ -61,7 +61,7 @@ class DeviceManager:
         }
 
     def wishes(self, pod_name: str, requests: Mapping[str, int]) -> topology.Wishes:
-        """What is free of the resources that a pod still needs, and how much of it it needs."""
+        """By resource that a pod still needs: the free devices, and the number it needs."""
         return {
             resource: (self.plugins[resource].nodes(self._free(resource)), size)
             for resource, size in requests.items()
@@ -72,7 +72,7 @@ class DeviceManager:
         return self.plugins[resource].healthy - self.checkpoint.held(resource)
 
     async def allocate(self, pod_name: str, resource: str, size: int, node: int | None) -> None:
-        """Gives devices to a pod, aligned to the topology manager's NUMA node if it names one.
+        """Gives devices to a pod, on the topology manager's NUMA node if `node` is not None.
 
         Raises AdmissionError.
         """
@@ -90,7 +90,7 @@ class DeviceManager:
                 f" cannot allocate unhealthy devices {resource}"
             )
         if held:
-            return  # the answer in the checkpoint is used again
+            return  # the answer in the checkpoint is reused
         free = self._free(resource)
         if len(free) < size:
             raise AdmissionError(

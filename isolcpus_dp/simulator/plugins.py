@@ -1,4 +1,4 @@
-"""The device plugins that are registered with the simulated kubelet: dialling back, and calls."""
+"""The device plugins that are registered with the simulated kubelet: connections and calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DIAL_SECONDS = 10.0
 
 @dataclass
 class Plugin:
-    """A registered resource: the connection to its plugin and the devices it reported last."""
+    """A registered resource: the connection to its plugin, and the last reported devices."""
 
     resource: str
     channel: grpc.aio.Channel
@@ -37,7 +37,7 @@ class Plugin:
         )
 
     def nodes(self, ids: Iterable[str]) -> dict[str, int | None]:
-        """The NUMA node of each of these devices, if it has one."""
+        """By device_id: the NUMA node of the device; None if it has none."""
         return {
             device_id: next((n.ID for n in self.devices[device_id].topology.nodes), None)
             for device_id in ids
@@ -46,7 +46,7 @@ class Plugin:
     async def prefer(
         self, available: frozenset[str], must_include: frozenset[str], size: int
     ) -> Iterable[str]:
-        """Which devices the plugin would give; none if it does not say."""
+        """The ids that the plugin prefers. Raises AioRpcError."""
         request = api.ContainerPreferredAllocationRequest(
             available_deviceIDs=available, must_include_deviceIDs=must_include, allocation_size=size
         )
@@ -62,8 +62,8 @@ class Plugin:
         return answer.container_responses[0].SerializeToString()
 
 
-async def dial(request: api.RegisterRequest, folder: Path) -> Plugin:
-    """Checks a registration as the kubelet does, and connects to the plugin's socket in `folder`.
+async def dial(request: api.RegisterRequest, directory: Path) -> Plugin:
+    """Checks a registration as the kubelet does, and connects to the plugin's socket.
 
     Raises ValueError with the kubelet's text.
     """
@@ -74,7 +74,7 @@ async def dial(request: api.RegisterRequest, folder: Path) -> Plugin:
     except ValueError:
         raise ValueError(f"the ResourceName {request.resource_name!r} is invalid") from None
     channel = grpc.aio.insecure_channel(
-        f"unix:{folder / request.endpoint}", options=[("grpc.default_authority", "localhost")]
+        f"unix:{directory / request.endpoint}", options=[("grpc.default_authority", "localhost")]
     )
     try:
         await asyncio.wait_for(channel.channel_ready(), _DIAL_SECONDS)

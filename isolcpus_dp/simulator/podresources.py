@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PodResources(resources_rpc.PodResourcesListerServicer):
-    """Answers from the device manager and the pods by name."""
+    """Answers from the device manager; `pods` has all pods by name."""
 
     def __init__(self, manager: DeviceManager, pods: Mapping[str, str]) -> None:
         self._manager = manager

@@ -1,4 +1,4 @@
-"""`isolcpus-dp simulate`: the real daemon, an embedded kubelet, and what passes between them."""
+"""`isolcpus-dp simulate`: runs the real daemon with a simulated kubelet and shows each step."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from isolcpus_dp.simulator.supervisor import Supervisor
 
 
 class UsageError(Exception):
-    """Arguments that make no sense; one sentence."""
+    """Invalid arguments; the message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What the show is played with."""
+    """The directory, machine and configuration of the simulation."""
 
-    folder: Path  # temporary: the kubelet's folder, the daemon's log, a made-up machine
+    folder: Path  # temporary: the kubelet's directory, the daemon's log, a simulated machine
     sysfs: Path
     made_up: MadeUpMachine | None
     config_file: Path | None
@@ -45,11 +45,10 @@ class Stage:
 
 
 def run(sysfs: Path, config_file: Path | None, shape: str | None, isolated: str | None) -> bool:
-    """Plays the show on stdout; False if something in it did not happen.
+    """Runs the simulation and prints its steps on stdout; returns False if a step failed.
 
-    `shape` is a made-up machine such as 2x8x2 with the CPUs `isolated` isolated; without one,
-    the machine under `sysfs` is used. Raises UsageError, machine.MachineError and
-    config.ConfigError.
+    `shape` is a simulated machine such as 2x8x2 with the isolated CPUs `isolated`; without it, the
+    machine under `sysfs` is used. Raises UsageError, machine.MachineError and config.ConfigError.
     """
     logging.getLogger("kubelet").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="isolcpus-dp-") as folder:
@@ -66,7 +65,7 @@ def run(sysfs: Path, config_file: Path | None, shape: str | None, isolated: str 
             print("The daemon's log:", stage.daemon().log.read_text(), sep="\n")
             return False
         finally:
-            # What gRPC leaves behind is taken apart now: while Python 3.14 ends, it cannot be.
+            # gRPC's remaining objects are freed now: Python 3.14 cannot free them while it ends.
             gc.collect()
     return True
 
@@ -74,7 +73,7 @@ def run(sysfs: Path, config_file: Path | None, shape: str | None, isolated: str 
 def _made_up(root: Path, shape: str | None, isolated: str | None) -> MadeUpMachine | None:
     if shape is None:
         if isolated is not None:
-            raise UsageError("--isolated goes with --machine: a host's isolation is its kernel's")
+            raise UsageError("--isolated needs --machine: a host's isolated CPUs are set at boot")
         return None
     try:
         places = parse_shape(shape)
@@ -86,7 +85,7 @@ def _made_up(root: Path, shape: str | None, isolated: str | None) -> MadeUpMachi
 
 
 def _all_but_first(places: Sequence[Place]) -> frozenset[int]:
-    """Leaves the first core of each package to the host."""
+    """All CPUs except the first core of each package."""
     return frozenset(place.cpu for place in places if place.core > 0)
 
 
@@ -100,8 +99,8 @@ async def _play(stage: Stage) -> None:
         _tell("kubelet", "starts: removes all plugins' sockets, binds its own")
         await _taken_in(stage, kubelet)
         devices = kubelet.allocatable(stage.resource)
-        if devices < 5:  # for three pods, two of them with two
-            _tell("", f"with {devices} devices there is little to show; --machine makes some up")
+        if devices < 5:  # too few for three pods, two of which need two devices
+            _tell("", f"{devices} devices are too few for the pods; use --machine")
             await kubelet.stop()
             return
         await _admit(stage, kubelet, "forwarder", devices // 3)
@@ -113,7 +112,7 @@ async def _play(stage: Stage) -> None:
 
 
 async def _taken_in(stage: Stage, kubelet: Kubelet) -> None:
-    """Tells when the kubelet has the plugin's devices."""
+    """Waits until the kubelet has the plugin's devices, and prints the time it took."""
 
     def reported() -> bool:
         return stage.resource in kubelet.plugins and kubelet.plugins[stage.resource].reported > 0
@@ -134,7 +133,7 @@ async def _admit(stage: Stage, kubelet: Kubelet, name: str, size: int) -> None:
 
 
 async def _hotplug(stage: Stage, kubelet: Kubelet, made_up: MadeUpMachine) -> None:
-    """Takes a CPU offline and brings it back."""
+    """Takes a CPU offline and brings it online again."""
     plugin = kubelet.plugins[stage.resource]
     cpu = min(map(int, plugin.devices))
 
@@ -153,7 +152,7 @@ async def _restart_kubelet(stage: Stage, kubelet: Kubelet, daemon: Supervisor) -
     before = daemon.current
     await kubelet.stop()
     stopped = time.monotonic()
-    _tell("kubelet", "stops; its socket file remains, nobody listens on it")
+    _tell("kubelet", "stops; its socket file remains, no process listens on it")
     run = await daemon.until(lambda run: run is not before and run.ready > 0)
     _tell("daemon", "ended with it; the next one is waiting", run.ready - stopped)
     kubelet = stage.kubelet(Pod("late-riser", {stage.resource: 2}))
@@ -188,5 +187,6 @@ def _tell_pod(stage: Stage, kubelet: Kubelet, name: str, seconds: float) -> None
 
 
 def _tell(who: str, what: str, seconds: float | None = None) -> None:
+    """Prints a step and the time it took."""
     time_taken = "" if seconds is None else f"{seconds * 1000:8.1f} ms"
     print(f"{who:>8}  {what:<66}{time_taken}".rstrip(), flush=True)

@@ -1,4 +1,4 @@
-"""Stands in for systemd: runs the daemon, hears its notifications, restarts it."""
+"""A stand-in for systemd: runs the daemon, receives its notifications, restarts it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ RESTART_SECONDS = 0.1
 
 @dataclass
 class Run:
-    """One process of the daemon; times are time.monotonic(), 0 for what has not happened."""
+    """One process of the daemon; times are time.monotonic(), 0 if not reached yet."""
 
-    pid: int  # 0 while the process is being made
+    pid: int  # 0 while the process is being started
     started: float
     ready: float = 0.0
     registered: float = 0.0
@@ -30,10 +30,10 @@ class Run:
 
 
 class Supervisor:
-    """Keeps a daemon running; `runs` tells of all its processes, the last one is current.
+    """Keeps a daemon running; `runs` has all its processes, the last one is current.
 
-    `folder` takes the notification socket, the runtime directory, which is emptied between two
-    runs as systemd does, and the daemon's `log`.
+    `folder` is a directory for the notification socket, the runtime directory, which is removed
+    after each run as by systemd, and the daemon's `log`.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Supervisor:
 
     async def _run(self) -> None:
         run = Run(0, time.monotonic())
-        self.runs.append(run)  # before the first that can be heard of it
+        self.runs.append(run)  # before its first notification can arrive
         with self.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *self._command, env=self._environment, stdout=log, stderr=log

@@ -1,4 +1,4 @@
-"""The simulated kubelet's topology manager: which NUMA node a pod's devices should come from."""
+"""The simulated kubelet's topology manager: selects the NUMA node for a pod's devices."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Mapping
 
 POLICIES = ("none", "single-numa-node")
 
-# By resource: its free devices with their NUMA nodes, and how many are asked for. A device without
-# a node counts as being anywhere.
+# By resource: its free devices with their NUMA nodes, and the requested number. A device without a
+# node fits every node.
 Wishes = Mapping[str, tuple[Mapping[str, "int | None"], int]]
 
 
 class TopologyAffinityError(Exception):
-    """No NUMA node has all that a pod asks for."""
+    """No NUMA node has enough free devices for a pod."""
 
     def __init__(self) -> None:
         super().__init__("Resources cannot be allocated with Topology locality")
 
 
 def affinity(policy: str, wishes: Wishes) -> int | None:
-    """The NUMA node for a container under a policy of POLICIES; None if any will do.
+    """The NUMA node for a container under a policy of POLICIES; None if any node is allowed.
 
-    Of several nodes that have everything the lowest one is taken, as the kubelet's merging of
-    hints does. Raises TopologyAffinityError.
+    Of several suitable nodes it is the lowest one, as when the kubelet merges hints. Raises
+    TopologyAffinityError.
     """
     if policy == "none":
         return None
@@ -36,8 +36,10 @@ def affinity(policy: str, wishes: Wishes) -> int | None:
 
 
 def aligned(free: Mapping[str, int | None], node: int | None) -> frozenset[str]:
-    """The devices that lie on a NUMA node; none for no node, nor those that may be anywhere."""
-    return frozenset(device for device, own in free.items() if node is not None and own == node)
+    """The devices on a NUMA node, without those that have no node; empty if `node` is None."""
+    return frozenset(
+        device_id for device_id, own in free.items() if node is not None and own == node
+    )
 
 
 def _has(free: Mapping[str, int | None], node: int, size: int) -> bool:

@@ -65,7 +65,7 @@ def test_simulation_uses_the_configured_resource(tmp_path: Path) -> None:
 def test_simulation_without_isolated_cpus_suggests_a_machine() -> None:
     result = isolcpus_dp("simulate", "--machine", "1x1x2")
     assert result.returncode == 0
-    assert "with 0 devices there is little to show; --machine makes some up" in result.stdout
+    assert "0 devices are too few for the pods; use --machine" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_simulation_without_isolated_cpus_suggests_a_machine() -> None:
             "'2x8' is not a machine: use packages x cores x threads, such as 2x8x2",
         ),
         (["--machine", "1x2x1", "--isolated", "5"], "'5' goes beyond CPU 1"),
-        (["--isolated", "2"], "--isolated goes with --machine"),
+        (["--isolated", "2"], "--isolated needs --machine"),
         (["--machine", "1x2x1", "--config", "/nowhere"], "/nowhere: no such file"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A machine from a few words, for every test that needs one."""
+"""A fixture that creates a simulated machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isolcpus_dp.simulator.machine import MadeUpMachine, parse_shape
 # Packages x cores x threads, and the isolated CPUs.
 MakeUp = Callable[[str, set[int]], MadeUpMachine]
 
-# What hypothesis keeps goes where all that is made goes, and a slow host is no failure.
+# hypothesis stores its files in build/, and a slow host is not a failure.
 os.environ.setdefault(
     "HYPOTHESIS_STORAGE_DIRECTORY", str(Path(__file__).parents[2] / "build" / "hypothesis")
 )
@@ -24,9 +24,9 @@ hypothesis.settings.load_profile("unit")
 
 @pytest.fixture
 def make_up(tmp_path: Path) -> MakeUp:
-    """Makes up the machine of a shape such as 2x2x2, on which CPU 4 is the sibling of 0.
+    """Creates a machine of a shape such as 2x2x2, on which CPU 4 is the sibling of 0.
 
-    Its tree is an ordinary one; a test for an odd host takes parts of it away.
+    It is an ordinary machine; a test for an unusual one removes parts of it.
     """
 
     def made_up(shape: str, isolated: set[int]) -> MadeUpMachine:

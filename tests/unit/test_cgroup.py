@@ -1,4 +1,4 @@
-"""The quotas of pods: which are watched."""
+"""The watches of pods' CPU quotas."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def watched() -> int:
     )
 
 
-async def test_cgroups_of_ended_pods_are_no_longer_watched(tmp_path: Path) -> None:
-    """The kernel keeps a watch on a file of a cgroup that is removed: here a file elsewhere."""
+async def test_ended_pods_are_no_longer_watched(tmp_path: Path) -> None:
+    """The kernel keeps a watch on a file of a removed cgroup; a hard link does the same here."""
     kept = tmp_path / "kept"
     kept.mkdir()
     before = watched()

@@ -1,4 +1,4 @@
-"""CPU lists, against plain references that share no code with the module."""
+"""CPU lists, compared with simple references that share no code with the module."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plainly_rendered(cpus: frozenset[int]) -> str:
 
 @dataclass(frozen=True)
 class Term:
-    """One part of a configured list, and the CPUs that it means."""
+    """One part of a configured list, and its CPUs."""
 
     text: str
     cpus: set[int]
@@ -60,22 +60,22 @@ def terms(draw: st.DrawFn) -> Term:
 
 
 @given(cpu_sets)
-def test_what_is_rendered_is_parsed_back(cpus: frozenset[int]) -> None:
+def test_rendered_list_is_parsed_to_the_same_cpus(cpus: frozenset[int]) -> None:
     assert parse(render(cpus)) == cpus
 
 
 @given(cpu_sets)
-def test_rendered_as_the_kernel_does(cpus: frozenset[int]) -> None:
+def test_list_is_rendered_as_by_the_kernel(cpus: frozenset[int]) -> None:
     assert render(cpus) == plainly_rendered(cpus)
 
 
 @given(st.lists(st.integers(0, 300)))
-def test_rendering_minds_neither_order_nor_repetition(cpus: list[int]) -> None:
+def test_rendering_ignores_order_and_repetition(cpus: list[int]) -> None:
     assert render(cpus) == plainly_rendered(frozenset(cpus))
 
 
 @given(st.lists(st.integers(0, 8191)))
-def test_single_numbers_in_any_order_are_parsed(cpus: list[int]) -> None:
+def test_numbers_are_parsed_in_any_order(cpus: list[int]) -> None:
     assert parse(",".join(str(cpu) for cpu in cpus)) == set(cpus)
 
 
@@ -86,18 +86,18 @@ def test_ranges_may_overlap(several: list[list[int]]) -> None:
 
 
 @given(cpu_sets)
-def test_configured_lists_take_what_the_kernel_prints(cpus: frozenset[int]) -> None:
+def test_configured_list_may_have_the_kernels_format(cpus: frozenset[int]) -> None:
     assert parse_configured(plainly_rendered(cpus), 300) == cpus
 
 
 @given(st.lists(terms()), st.sampled_from([",", ", ", " ,\t"]))
-def test_configured_expressions_mean_what_the_kernel_says(parts: list[Term], comma: str) -> None:
+def test_configured_expressions_follow_the_kernels_rules(parts: list[Term], comma: str) -> None:
     expected = {cpu for part in parts for cpu in part.cpus}
     assert parse_configured(comma.join(part.text for part in parts), LAST) == expected
 
 
 def wrong_part(attempt: Callable[[], frozenset[int]]) -> CpuListError | None:
-    """What a parser complains of, if it does; any other exception is the test's failure."""
+    """The parser's error, or None; any other exception fails the test."""
     try:
         cpus = attempt()
     except CpuListError as error:
@@ -107,7 +107,7 @@ def wrong_part(attempt: Callable[[], frozenset[int]]) -> CpuListError | None:
 
 
 @given(st.text() | st.text("0123456789-,:/Nal \n"))
-def test_any_text_is_parsed_or_its_wrong_part_named(text: str) -> None:
+def test_any_text_is_parsed_or_its_invalid_part_named(text: str) -> None:
     parts = [part.strip() for part in text.split(",")]
     for error in (
         wrong_part(lambda: parse(text)),
@@ -131,7 +131,7 @@ def test_any_text_is_parsed_or_its_wrong_part_named(text: str) -> None:
         ("63-65,8191", {63, 64, 65, 8191}),
     ],
 )
-def test_kernel_lists(text: str, cpus: set[int]) -> None:
+def test_kernel_list_is_parsed(text: str, cpus: set[int]) -> None:
     assert parse(text) == cpus
 
 
@@ -164,7 +164,7 @@ def test_kernel_lists(text: str, cpus: set[int]) -> None:
         ("0-99999999", "'0-99999999' goes beyond CPU 8191, the highest possible CPU"),
     ],
 )
-def test_no_kernel_lists(text: str, message: str) -> None:
+def test_invalid_kernel_list_is_rejected(text: str, message: str) -> None:
     with pytest.raises(CpuListError) as caught:
         parse(text)
     assert str(caught.value) == message
@@ -190,7 +190,7 @@ def test_no_kernel_lists(text: str, message: str) -> None:
         ("0-7:3/4,20,30-N", {0, 1, 2, 4, 5, 6, 20, 30, 31}),
     ],
 )
-def test_configured_lists(text: str, cpus: set[int]) -> None:
+def test_configured_list_is_parsed(text: str, cpus: set[int]) -> None:
     assert parse_configured(text, 31) == cpus
 
 
@@ -222,7 +222,7 @@ NEITHER = "is not a CPU number, a range (2-3), a group (0-31:2/8), N or all"
         ("9" * 20, f"'{'9' * 20}' goes beyond CPU 31, the highest possible CPU"),
     ],
 )
-def test_no_configured_lists(text: str, message: str) -> None:
+def test_invalid_configured_list_is_rejected(text: str, message: str) -> None:
     with pytest.raises(CpuListError) as caught:
         parse_configured(text, 31)
     assert str(caught.value) == message
@@ -232,11 +232,11 @@ def test_no_configured_lists(text: str, message: str) -> None:
     ("text", "cpus"),
     [("0", set()), ("cc\n", {2, 3, 6, 7}), ("00000001,80000000", {31, 32})],
 )
-def test_mask_is_read_as_the_kernel_prints_it(text: str, cpus: set[int]) -> None:
+def test_mask_is_parsed_as_the_kernel_prints_it(text: str, cpus: set[int]) -> None:
     assert parse_mask(text) == cpus
 
 
 @pytest.mark.parametrize("text", ["", "0x3", "g", "f" * 2049])
-def test_text_that_is_no_mask_is_refused(text: str) -> None:
-    with pytest.raises(CpuListError, match="is not a mask"):
+def test_invalid_mask_is_rejected(text: str) -> None:
+    with pytest.raises(CpuListError, match="is not a hexadecimal CPU mask"):
         parse_mask(text)

@@ -1,4 +1,4 @@
-"""The plugin's socket: who binds it, what is in the way, and that it is bound again."""
+"""The plugin's socket: binding it, obstacles, and binding it again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plugin(make_up: MakeUp) -> DevicePlugin:
     return DevicePlugin(present, pool.make(present, Config())[0], lambda cpus: [])
 
 
-async def test_endpoint_that_is_wiped_again_and_again_takes_up_no_more_files(
+async def test_publishing_again_and_again_leaks_no_descriptors(
     plugin: DevicePlugin, tmp_path: Path
 ) -> None:
     path, descriptors = tmp_path / "plugin.sock", []
@@ -42,16 +42,16 @@ async def test_endpoint_that_is_wiped_again_and_again_takes_up_no_more_files(
     assert not path.exists()
 
 
-async def test_endpoints_of_two_resources_that_were_wiped_do_not_wait_for_each_other_for_ever(
+async def test_two_endpoints_published_at_once_do_not_deadlock(
     plugin: DevicePlugin, tmp_path: Path
 ) -> None:
     paths = [tmp_path / "one.sock", tmp_path / "other.sock"]
     endpoints = [Endpoint(path, plugin) for path in paths]
 
-    def stands_still(*_: object) -> NoReturn:
-        raise AssertionError("the event loop stands still")
+    def blocked(*_: object) -> NoReturn:
+        raise AssertionError("the event loop is blocked")
 
-    before = signal.signal(signal.SIGALRM, stands_still)
+    before = signal.signal(signal.SIGALRM, blocked)
     signal.alarm(30)
     for _ in range(5):
         for path in paths:
@@ -64,17 +64,19 @@ async def test_endpoints_of_two_resources_that_were_wiped_do_not_wait_for_each_o
         await endpoint.close()
 
 
-async def test_endpoint_in_a_folder_that_somebody_locks_for_ever(
+async def test_endpoint_in_a_locked_directory_is_an_error(
     plugin: DevicePlugin, tmp_path: Path
 ) -> None:
-    folder = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
+    directory = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
     with pytest.raises(EndpointError, match=r"has been locked for 0 s by another process"):
         await Endpoint(tmp_path / "plugin.sock", plugin, lock_seconds=0.1).publish()
-    os.close(folder)
+    os.close(directory)
 
 
-async def test_endpoint_that_somebody_serves_already(plugin: DevicePlugin, tmp_path: Path) -> None:
+async def test_endpoint_of_another_process_is_an_error(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
     path = tmp_path / "held.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -85,9 +87,7 @@ async def test_endpoint_that_somebody_serves_already(plugin: DevicePlugin, tmp_p
     assert str(caught.value).endswith("stop that process first")
 
 
-async def test_endpoint_whose_path_is_too_long_for_a_socket(
-    plugin: DevicePlugin, tmp_path: Path
-) -> None:
+async def test_too_long_path_is_an_error(plugin: DevicePlugin, tmp_path: Path) -> None:
     path = tmp_path / f"{'x' * 107}.sock"
     with pytest.raises(ConfigError) as caught:
         await Endpoint(path, plugin).publish()
@@ -97,17 +97,19 @@ async def test_endpoint_whose_path_is_too_long_for_a_socket(
     )
 
 
-async def test_endpoint_whose_folder_is_absent(plugin: DevicePlugin, tmp_path: Path) -> None:
-    folder = tmp_path / "absent"
+async def test_endpoint_in_an_absent_directory_is_an_error(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
+    directory = tmp_path / "absent"
     with pytest.raises(EndpointError) as caught:
-        await Endpoint(folder / "plugin.sock", plugin).publish()
+        await Endpoint(directory / "plugin.sock", plugin).publish()
     assert str(caught.value) == (
-        f"{folder} cannot be opened: No such file or directory: it is the kubelet's directory for"
-        " device plugins; see --kubelet-dir"
+        f"{directory} cannot be opened: No such file or directory: it is the kubelet's directory"
+        " for device plugins; see --kubelet-dir"
     )
 
 
-async def test_endpoint_keeps_its_socket_when_only_its_mode_changes(
+async def test_endpoint_keeps_its_socket_if_its_mode_changes(
     plugin: DevicePlugin, tmp_path: Path
 ) -> None:
     path = tmp_path / "plugin.sock"

@@ -1,4 +1,4 @@
-"""The fields of an entry, and where entries go."""
+"""The fields of log entries, and their destination."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from isolcpus_dp.service import events
 from isolcpus_dp.service.events import Event, emit
 
-# As released: operators and their tools search for these.
+# Released: operators and their tools search for these.
 MESSAGE_IDS = {
     "STARTED": "38800449425f49d2aac721b30cc9a9ea",
     "WAITING": "50f83a685efe44b7b02b0ecd5392ee6b",
@@ -54,7 +54,7 @@ def file(tmp_path: Path) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def set_up(stderr: TextIO, journal_stream: str) -> Iterator[logging.Logger]:
-    """The root logger as the daemon has it; pytest's own handlers are put aside meanwhile."""
+    """The root logger as in the daemon, without pytest's own handlers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging.root, "handlers", [])
         patch.setattr(logging.root, "level", logging.WARNING)
@@ -74,11 +74,11 @@ def test_message_id_never_changes(name: str, message_id: str) -> None:
     assert Event[name].message_id == message_id
 
 
-def test_every_event_has_its_message_id_held() -> None:
+def test_every_event_is_in_the_released_list() -> None:
     assert list(MESSAGE_IDS) == [event.name for event in Event]
 
 
-def test_every_event_has_a_message_id_of_its_own() -> None:
+def test_message_ids_are_unique() -> None:
     assert len({event.message_id for event in Event}) == len(Event.__members__)
     assert all(len(bytes.fromhex(event.message_id)) == 16 for event in Event)
 
@@ -113,7 +113,7 @@ def test_entry_of_an_event_about_cpus(caplog: pytest.LogCaptureFixture) -> None:
     }
 
 
-def test_empty_set_of_cpus_is_a_field_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_empty_set_of_cpus_is_an_empty_field(caplog: pytest.LogCaptureFixture) -> None:
     emit(logging.getLogger("x"), Event.DEVICES_CHANGED, "gone", resource="x/y", cpus=[])
     assert emitted(caplog)["CPU"] == ""
 
@@ -125,10 +125,10 @@ def test_entry_names_the_line_that_emits_it(caplog: pytest.LogCaptureFixture) ->
 
 def test_traceback_of_an_exception_follows_the_message(caplog: pytest.LogCaptureFixture) -> None:
     try:
-        raise ValueError("a mistake of ours")
+        raise ValueError("a bug")
     except ValueError:
         emit(logging.getLogger("isolcpus_dp"), Event.CALL_FAILED, "no answer", exception=True)
-    assert "ValueError: a mistake of ours" in caplog.text
+    assert "ValueError: a bug" in caplog.text
 
 
 # Every call in the package
@@ -144,7 +144,7 @@ CALLS = [
 
 
 def called(call: ast.Call) -> str:
-    """The last word of what is called: emit for emit() and for events.emit()."""
+    """The last part of the called name: emit for emit() and for events.emit()."""
     return getattr(call.func, "attr", getattr(call.func, "id", ""))
 
 
@@ -152,7 +152,7 @@ EMITS = [(where, call) for where, call in CALLS if called(call) == "emit"]
 
 
 @pytest.mark.parametrize(("where", "call"), EMITS, ids=[where for where, _ in EMITS])
-def test_call_gives_all_fields_of_its_event(where: str, call: ast.Call) -> None:
+def test_call_passes_all_fields_of_its_event(where: str, call: ast.Call) -> None:
     event = call.args[1]
     assert isinstance(event, ast.Attribute), f"{where} does not name its event"
     given = {"CPU" if word.arg == "cpus" else (word.arg or "").upper() for word in call.keywords}
@@ -175,33 +175,31 @@ def test_warnings_and_errors_are_events() -> None:
     assert unnamed == []
 
 
-# Where entries go
+# The destination of entries
 
 
 @pytest.mark.parametrize("journal_stream", ["", "8:1"])
-def test_entries_are_plain_lines_if_stderr_leads_elsewhere(
-    file: TextIO, journal_stream: str
-) -> None:
+def test_entries_are_lines_if_stderr_is_not_the_journal(file: TextIO, journal_stream: str) -> None:
     with set_up(file, journal_stream) as root:
         emit(root, Event.STOPPED, "asked to stop by %s", "systemd")
-        root.debug("unseen")
+        root.debug("below the level")
     file.seek(0)
     assert file.read() == "asked to stop by systemd\n"
 
 
-def test_entries_go_to_the_journal_if_stderr_leads_there(file: TextIO) -> None:
+def test_entries_go_to_the_journal_if_stderr_is_the_journal(file: TextIO) -> None:
     with set_up(file, identity(file)) as root:
         assert [type(handler).__name__ for handler in root.handlers] == ["JournalHandler"]
 
 
-def test_entries_are_plain_lines_if_stderr_is_no_file() -> None:
+def test_entries_are_lines_if_stderr_has_no_descriptor() -> None:
     text = io.StringIO()
     with set_up(text, "8:1") as root:
         root.warning("here")
     assert text.getvalue() == "here\n"
 
 
-# The catalogue: what journalctl -x says
+# The catalogue of journalctl -x
 
 CATALOGUE = Path(__file__).parents[2] / "packaging" / "isolcpus-dp.catalog"
 
@@ -219,17 +217,17 @@ def catalogue() -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("event", Event, ids=lambda event: str(event.name))
-def test_every_event_is_explained_and_says_what_to_do(event: Event) -> None:
+def test_catalogue_explains_every_event(event: Event) -> None:
     subject, text = catalogue()[event.message_id]
     assert subject
-    assert len(text.split("\n\n")) >= 2 or event is Event.FAILED, "what it means, what to do"
+    assert len(text.split("\n\n")) >= 2 or event is Event.FAILED, "a cause and what to do"
 
 
-def test_nothing_else_is_explained() -> None:
+def test_catalogue_explains_no_other_event() -> None:
     assert set(catalogue()) == {event.message_id for event in Event}
 
 
-def test_events_of_the_page_for_operators_are_those_of_the_code() -> None:
+def test_operations_page_lists_the_events_of_the_code() -> None:
     page = (Path(__file__).parents[2] / "docs/operations.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `([0-9a-f]{32})` \| (\w+) \| (.*?) \|", page, re.MULTILINE)
     assert rows == [

@@ -1,4 +1,4 @@
-"""Any bytes may come from a runtime; the cutting survives them."""
+"""Splitting any bytes of a runtime into frames and messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cut_up(data: bytes, places: list[int]) -> list[bytes]:
 
 
 @given(PIECES, st.lists(st.integers(0, 5000), max_size=12))
-def test_frames_come_out_as_they_went_in_however_they_are_split_or_joined(
+def test_frames_are_found_however_the_bytes_arrive(
     pieces: list[tuple[int, bytes]], places: list[int]
 ) -> None:
     stream = b"".join(frame(connection, payload) for connection, payload in pieces)
@@ -39,7 +39,7 @@ def test_frames_come_out_as_they_went_in_however_they_are_split_or_joined(
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
-def test_any_bytes_end_in_pieces_in_waiting_or_in_an_error(parts: list[bytes]) -> None:
+def test_any_bytes_end_in_pieces_or_in_a_frame_error(parts: list[bytes]) -> None:
     for cutter in (frames.frames(), frames.messages()):
         with contextlib.suppress(frames.FrameError):
             for part in parts:
@@ -47,7 +47,7 @@ def test_any_bytes_end_in_pieces_in_waiting_or_in_an_error(parts: list[bytes]) -
                     assert len(payload) in header
 
 
-def test_truncated_frame_is_waited_for() -> None:
+def test_rest_of_a_truncated_frame_is_waited_for() -> None:
     cutter = frames.frames()
     assert cutter.cut(frame(1, b"abc")[:-1]) == []
     assert cutter.cut(b"c") == [((1, 3), b"abc")]
@@ -60,14 +60,14 @@ def test_message_may_span_several_frames() -> None:
     assert cutter.cut(whole[12:]) == [((7, 3, 1, 0), b"payload")]
 
 
-def test_longest_frame_that_is_allowed() -> None:
+def test_longest_allowed_frame_is_accepted() -> None:
     cutter = frames.frames()
     payload = bytes(10 + (4 << 20))
     [(header, found)] = cutter.cut(frame(2, payload))
     assert (header, found) == ((2, len(payload)), payload)
 
 
-def test_frame_that_is_too_long_is_an_error_before_it_has_come() -> None:
+def test_too_long_frame_is_an_error_from_its_header_on() -> None:
     cutter = frames.frames()
     with pytest.raises(
         frames.FrameError, match="a message of 4194315 bytes; allowed are at most 4194314"
@@ -75,7 +75,7 @@ def test_frame_that_is_too_long_is_an_error_before_it_has_come() -> None:
         cutter.cut(struct.pack(">II", 1, 11 + (4 << 20)))
 
 
-def test_message_that_is_too_long_is_an_error() -> None:
+def test_too_long_message_is_an_error() -> None:
     cutter = frames.messages()
     with pytest.raises(
         frames.FrameError, match="a message of 4194305 bytes; allowed are at most 4194304"

@@ -1,4 +1,4 @@
-"""inotify: changes of the entries that were asked for, and what becomes of lost ones."""
+"""inotify: callbacks for watched entries and files, and after lost events."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from isolcpus_dp.host import inotify
 
-PATIENCE = 10  # seconds until a test that waits has failed
+PATIENCE = 10  # seconds until a waiting test fails
 
 
-async def test_only_the_named_entry_is_told_of(tmp_path: Path) -> None:
+async def test_only_the_named_entry_is_reported(tmp_path: Path) -> None:
     named, others = asyncio.Event(), asyncio.Event()
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -27,7 +27,7 @@ async def test_only_the_named_entry_is_told_of(tmp_path: Path) -> None:
         await asyncio.wait_for(named.wait(), PATIENCE)
 
 
-async def test_written_file_is_told_of(tmp_path: Path) -> None:
+async def test_write_to_a_watched_file_is_reported(tmp_path: Path) -> None:
     file, written = tmp_path / "cpu.max", asyncio.Event()
     file.write_text("max")
     with inotify.Watch() as watch:
@@ -36,7 +36,7 @@ async def test_written_file_is_told_of(tmp_path: Path) -> None:
         await asyncio.wait_for(written.wait(), PATIENCE)
 
 
-async def test_everything_counts_as_changed_when_events_were_lost(tmp_path: Path) -> None:
+async def test_lost_events_count_as_changes_of_everything(tmp_path: Path) -> None:
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     busy, quiet = tmp_path / "busy", tmp_path / "quiet"
     busy.mkdir()
@@ -51,18 +51,18 @@ async def test_everything_counts_as_changed_when_events_were_lost(tmp_path: Path
         await asyncio.wait_for(changed.wait(), PATIENCE)
 
 
-async def test_removed_folder_is_no_longer_watched(tmp_path: Path) -> None:
-    folder, made, removed = tmp_path / "folder", asyncio.Event(), asyncio.Event()
-    folder.mkdir()
+async def test_removed_directory_is_no_longer_watched(tmp_path: Path) -> None:
+    directory, created, removed = tmp_path / "watched", asyncio.Event(), asyncio.Event()
+    directory.mkdir()
     with inotify.Watch() as watch:
-        watch.add(folder, inotify.IN_CREATE, made.set)
-        watch.add(tmp_path, inotify.IN_DELETE, removed.set, "folder")
-        folder.rmdir()
+        watch.add(directory, inotify.IN_CREATE, created.set)
+        watch.add(tmp_path, inotify.IN_DELETE, removed.set, "watched")
+        directory.rmdir()
         await asyncio.wait_for(removed.wait(), PATIENCE)
-        assert not made.is_set()
+        assert not created.is_set()
 
 
-async def test_only_a_folder_that_is_there_can_be_watched(tmp_path: Path) -> None:
+async def test_only_an_existing_directory_can_be_watched(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with inotify.Watch() as watch:
         with pytest.raises(FileNotFoundError):

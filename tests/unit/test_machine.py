@@ -1,4 +1,4 @@
-"""What is read from sysfs, on ordinary hosts and on odd ones."""
+"""The Machine that is read from sysfs, on ordinary and unusual hosts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def remove_from_each_cpu(made_up: MadeUpMachine, pattern: str) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def test_ordinary_host(make_up: MakeUp) -> None:
+def test_ordinary_host_is_read(make_up: MakeUp) -> None:
     machine = read(make_up("2x2x2", {2, 3, 6, 7}).root)
     assert machine.possible == machine.present == machine.online == {0, 1, 2, 3, 4, 5, 6, 7}
     assert machine.isolated == {2, 3, 6, 7}
@@ -47,7 +47,7 @@ def test_ordinary_host(make_up: MakeUp) -> None:
     )
 
 
-def test_host_without_numa(make_up: MakeUp) -> None:
+def test_host_without_numa_has_no_nodes(make_up: MakeUp) -> None:
     made_up = make_up("1x2x2", {1, 3})
     remove_from_each_cpu(made_up, "node*")
     machine = read(made_up.root)
@@ -55,7 +55,7 @@ def test_host_without_numa(make_up: MakeUp) -> None:
     assert machine.cpus[1].siblings == {1, 3}
 
 
-def test_node_folder_is_a_link_on_a_real_host(make_up: MakeUp) -> None:
+def test_node_is_read_from_a_link_as_on_a_real_host(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
     remove_from_each_cpu(made_up, "node*")
     (made_up.root / "devices/system/node/node5").mkdir(parents=True)
@@ -64,20 +64,20 @@ def test_node_folder_is_a_link_on_a_real_host(make_up: MakeUp) -> None:
     assert (machine.cpus[0].node, machine.cpus[1].node) == (None, 5)
 
 
-def test_sparse_numa_ids(tmp_path: Path) -> None:
+def test_numa_ids_may_be_sparse(tmp_path: Path) -> None:
     places = [replace(place, node=8 * place.package) for place in regular(2, 2, 1)]
     machine = read(MadeUpMachine(tmp_path, places, {1, 3}).root)
     assert [machine.cpus[cpu].node for cpu in (0, 1, 2, 3)] == [0, 0, 8, 8]
 
 
-def test_host_without_caches(make_up: MakeUp) -> None:
+def test_host_without_caches_has_one_per_cpu(make_up: MakeUp) -> None:
     made_up = make_up("1x2x2", {1, 3})
     remove_from_each_cpu(made_up, "cache")
     machine = read(made_up.root)
     assert [machine.cpus[cpu].cache for cpu in (0, 1)] == [{0}, {1}]
 
 
-def test_last_level_is_the_highest_whatever_its_index(make_up: MakeUp) -> None:
+def test_last_level_cache_has_the_highest_level(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", {1})
     (made_up.folder / "cpu1/cache/index4").mkdir()
     write(made_up, "cpu1/cache/index4/level", "2\n")
@@ -85,7 +85,7 @@ def test_last_level_is_the_highest_whatever_its_index(make_up: MakeUp) -> None:
     assert read(made_up.root).cpus[1].cache == {0, 1, 2, 3}
 
 
-def test_offline_cpu_knows_only_its_node(make_up: MakeUp) -> None:
+def test_offline_cpu_has_only_its_node(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {2, 6})
     made_up.set_offline(6)
     machine = read(made_up.root)
@@ -105,7 +105,7 @@ def test_offline_cpu_knows_only_its_node(make_up: MakeUp) -> None:
     assert machine.cpus[2].cache == {2, 3, 7}
 
 
-def test_cpus_that_change_while_they_are_read_are_read_again(
+def test_change_during_the_reading_repeats_it(
     make_up: MakeUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made_up = make_up("2x2x2", set())
@@ -126,7 +126,7 @@ def test_cpus_that_change_while_they_are_read_are_read_again(
     assert after.cpus[5] == replace(before.cpus[5], online=False)
 
 
-def test_isolated_cpus_that_are_not_present(make_up: MakeUp) -> None:
+def test_isolated_cpus_may_be_absent(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", set())
     write(made_up, "isolated", "2-3,12\n")
     machine = read(made_up.root)
@@ -151,7 +151,7 @@ def test_cpu_that_is_not_present_is_not_online(make_up: MakeUp) -> None:
     assert sorted(machine.cpus) == [0, 1, 2, 3]
 
 
-def test_more_than_64_cpus(make_up: MakeUp) -> None:
+def test_host_with_256_cpus_is_read(make_up: MakeUp) -> None:
     machine = read(make_up("2x64x2", {70, 198, 255}).root)
     assert len(machine.cpus) == 256
     assert machine.last == 255
@@ -177,13 +177,13 @@ def test_one_list_of_cpus_may_be_missing(make_up: MakeUp, name: str) -> None:
     assert machine.possible == machine.present == machine.online == {0, 1, 2, 3}
 
 
-def test_kernel_without_isolated_file(make_up: MakeUp) -> None:
+def test_kernel_without_isolated_file_has_none(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
     (made_up.folder / "isolated").unlink()
     assert read(made_up.root).isolated == set()
 
 
-def test_no_cpu_is_isolated(make_up: MakeUp) -> None:
+def test_host_without_isolated_cpus(make_up: MakeUp) -> None:
     assert read(make_up("1x2x1", set()).root).isolated == set()
 
 
@@ -197,13 +197,13 @@ def test_minus_one_means_unknown(make_up: MakeUp, name: str) -> None:
     assert list(found.values()).count(None) == 1
 
 
-def test_kernel_without_die_id(make_up: MakeUp) -> None:
+def test_kernel_without_die_id_has_no_die(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
     remove_from_each_cpu(made_up, "topology/die_id")
     assert read(made_up.root).cpus[1].die is None
 
 
-def test_older_name_of_the_siblings(make_up: MakeUp) -> None:
+def test_siblings_are_read_from_the_older_file(make_up: MakeUp) -> None:
     made_up = make_up("1x2x2", {1, 3})
     for path in made_up.folder.glob("cpu*/topology/core_cpus_list"):
         path.rename(path.with_name("thread_siblings_list"))
@@ -211,7 +211,7 @@ def test_older_name_of_the_siblings(make_up: MakeUp) -> None:
     assert [machine.cpus[cpu].siblings for cpu in (0, 1)] == [{0, 2}, {1, 3}]
 
 
-def test_host_without_topology(make_up: MakeUp) -> None:
+def test_host_without_topology_has_no_cores(make_up: MakeUp) -> None:
     made_up = make_up("1x2x2", {1, 3})
     remove_from_each_cpu(made_up, "topology")
     cpu = read(made_up.root).cpus[1]
@@ -219,10 +219,10 @@ def test_host_without_topology(make_up: MakeUp) -> None:
     assert cpu.siblings == {1}
 
 
-def test_host_without_anything_but_the_list_of_present_cpus(tmp_path: Path) -> None:
-    folder = tmp_path / "devices/system/cpu"
-    folder.mkdir(parents=True)
-    (folder / "present").write_text("0-1\n")
+def test_host_with_only_a_list_of_present_cpus(tmp_path: Path) -> None:
+    directory = tmp_path / "devices/system/cpu"
+    directory.mkdir(parents=True)
+    (directory / "present").write_text("0-1\n")
     machine = read(tmp_path)
     assert machine.online == {0, 1}
     assert machine.cpus[1] == Cpu(
@@ -248,7 +248,7 @@ def test_host_without_anything_but_the_list_of_present_cpus(tmp_path: Path) -> N
         "cpu1/cache/index3/shared_cpu_list",
     ],
 )
-def test_garbage_in_a_list_is_an_error_that_names_the_file(make_up: MakeUp, name: str) -> None:
+def test_invalid_list_is_an_error_that_names_the_file(make_up: MakeUp, name: str) -> None:
     made_up = make_up("1x2x2", {1, 3})
     path = write(made_up, name, "0,1-x\n")
     with pytest.raises(MachineError) as caught:
@@ -258,7 +258,7 @@ def test_garbage_in_a_list_is_an_error_that_names_the_file(make_up: MakeUp, name
     )
 
 
-def test_bytes_that_are_no_text_are_an_error_that_names_the_file(make_up: MakeUp) -> None:
+def test_binary_list_is_an_error_that_names_the_file(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
     path = made_up.folder / "isolated"
     path.write_bytes(b"\x00\xff\xfe")
@@ -267,7 +267,7 @@ def test_bytes_that_are_no_text_are_an_error_that_names_the_file(make_up: MakeUp
     assert str(path) in str(caught.value)
 
 
-def test_garbage_in_a_number_counts_as_unknown(make_up: MakeUp) -> None:
+def test_invalid_number_counts_as_unknown(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
     write(made_up, "cpu1/topology/core_id", "zero\n")
     write(made_up, "cpu1/cache/index0/level", "\n")
@@ -276,7 +276,7 @@ def test_garbage_in_a_number_counts_as_unknown(make_up: MakeUp) -> None:
     assert cpu.cache == {0, 1}
 
 
-def test_no_tree_at_all(tmp_path: Path) -> None:
+def test_absent_sysfs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MachineError) as caught:
         read(tmp_path / "absent")
     assert str(caught.value) == (
@@ -285,7 +285,7 @@ def test_no_tree_at_all(tmp_path: Path) -> None:
     )
 
 
-def test_cpuid_device_nodes_are_those_that_the_kernel_made(tmp_path: Path) -> None:
+def test_cpuid_device_nodes_are_those_in_sysfs(tmp_path: Path) -> None:
     for name in ("cpu2", "cpu3", "cpu34"):
         (tmp_path / "devices/virtual/cpuid" / name).mkdir(parents=True)
     assert cpuid_device_nodes(tmp_path, [34, 4, 2]) == [
@@ -294,5 +294,5 @@ def test_cpuid_device_nodes_are_those_that_the_kernel_made(tmp_path: Path) -> No
     ]
 
 
-def test_stock_host_has_no_cpuid_device_nodes(make_up: MakeUp) -> None:
+def test_host_without_cpuid_module_has_no_device_nodes(make_up: MakeUp) -> None:
     assert cpuid_device_nodes(make_up("1x2x1", {1}).root, [0, 1]) == []

@@ -1,4 +1,4 @@
-"""On which CPUs a container may run: every sentence of the rule by an example."""
+"""On which CPUs a container may run: an example for each part of the rule."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_owner_runs_on_exactly_its_cpus(host: MadeUpMachine) -> None:
     )
 
 
-def test_owner_runs_on_its_cpus_whatever_the_cpu_manager_chose(host: MadeUpMachine) -> None:
+def test_owner_overrides_the_cpu_managers_choice(host: MadeUpMachine) -> None:
     assert cpus(decide(made(host), {OWN: "6"}, "0-1")) == {6}
 
 
@@ -57,12 +57,12 @@ def test_others_run_on_the_housekeeping_cpus(host: MadeUpMachine) -> None:
     assert decide(made(host), {"io.kubernetes.pod": "x"}, "").owned == frozenset()
 
 
-def test_others_keep_the_cpuset_they_had_less_the_isolated_cpus(host: MadeUpMachine) -> None:
+def test_others_keep_their_cpuset_without_isolated_cpus(host: MadeUpMachine) -> None:
     assert cpus(decide(made(host), {}, "0-3")) == {0, 1}
     assert cpus(decide(made(host), {}, "1,4-5")) is None
 
 
-def test_isolated_cpus_of_no_pool_are_kept_free_too(host: MadeUpMachine) -> None:
+def test_isolated_cpus_in_no_pool_are_kept_free(host: MadeUpMachine) -> None:
     few = made(host, PoolConfig(cpus=frozenset({2})))
     assert cpus(decide(few, {}, "")) == {0, 1, 4, 5}
     decision = decide(few, {OWN: "2-3"}, "")
@@ -70,9 +70,7 @@ def test_isolated_cpus_of_no_pool_are_kept_free_too(host: MadeUpMachine) -> None
     assert decision.complaints == (f"annotation {OWN}: 2-3: CPU 3 is not in the pool, which is 2",)
 
 
-def test_cpuset_that_is_isolated_as_a_whole_becomes_the_housekeeping_cpus(
-    host: MadeUpMachine,
-) -> None:
+def test_completely_isolated_cpuset_becomes_housekeeping(host: MadeUpMachine) -> None:
     decision = decide(made(host), {}, "2-3")
     assert cpus(decision) == {0, 1, 4, 5}
     assert decision.complaints == (
@@ -90,7 +88,7 @@ def test_cpuset_that_is_isolated_as_a_whole_becomes_the_housekeeping_cpus(
         ("two", "'two' is neither a CPU number nor a range such as 2-3"),
     ],
 )
-def test_wrong_annotation_lets_nobody_onto_the_isolated_cpus(
+def test_invalid_annotation_grants_no_isolated_cpus(
     host: MadeUpMachine, text: str, why: str
 ) -> None:
     for keep_off in (True, False):
@@ -100,13 +98,13 @@ def test_wrong_annotation_lets_nobody_onto_the_isolated_cpus(
         assert not decision.unlimited
 
 
-def test_annotation_of_another_pool_is_no_key_to_this_one(host: MadeUpMachine) -> None:
+def test_annotation_grants_only_cpus_of_its_own_pool(host: MadeUpMachine) -> None:
     both = made(host, PoolConfig(), PoolConfig(resource_name=DPDK, cpus=frozenset({6, 7})))
     assert cpus(decide(both, {DPDK: "2"}, "")) == {0, 1, 4, 5}
     assert cpus(decide(both, {OWN: "6"}, "")) == {0, 1, 4, 5}
 
 
-def test_right_annotation_counts_beside_a_wrong_one(host: MadeUpMachine) -> None:
+def test_valid_annotation_counts_beside_an_invalid_one(host: MadeUpMachine) -> None:
     both = made(host, PoolConfig(), PoolConfig(resource_name=DPDK, cpus=frozenset({6, 7})))
     decision = decide(both, {OWN: "2", DPDK: "5"}, "")
     assert cpus(decision) == {2}
@@ -119,31 +117,31 @@ def test_mixed_owner_may_also_use_the_housekeeping_cpus(host: MadeUpMachine) -> 
     assert decision.owned == {2, 3}
 
 
-def test_local_memory_is_that_of_the_owned_cpus(host: MadeUpMachine) -> None:
+def test_local_memory_is_on_the_nodes_of_the_owned_cpus(host: MadeUpMachine) -> None:
     local = made(host, PoolConfig(mixed=True), memory_nodes="local")
     assert decide(local, {OWN: "2"}, "").mems == frozenset({0})
     assert decide(local, {OWN: "3,7"}, "").mems == frozenset({0, 1})
     assert decide(local, {}, "").mems is None
 
 
-def test_memory_of_cpus_without_a_node_is_left_alone(host: MadeUpMachine) -> None:
+def test_memory_of_cpus_without_a_node_is_unchanged(host: MadeUpMachine) -> None:
     local = made(host, memory_nodes="local")
     nowhere = replace(local, nodes=dict.fromkeys(local.nodes))
     assert decide(nowhere, {OWN: "2"}, "").mems is None
 
 
-def test_quota_is_kept_if_the_administrator_says_so(host: MadeUpMachine) -> None:
+def test_quota_is_kept_with_cpuquota_keep(host: MadeUpMachine) -> None:
     assert not decide(made(host, cpu_quota="keep"), {OWN: "2"}, "").unlimited
 
 
-def test_others_are_left_alone_if_the_administrator_says_so(host: MadeUpMachine) -> None:
+def test_others_are_unchanged_without_keepothersoff(host: MadeUpMachine) -> None:
     lenient = made(host, keep_others_off=False)
     assert cpus(decide(lenient, {}, "")) is None
     assert cpus(decide(lenient, {}, "0-7")) is None
     assert cpus(decide(lenient, {OWN: "2"}, "")) == {2}
 
 
-def test_offline_cpu_is_no_part_of_a_cpuset(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_offline_cpu_is_not_in_a_cpuset(tmp_path_factory: pytest.TempPathFactory) -> None:
     host = MadeUpMachine(tmp_path_factory.mktemp("sys"), regular(2, 4, 1), {2, 3, 6, 7})
     host.set_offline(1, 3)
     assert cpus(decide(made(host), {OWN: "2-3"}, "")) == {2}
@@ -151,14 +149,14 @@ def test_offline_cpu_is_no_part_of_a_cpuset(tmp_path_factory: pytest.TempPathFac
     decision = decide(made(host), {OWN: "3"}, "")
     assert cpus(decision) == {0, 4, 5}
     assert decision.complaints == (f"annotation {OWN}: 3: none of them is online",)
-    # The kubelet's own choice for it changes nothing, and is not to blame.
+    # The kubelet's own cpuset for it changes nothing and is not in the complaint.
     assert decide(made(host), {OWN: "3"}, "3") == decision
 
 
-def test_memory_is_never_that_of_a_node_without_any(
+def test_node_without_memory_is_not_used(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """cgroup v1 refuses a cpuset that names such a node."""
+    """cgroup v1 rejects a cpuset that names such a node."""
     host = MadeUpMachine(tmp_path_factory.mktemp("sys"), regular(2, 4, 1), {2, 3, 6, 7})
     (host.root / "devices/system/node/has_memory").write_text("0\n")
     local = made(host, memory_nodes="local")
@@ -167,7 +165,7 @@ def test_memory_is_never_that_of_a_node_without_any(
     assert decide(local, {OWN: "3,7"}, "").mems is None
 
 
-def test_cpuset_that_may_name_offline_cpus_has_all_housekeeping_ones(
+def test_cpuset_may_name_offline_housekeeping_cpus(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     host = MadeUpMachine(tmp_path_factory.mktemp("sys"), regular(2, 4, 1), {2, 3, 6, 7})
@@ -178,7 +176,7 @@ def test_cpuset_that_may_name_offline_cpus_has_all_housekeeping_ones(
     assert cpus(decide(cgroup_v2, {OWN: "2-3"}, "")) == {2}
 
 
-def test_host_without_isolated_cpus_has_nothing_to_be_kept_off(
+def test_host_without_isolated_cpus_changes_no_container(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     plain = MadeUpMachine(tmp_path_factory.mktemp("sys"), regular(2, 4, 1))
@@ -187,5 +185,5 @@ def test_host_without_isolated_cpus_has_nothing_to_be_kept_off(
     assert len(decide(made(plain), {OWN: "2"}, "0-3").complaints) == 1
 
 
-def test_safe_choice_is_off_the_isolated_cpus(host: MadeUpMachine) -> None:
+def test_decision_after_a_failure_is_housekeeping(host: MadeUpMachine) -> None:
     assert cpus(off_the_isolated(made(host))) == {0, 1, 4, 5}

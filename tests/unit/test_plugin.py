@@ -1,4 +1,4 @@
-"""What the plugin answers to a kubelet, asked without a socket in between."""
+"""The plugin's answers to a kubelet, called directly, without a socket."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CONTEXT: Any = FakeContext()
 
 
 class Host:
-    """A made-up host and its plugin; `look_again` is what a uevent makes the daemon do."""
+    """A simulated host and its plugin; `look_again` does what the daemon does on a uevent."""
 
     def __init__(self, tree: MadeUpMachine, config: PoolConfig) -> None:
         self.tree = tree
@@ -89,7 +89,7 @@ def preference(
 
 @pytest.fixture
 async def host(make_up: MakeUp) -> Host:
-    """CPUs 1 and 5 are a core on NUMA node 0, CPUs 2 and 6 one on node 1."""
+    """CPUs 1 and 5 are a core on NUMA node 0, CPUs 2 and 6 a core on node 1."""
     return Host(make_up("2x2x2", {1, 2, 5, 6}), PoolConfig())
 
 
@@ -108,20 +108,20 @@ def nodes_of(answer: api.AllocateResponse) -> list[tuple[str, str, str]]:
     ]
 
 
-async def test_options_ask_for_the_preferred_allocation(host: Host) -> None:
+async def test_options_enable_the_preferred_allocation(host: Host) -> None:
     options = await host.plugin.GetDevicePluginOptions(api.Empty(), CONTEXT)
     assert options == api.DevicePluginOptions(
         pre_start_required=False, get_preferred_allocation_available=True
     )
 
 
-async def test_nothing_is_done_before_a_container_starts(host: Host) -> None:
+async def test_pre_start_container_does_nothing(host: Host) -> None:
     request = api.PreStartContainerRequest(devices_ids=["1"])
     answer = await host.plugin.PreStartContainer(request, CONTEXT)
     assert answer == api.PreStartContainerResponse()
 
 
-# Allocate: what a container gets
+# Allocate: the container's CPUs
 
 
 async def test_container_gets_its_cpus_as_environment_and_annotation(host: Host) -> None:
@@ -134,7 +134,7 @@ async def test_container_gets_its_cpus_as_environment_and_annotation(host: Host)
     )
 
 
-async def test_environment_and_annotation_are_named_after_the_resource(make_up: MakeUp) -> None:
+async def test_environment_and_annotation_have_the_resource_name(make_up: MakeUp) -> None:
     config = PoolConfig(resource_name="example.com/isolcpus-dpdk")
     host = Host(make_up("1x2x1", {1}), config)
     [container] = (await host.allocate(["1"])).container_responses
@@ -142,7 +142,7 @@ async def test_environment_and_annotation_are_named_after_the_resource(make_up: 
     assert dict(container.annotations) == {"example.com/isolcpus-dpdk": "1"}
 
 
-async def test_each_container_of_a_request_gets_its_own(host: Host) -> None:
+async def test_each_container_of_a_request_gets_its_own_cpus(host: Host) -> None:
     answer = await host.allocate(["1", "5"], ["2"])
     assert [dict(one.envs) for one in answer.container_responses] == [
         {"ISOLCPUS": "1,5"},
@@ -150,11 +150,11 @@ async def test_each_container_of_a_request_gets_its_own(host: Host) -> None:
     ]
 
 
-async def test_request_without_containers_is_answered_with_none(host: Host) -> None:
+async def test_request_without_containers_has_an_empty_answer(host: Host) -> None:
     assert await host.allocate() == api.AllocateResponse()
 
 
-async def test_device_nodes_auto_are_those_that_exist(make_up: MakeUp) -> None:
+async def test_device_nodes_auto_are_the_existing_ones(make_up: MakeUp) -> None:
     host = with_nodes(make_up, "auto", [1, 2, 6])
     assert nodes_of(await host.allocate(["6", "5", "1"])) == [
         ("/dev/cpu/1/cpuid", "/dev/cpu/1/cpuid", "r"),
@@ -162,7 +162,7 @@ async def test_device_nodes_auto_are_those_that_exist(make_up: MakeUp) -> None:
     ]
 
 
-async def test_device_nodes_auto_on_a_stock_host_are_none(make_up: MakeUp) -> None:
+async def test_device_nodes_auto_without_cpuid_module_are_none(make_up: MakeUp) -> None:
     host = with_nodes(make_up, "auto", [])
     assert nodes_of(await host.allocate(["1", "5"])) == []
 
@@ -192,7 +192,7 @@ async def test_allocation_is_logged_with_fields(
     assert record.__dict__["CPU"] == "1,5-6"
 
 
-# Allocate: what is refused
+# Allocate: refusals
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ async def test_allocation_is_logged_with_fields(
         ([["1"], []], "a container requests no device"),
     ],
 )
-async def test_allocation_that_makes_no_sense_is_refused(
+async def test_invalid_allocation_is_refused(
     host: Host, containers: list[list[str]], sentence: str
 ) -> None:
     with pytest.raises(Aborted) as caught:
@@ -227,7 +227,7 @@ async def test_offline_cpu_is_refused(host: Host) -> None:
     assert caught.value.sentence == "CPU 6 is offline"
 
 
-async def test_cpu_brought_back_is_handed_out_again(host: Host) -> None:
+async def test_cpu_brought_back_is_allocated_again(host: Host) -> None:
     host.tree.set_offline(6)
     host.look_again()
     host.tree.set_online(6)
@@ -255,11 +255,11 @@ async def test_preference_is_a_whole_core(host: Host) -> None:
     assert await host.prefer(["1", "2", "6"], [], 2) == ["2", "6"]
 
 
-async def test_preference_joins_what_must_be_included(host: Host) -> None:
+async def test_preference_completes_the_core_that_must_be_included(host: Host) -> None:
     assert await host.prefer(["6", "5", "2", "1"], ["5"], 2) == ["1", "5"]
 
 
-async def test_preference_is_in_the_order_of_cpus(make_up: MakeUp) -> None:
+async def test_preference_is_sorted_by_cpu_number(make_up: MakeUp) -> None:
     host = Host(make_up("1x12x1", {2, 9, 10, 11}), PoolConfig())
     assert await host.prefer(["11", "10", "9", "2"], [], 4) == ["2", "9", "10", "11"]
 
@@ -302,7 +302,7 @@ async def test_each_container_of_a_request_has_its_own_preference(host: Host) ->
         ([], [], 1, "1 devices requested, of 0 available with 0 that must be included"),
     ],
 )
-async def test_preference_that_makes_no_sense_is_refused(
+async def test_invalid_preference_request_is_refused(
     host: Host, available: list[str], must: list[str], size: int, sentence: str
 ) -> None:
     with pytest.raises(Aborted) as caught:
@@ -310,7 +310,7 @@ async def test_preference_that_makes_no_sense_is_refused(
     assert (caught.value.code, caught.value.sentence) == (INVALID, sentence)
 
 
-async def test_one_wrong_container_refuses_the_whole_preference(host: Host) -> None:
+async def test_one_invalid_container_refuses_the_whole_request(host: Host) -> None:
     with pytest.raises(Aborted) as caught:
         await host.plugin.GetPreferredAllocation(
             api.PreferredAllocationRequest(
@@ -334,9 +334,9 @@ class Watcher:
         self._next: asyncio.Task[api.ListAndWatchResponse] | None = None
 
     async def message(self) -> list[tuple[str, str, list[int]]] | None:
-        """Id, health and NUMA nodes of the devices in the next message; None if none is due."""
+        """Id, health and NUMA nodes of the devices in the next message; None if there is none."""
         self._next = self._next or asyncio.ensure_future(self._take())
-        for _ in range(20):  # turns of the event loop: more than a due message takes, and no clock
+        for _ in range(20):  # more iterations of the event loop than a message needs; no clock
             await asyncio.sleep(0)
         if not self._next.done():
             return None
@@ -347,7 +347,7 @@ class Watcher:
         ]
 
     async def leave(self) -> None:
-        """What gRPC does to the call when the kubelet is gone."""
+        """Cancels the call, as gRPC does when the kubelet has gone away."""
         self._next = self._next or asyncio.ensure_future(self._take())
         await asyncio.sleep(0)
         self._next.cancel()
@@ -389,7 +389,7 @@ async def test_cpu_taken_offline_is_one_new_message(host: Host) -> None:
     assert await watcher.message() == ALL_HEALTHY
 
 
-async def test_change_that_leaves_the_devices_alone_is_no_message(host: Host) -> None:
+async def test_change_without_effect_on_devices_sends_no_message(host: Host) -> None:
     watcher = Watcher(host.plugin)
     await watcher.message()
     assert await watcher.message() is None
@@ -398,7 +398,7 @@ async def test_change_that_leaves_the_devices_alone_is_no_message(host: Host) ->
     assert await watcher.message() is None
 
 
-async def test_changes_while_the_kubelet_does_not_read_are_one_message(host: Host) -> None:
+async def test_several_changes_between_reads_are_one_message(host: Host) -> None:
     watcher = Watcher(host.plugin)
     await watcher.message()
     host.tree.set_offline(2)
@@ -410,7 +410,7 @@ async def test_changes_while_the_kubelet_does_not_read_are_one_message(host: Hos
     assert await watcher.message() is None
 
 
-async def test_every_stream_is_told_of_a_change(host: Host) -> None:
+async def test_every_stream_gets_a_change(host: Host) -> None:
     watchers = [Watcher(host.plugin), Watcher(host.plugin)]
     assert [await watcher.message() for watcher in watchers] == [ALL_HEALTHY, ALL_HEALTHY]
     assert [await watcher.message() for watcher in watchers] == [None, None]
@@ -435,7 +435,7 @@ async def test_device_of_a_host_without_numa_has_no_topology(make_up: MakeUp) ->
     assert not answer.devices[0].HasField("topology")
 
 
-async def test_expected_kubelet_is_seen_to_come_and_to_leave(host: Host) -> None:
+async def test_expected_stream_is_opened_and_ended(host: Host) -> None:
     expected = host.plugin.expect_kubelet()
     watcher = Watcher(host.plugin)
     assert not expected.opened.is_set()
@@ -445,7 +445,7 @@ async def test_expected_kubelet_is_seen_to_come_and_to_leave(host: Host) -> None
     assert expected.ended.is_set()
 
 
-async def test_second_stream_is_not_taken_for_the_kubelets(host: Host) -> None:
+async def test_second_stream_is_not_the_expected_one(host: Host) -> None:
     expected = host.plugin.expect_kubelet()
     kubelet, other = Watcher(host.plugin), Watcher(host.plugin)
     await kubelet.message()

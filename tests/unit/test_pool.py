@@ -1,4 +1,4 @@
-"""Which devices a machine and a configuration make, and what they are called."""
+"""The pools and devices of a machine and a configuration, and their names."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_host_without_isolated_cpus_has_no_devices(make_up: MakeUp) -> None:
     )
 
 
-def test_isolated_cpu_that_is_not_present_is_left_out_with_a_warning(make_up: MakeUp) -> None:
+def test_isolated_cpu_that_is_not_present_is_not_offered(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", set())
     (made_up.folder / "isolated").write_text("2-3,12-13\n")
     host = machine.read(made_up.root)
@@ -97,14 +97,14 @@ def test_configured_cpus_are_offered_only_if_isolated(make_up: MakeUp) -> None:
     )
 
 
-def test_configured_cpus_that_are_all_isolated_are_no_cause_for_warnings(make_up: MakeUp) -> None:
+def test_configured_isolated_cpus_cause_no_warning(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x8x1", {2, 3, 6, 7}).root)
     config = PoolConfig(cpus=frozenset({3, 6}))
     assert list(make(host, config).devices) == ["3", "6"]
     assert make(host, config).warnings == ()
 
 
-def test_two_causes_make_two_warnings(make_up: MakeUp) -> None:
+def test_two_causes_give_two_warnings(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", set())
     (made_up.folder / "isolated").write_text("2-3,12\n")
     config = PoolConfig(cpus=frozenset({0, 2, 12}))
@@ -114,19 +114,19 @@ def test_two_causes_make_two_warnings(make_up: MakeUp) -> None:
     )
 
 
-def test_no_isolated_cpu_is_said_once_whatever_is_configured(make_up: MakeUp) -> None:
+def test_host_without_isolated_cpus_gives_one_warning(make_up: MakeUp) -> None:
     config = PoolConfig(cpus=frozenset({0, 1}))
     assert make(machine.read(make_up("1x2x1", set()).root), config).warnings == (
         "no CPU of this host is isolated: boot it with isolcpus= on the kernel's command line",
     )
 
 
-def test_ordinary_host_is_no_cause_for_warnings(make_up: MakeUp) -> None:
+def test_ordinary_host_causes_no_warning(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x4x1", {2, 3}).root)
     assert make(host, PoolConfig()).warnings == ()
 
 
-def test_pool_takes_its_names_from_the_configuration(make_up: MakeUp) -> None:
+def test_pool_has_the_configured_names(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x2x1", {1}).root)
     made = make(host, PoolConfig(resource_name="example.com/rt", device_nodes="no"))
     assert (made.resource_name, made.config.device_nodes) == ("example.com/rt", "no")
@@ -181,7 +181,7 @@ def test_one_thread_of_each_core(make_up: MakeUp) -> None:
     assert made.cpus == {1, 2}
 
 
-def test_core_with_a_thread_that_is_not_isolated_is_not_offered(make_up: MakeUp) -> None:
+def test_partly_isolated_core_is_not_offered(make_up: MakeUp) -> None:
     made = make(machine.read(make_up("2x2x2", {1, 2, 5}).root), CORES)
     assert list(made.devices) == ["1"]
     assert made.warnings == ("core 2,6 is not offered as a whole: CPU 6 is not isolated",)
@@ -200,7 +200,7 @@ def test_core_with_a_thread_outside_the_pool_is_not_offered(make_up: MakeUp) -> 
     )
 
 
-def test_core_of_which_a_thread_goes_offline_becomes_unhealthy(make_up: MakeUp) -> None:
+def test_core_with_an_offline_thread_is_unhealthy(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {1, 2, 5, 6})
     before = machine.read(made_up.root)
     made_up.set_offline(5)
@@ -210,7 +210,7 @@ def test_core_of_which_a_thread_goes_offline_becomes_unhealthy(make_up: MakeUp) 
         "2": core(2, 6, given={2, 6}, node=1),
     }
     assert make(now, CORES).warnings == ()
-    # The only thread that containers get is still there.
+    # The only thread that containers get is still online.
     assert make(now, ONE_THREAD).unhealthy == []
 
 
@@ -225,7 +225,7 @@ def test_core_whose_lowest_thread_goes_offline_keeps_its_id(make_up: MakeUp) -> 
     }
 
 
-def test_core_of_which_all_threads_go_offline_one_by_one_is_still_known(make_up: MakeUp) -> None:
+def test_core_whose_threads_all_go_offline_is_kept(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {1, 2, 5, 6})
     known = machine.read(made_up.root)
     for cpu in (1, 5):
@@ -238,7 +238,7 @@ def test_core_of_which_all_threads_go_offline_one_by_one_is_still_known(make_up:
     assert make(known, CORES).devices["1"] == core(1, 5, given={1, 5}, node=0)
 
 
-def test_core_that_may_lack_a_thread_from_the_start_is_unhealthy(make_up: MakeUp) -> None:
+def test_core_with_a_possible_unknown_thread_is_unhealthy(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {1, 2, 5, 6})
     made_up.set_offline(5)
     first = machine.read(made_up.root)
@@ -249,7 +249,7 @@ def test_core_that_may_lack_a_thread_from_the_start_is_unhealthy(make_up: MakeUp
     assert make(first, CORES).warnings == (
         "CPU 5 is offline and not offered: its core is unknown until it comes online",
     )
-    # Reading it again makes nobody wiser, but the CPU's return does.
+    # Reading the machine again adds no information; the CPU coming online does.
     assert make(machine.read(made_up.root, first), CORES).unhealthy == ["1"]
     made_up.set_online(5)
     assert make(machine.read(made_up.root, first), CORES).devices == {
@@ -258,7 +258,7 @@ def test_core_that_may_lack_a_thread_from_the_start_is_unhealthy(make_up: MakeUp
     }
 
 
-def test_host_with_smt_switched_off_has_whole_cores_of_one_thread(make_up: MakeUp) -> None:
+def test_host_without_smt_has_cores_of_one_thread(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {1, 2, 5, 6})
     made_up.set_offline(4, 5, 6, 7)
     assert make(machine.read(made_up.root), CORES).devices == {
@@ -274,7 +274,7 @@ def pools(host: Machine, *configs: PoolConfig) -> tuple[Pool, ...]:
     return pool.make(host, Config(pools=configs))
 
 
-def test_isolated_means_what_no_other_pool_names(make_up: MakeUp) -> None:
+def test_isolated_means_cpus_in_no_other_pool(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x8x1", {2, 3, 4, 5, 6, 7}).root)
     plugin, dpdk, rt = pools(
         host,
@@ -287,7 +287,7 @@ def test_isolated_means_what_no_other_pool_names(make_up: MakeUp) -> None:
     assert rt.warnings == ("CPU 0 of CPUs= is not isolated and is not offered: isolated is 2-7",)
 
 
-def test_pool_that_others_leave_nothing_to_says_so(make_up: MakeUp) -> None:
+def test_pool_without_remaining_cpus_gives_a_warning(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x8x1", {2, 3}).root)
     plugin, _ = pools(
         host, PoolConfig(), PoolConfig(resource_name="example.com/a", cpus=frozenset({2, 3}))
@@ -298,13 +298,13 @@ def test_pool_that_others_leave_nothing_to_says_so(make_up: MakeUp) -> None:
     )
 
 
-def test_two_pools_with_one_variable_are_warned_of(make_up: MakeUp) -> None:
+def test_two_pools_with_one_variable_give_a_warning(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x8x1", {2, 3}).root)
     plugin, other = pools(
         host, PoolConfig(), PoolConfig(resource_name="example.com/isolcpus", cpus=frozenset({3}))
     )
     assert plugin.warnings == ()
     assert other.warnings == (
-        "containers get the CPUs of example.com/isolcpus in ISOLCPUS, and those of"
-        " windriver.com/isolcpus, too: one that asks for both sees only one of them there",
+        "example.com/isolcpus and windriver.com/isolcpus use the same environment variable"
+        " ISOLCPUS: a container that requests both gets only one of them there",
     )

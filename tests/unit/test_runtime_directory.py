@@ -1,4 +1,4 @@
-"""The files of the daemon below /run: the mark of a registration, and the pidfile."""
+"""The daemon's files in its runtime directory: the mark of a registration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from isolcpus_dp.kubelet.paths import device_plugins, registration_socket
 from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
 
 SECOND = 1_000_000_000
-PATIENCE = 10  # seconds until a test that waits has failed
 
 
 @pytest.fixture
@@ -29,33 +28,33 @@ def serve(listener: socket.socket, path: Path, created: int) -> None:
     os.utime(path, ns=(created, created))
 
 
-def test_kubelets_folder_and_socket() -> None:
+def test_kubelets_directory_and_socket() -> None:
     kubelet_dir = Path("/var/lib/kubelet")
     assert device_plugins(kubelet_dir) == Path("/var/lib/kubelet/device-plugins")
     assert registration_socket(kubelet_dir) == Path("/var/lib/kubelet/device-plugins/kubelet.sock")
 
 
-def test_marker_takes_over_the_sockets_time(tmp_path: Path) -> None:
-    marker = tmp_path / "registered"
+def test_mark_has_the_sockets_time(tmp_path: Path) -> None:
+    mark = tmp_path / "registered"
     RuntimeDirectory(tmp_path).mark_registered(Identity(1, 1_700_000_000 * SECOND + 123))
-    assert marker.stat().st_mtime_ns == 1_700_000_000 * SECOND + 123
-    assert marker.stat().st_mode & 0o777 == 0o600
-    assert marker.read_bytes() == b""
+    assert mark.stat().st_mtime_ns == 1_700_000_000 * SECOND + 123
+    assert mark.stat().st_mode & 0o777 == 0o600
+    assert mark.read_bytes() == b""
 
 
-def test_marker_of_an_earlier_registration_is_renewed(tmp_path: Path) -> None:
-    marker = tmp_path / "registered"
+def test_mark_of_an_earlier_registration_is_replaced(tmp_path: Path) -> None:
+    mark = tmp_path / "registered"
     RuntimeDirectory(tmp_path).mark_registered(Identity(1, 7 * SECOND))
     RuntimeDirectory(tmp_path).mark_registered(Identity(1, 5 * SECOND))
-    assert marker.stat().st_mtime_ns == 5 * SECOND
+    assert mark.stat().st_mtime_ns == 5 * SECOND
 
 
-def test_marker_and_socket_are_neither_older_nor_newer(
+def test_mark_is_neither_older_nor_newer_than_the_socket(
     tmp_path: Path, listener: socket.socket
 ) -> None:
-    path, marker = tmp_path / "kubelet.sock", tmp_path / "registered"
+    path, mark = tmp_path / "kubelet.sock", tmp_path / "registered"
     listener.bind(str(path))
     identity = identify(path)
     assert identity is not None
     RuntimeDirectory(tmp_path).mark_registered(identity)
-    assert marker.stat().st_mtime_ns == identity.bound_ns
+    assert mark.stat().st_mtime_ns == identity.bound_ns

@@ -1,4 +1,4 @@
-"""Made-up machines look like real ones; the made-up kubelet's devices go where a real one's do."""
+"""The simulator: its machines look like real ones, its kubelet allocates like a real one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def answering(ids: Iterable[str]) -> Preference:
 # Machines
 
 
-def test_cpus_are_numbered_first_threads_first() -> None:
+def test_first_threads_are_numbered_first() -> None:
     assert regular(2, 1, 2) == (
         Place(cpu=0, core=0, package=0, cache=0, node=0),
         Place(cpu=1, core=0, package=1, cache=1, node=1),
@@ -57,7 +57,7 @@ def test_shape_is_packages_cores_threads() -> None:
 @pytest.mark.parametrize(
     "shape", ["", "2x8", "2x8x2x2", "0x8x2", "2x0x2", "2x8x0", "-1x8x2", "axbxc", "2 x 8 x 2"]
 )
-def test_no_shape(shape: str) -> None:
+def test_invalid_shape_is_an_error(shape: str) -> None:
     with pytest.raises(ValueError, match=r"^'.*' is not a machine: ") as caught:
         parse_shape(shape)
     assert str(caught.value) == (
@@ -65,12 +65,12 @@ def test_no_shape(shape: str) -> None:
     )
 
 
-def test_shape_with_more_cpus_than_a_kernel_knows() -> None:
+def test_shape_with_too_many_cpus_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"^'64x65x2' has more than 8192 CPUs$"):
         parse_shape("64x65x2")
 
 
-def test_tree_is_laid_out_as_the_kernels(make_up: MakeUp) -> None:
+def test_machine_has_the_layout_of_sysfs(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {2, 3, 6, 7})
     assert made_up.folder == made_up.root / "devices/system/cpu"
     assert text(made_up, "present") == "0-7\n"
@@ -91,7 +91,7 @@ def test_machine_without_isolated_cpus(make_up: MakeUp) -> None:
     assert text(make_up("1x2x1", set()), "isolated") == "\n"
 
 
-def test_offline_cpu_loses_its_topology_and_leaves_that_of_others(make_up: MakeUp) -> None:
+def test_offline_cpu_is_removed_from_all_topology(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {3, 7})
     made_up.set_offline(7)
     assert text(made_up, "online") == "0-6\n"
@@ -102,7 +102,7 @@ def test_offline_cpu_loses_its_topology_and_leaves_that_of_others(make_up: MakeU
     assert text(made_up, "cpu0/cache/index3/shared_cpu_list") == "0-1,4-5\n"
 
 
-def test_cpu_that_comes_back_is_as_before(make_up: MakeUp) -> None:
+def test_cpu_that_comes_online_has_its_topology_again(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {3, 7})
     made_up.set_offline(3, 7)
     made_up.set_online(7)
@@ -117,11 +117,11 @@ def test_cpu_that_comes_back_is_as_before(make_up: MakeUp) -> None:
 # The kubelet's choice of devices
 
 
-async def test_plugins_preference_counts() -> None:
+async def test_preference_of_the_plugin_is_used() -> None:
     assert await choose(FREE, 2, answering(["3", "35"])) == {"3", "35"}
 
 
-async def test_plugin_is_asked_for_all_that_is_free() -> None:
+async def test_plugin_may_choose_from_all_free_devices() -> None:
     asked: list[tuple[frozenset[str], frozenset[str], int]] = []
 
     async def prefer(free: frozenset[str], must: frozenset[str], size: int) -> Iterable[str]:
@@ -132,20 +132,20 @@ async def test_plugin_is_asked_for_all_that_is_free() -> None:
     assert asked == [(frozenset({"2", "3", "34", "35"}), frozenset(), 1)]
 
 
-async def test_preference_that_is_too_short_is_filled_up() -> None:
+async def test_too_short_preference_is_completed() -> None:
     chosen = await choose(FREE, 3, answering(["34"]))
     assert len(chosen) == 3
     assert "34" in chosen
     assert chosen <= FREE
 
 
-async def test_preference_that_is_too_long_is_cut() -> None:
+async def test_too_long_preference_is_cut() -> None:
     chosen = await choose(FREE, 2, answering(["2", "3", "34"]))
     assert len(chosen) == 2
     assert chosen <= {"2", "3", "34"}
 
 
-async def test_preference_for_what_is_not_free_is_passed_over() -> None:
+async def test_preference_for_devices_not_free_is_ignored() -> None:
     assert await choose(frozenset({"2", "3"}), 2, answering(["7", "x", "3"])) == {"2", "3"}
 
 
@@ -161,7 +161,7 @@ async def test_without_preference_any_devices_are_chosen() -> None:
     assert chosen <= FREE
 
 
-async def test_plugin_is_asked_among_the_aligned_devices_if_there_are_more_than_enough() -> None:
+async def test_plugin_chooses_among_aligned_devices_if_enough() -> None:
     asked: list[tuple[frozenset[str], frozenset[str], int]] = []
 
     async def prefer(free: frozenset[str], must: frozenset[str], size: int) -> Iterable[str]:
@@ -175,7 +175,7 @@ async def test_plugin_is_asked_among_the_aligned_devices_if_there_are_more_than_
     assert chosen <= aligned
 
 
-async def test_all_aligned_devices_are_taken_if_there_are_no_more_and_the_plugin_adds() -> None:
+async def test_plugin_adds_to_aligned_devices_if_too_few() -> None:
     asked: list[tuple[frozenset[str], frozenset[str], int]] = []
 
     async def prefer(free: frozenset[str], must: frozenset[str], size: int) -> Iterable[str]:
@@ -187,7 +187,7 @@ async def test_all_aligned_devices_are_taken_if_there_are_no_more_and_the_plugin
     assert asked == [(FREE, aligned, 3)]
 
 
-async def test_plugin_is_not_asked_where_the_aligned_devices_are_just_enough() -> None:
+async def test_plugin_is_not_asked_if_all_aligned_are_needed() -> None:
     async def prefer(free: frozenset[str], must: frozenset[str], size: int) -> Iterable[str]:
         raise AssertionError("nothing is left to prefer")
 
@@ -200,12 +200,12 @@ async def test_plugin_is_not_asked_where_the_aligned_devices_are_just_enough() -
 ON_TWO_NODES = {"2": 0, "3": 0, "4": 1, "5": 1, "6": 1}
 
 
-def test_without_a_policy_no_node_is_named() -> None:
+def test_policy_none_selects_no_node() -> None:
     assert topology.affinity("none", {"a/b": (ON_TWO_NODES, 1)}) is None
 
 
 @pytest.mark.parametrize(("size", "node"), [(1, 0), (2, 0), (3, 1)])
-def test_lowest_node_that_has_all_is_named(size: int, node: int) -> None:
+def test_lowest_node_with_enough_devices_is_selected(size: int, node: int) -> None:
     assert topology.affinity("single-numa-node", {"a/b": (ON_TWO_NODES, size)}) == node
 
 
@@ -216,7 +216,7 @@ def test_one_node_must_have_all_resources() -> None:
         topology.affinity("single-numa-node", {**wishes, "e/f": ({"8": 0}, 1)})
 
 
-def test_device_without_a_node_is_anywhere() -> None:
+def test_device_without_a_node_fits_every_node() -> None:
     free = {"2": 0, "3": None, "4": None}
     assert topology.affinity("single-numa-node", {"a/b": (free, 3)}) == 0
     assert topology.affinity("single-numa-node", {"a/b": ({"3": None}, 1)}) is None
@@ -224,7 +224,7 @@ def test_device_without_a_node_is_anywhere() -> None:
     assert topology.aligned(free, None) == frozenset()
 
 
-def test_no_node_has_enough() -> None:
+def test_too_few_devices_on_every_node_is_an_error() -> None:
     with pytest.raises(topology.TopologyAffinityError):
         topology.affinity("single-numa-node", {"a/b": (ON_TWO_NODES, 4)})
 
@@ -232,13 +232,13 @@ def test_no_node_has_enough() -> None:
 # The kubelet's checkpoint
 
 
-def test_checkpoint_that_was_never_written_holds_nothing(tmp_path: Path) -> None:
+def test_absent_checkpoint_is_empty(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "checkpoint")
     assert checkpoint.held("example.com/rt") == set()
     assert dict(checkpoint.of_pod("pod")) == {}
 
 
-def test_checkpoint_outlives_the_kubelet(tmp_path: Path) -> None:
+def test_checkpoint_is_read_by_the_next_kubelet(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     first = Entry("example.com/rt", by_node({"2": 0, "34": 1}), b"\x00answer")
     second = Entry("example.com/rt", by_node({"3": 0}), b"")
@@ -264,7 +264,7 @@ def test_pod_that_ends_releases_its_devices(tmp_path: Path) -> None:
     assert Checkpoint(path).held("example.com/rt") == {"3"}
 
 
-def test_checkpoint_is_written_as_a_kubelet_writes_it(tmp_path: Path) -> None:
+def test_checkpoint_has_the_kubelets_format(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     checkpoint = Checkpoint(path)
     checkpoint.register("example.com/rt", frozenset({"2", "34", "7"}))
@@ -296,9 +296,7 @@ def test_checkpoint_of_a_kubelet_without_pods_is_read(tmp_path: Path) -> None:
     assert checkpoint.held("example.com/rt") == set()
 
 
-def test_checkpoint_remembers_a_resource_but_not_that_its_devices_were_healthy(
-    tmp_path: Path,
-) -> None:
+def test_checkpoint_keeps_a_resource_without_its_devices(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     Checkpoint(path).register("example.com/rt", frozenset({"2"}))
     assert Checkpoint(path).registered == {"example.com/rt": frozenset()}

@@ -1,4 +1,4 @@
-"""Sockets of others: who listens, since when, and how long until somebody does."""
+"""Sockets of other processes: identity, listener, and waiting for one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isolcpus_dp.host import inotify
 from isolcpus_dp.host.sockets import Gone, Identity, SocketWatch, directory, identify, peer
 
 SECOND = 1_000_000_000
-PATIENCE = 10  # seconds until a test that waits has failed
+PATIENCE = 10  # seconds until a waiting test fails
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def serve(listener: socket.socket, path: Path, created: int) -> None:
     os.utime(path, ns=(created, created))
 
 
-def test_identity_tells_when_a_socket_was_bound(tmp_path: Path, listener: socket.socket) -> None:
+def test_identity_contains_the_time_of_bind(tmp_path: Path, listener: socket.socket) -> None:
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 1_700_000_000 * SECOND + 123)
     assert identify(path) == Identity(path.stat().st_ino, 1_700_000_000 * SECOND + 123)
@@ -42,9 +42,7 @@ def test_absent_socket_has_no_identity(tmp_path: Path) -> None:
     assert identify(tmp_path / "file" / "kubelet.sock") is None
 
 
-def test_identity_stays_when_a_socket_is_used_or_changes_its_mode(
-    tmp_path: Path, listener: socket.socket
-) -> None:
+def test_identity_does_not_change_with_use_or_mode(tmp_path: Path, listener: socket.socket) -> None:
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 5 * SECOND)
     before = identify(path)
@@ -54,10 +52,8 @@ def test_identity_stays_when_a_socket_is_used_or_changes_its_mode(
         assert identify(path) == before
 
 
-def test_socket_bound_at_another_time_is_another_one(
-    tmp_path: Path, listener: socket.socket
-) -> None:
-    """Also where it has the same inode number, as on ext4."""
+def test_later_socket_has_another_identity(tmp_path: Path, listener: socket.socket) -> None:
+    """Also with the same inode number, as on ext4."""
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 5 * SECOND)
     before = identify(path)
@@ -65,9 +61,7 @@ def test_socket_bound_at_another_time_is_another_one(
     assert identify(path) != before
 
 
-async def test_socket_is_replaced_by_another_one_only(
-    tmp_path: Path, listener: socket.socket
-) -> None:
+async def test_renamed_socket_is_not_replaced(tmp_path: Path, listener: socket.socket) -> None:
     path, aside = tmp_path / "nri.sock", tmp_path / "aside"
     serve(listener, path, 5 * SECOND)
     with SocketWatch(path) as watch, socket.socket(socket.AF_UNIX) as successor:
@@ -84,24 +78,24 @@ async def test_socket_is_replaced_by_another_one_only(
         await asyncio.wait_for(waiting, PATIENCE / 2)
 
 
-async def test_folder_that_was_replaced_at_once_is_gone(tmp_path: Path) -> None:
-    """Even where the new one has the inode of the old one, as on ext4."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    with SocketWatch(folder / "kubelet.sock") as watch:
+async def test_directory_that_was_replaced_is_gone(tmp_path: Path) -> None:
+    """Also if the new directory has the same inode number, as on ext4."""
+    parent = tmp_path / "device-plugins"
+    parent.mkdir()
+    with SocketWatch(parent / "kubelet.sock") as watch:
         live = asyncio.create_task(watch.listening())
         await asyncio.sleep(0)
-        folder.rmdir()
-        folder.mkdir()
+        parent.rmdir()
+        parent.mkdir()
         with pytest.raises(Gone):
             await asyncio.wait_for(live, PATIENCE)
 
 
-async def test_folder_that_is_there_is_not_called_gone_when_events_were_lost(
+async def test_existing_directory_is_not_gone_after_lost_events(
     tmp_path: Path, listener: socket.socket
 ) -> None:
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    path = tmp_path / "folder" / "kubelet.sock"
+    path = tmp_path / "device-plugins" / "kubelet.sock"
     path.parent.mkdir()
     with SocketWatch(path) as watch:
         live = asyncio.create_task(watch.listening())
@@ -122,7 +116,7 @@ async def test_live_socket_is_found_at_once(tmp_path: Path, listener: socket.soc
         assert await asyncio.wait_for(watch.listening(), PATIENCE) == identify(path)
 
 
-async def test_dead_socket_is_waited_out(tmp_path: Path, listener: socket.socket) -> None:
+async def test_dead_socket_is_ignored(tmp_path: Path, listener: socket.socket) -> None:
     path = tmp_path / "kubelet.sock"
     with socket.socket(socket.AF_UNIX) as before:
         serve(before, path, 5 * SECOND)
@@ -136,9 +130,7 @@ async def test_dead_socket_is_waited_out(tmp_path: Path, listener: socket.socket
         assert await asyncio.wait_for(waiting, PATIENCE) == identify(path)
 
 
-async def test_socket_we_are_done_with_is_passed_over(
-    tmp_path: Path, listener: socket.socket
-) -> None:
+async def test_socket_other_than_is_ignored(tmp_path: Path, listener: socket.socket) -> None:
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 5 * SECOND)
     with SocketWatch(path) as watch, socket.socket(socket.AF_UNIX) as after:
@@ -151,42 +143,42 @@ async def test_socket_we_are_done_with_is_passed_over(
         assert await asyncio.wait_for(waiting, PATIENCE) == identify(path)
 
 
-async def test_folder_that_goes_away_ends_the_wait(tmp_path: Path) -> None:
-    folder = tmp_path / "device-plugins"
-    folder.mkdir()
-    with SocketWatch(folder / "kubelet.sock") as watch:
+async def test_removed_directory_ends_the_wait(tmp_path: Path) -> None:
+    parent = tmp_path / "device-plugins"
+    parent.mkdir()
+    with SocketWatch(parent / "kubelet.sock") as watch:
         waiting = asyncio.ensure_future(watch.listening())
         await asyncio.sleep(0.05)
-        folder.rmdir()
+        parent.rmdir()
         with pytest.raises(Gone) as caught:
             await asyncio.wait_for(waiting, PATIENCE)
-    assert str(caught.value) == f"{folder} was removed or moved"
+    assert str(caught.value) == f"{parent} was removed or moved"
 
 
-async def test_folder_that_goes_away_while_the_watch_is_set_up_is_missed_as_well(
+async def test_directory_removed_during_setup_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "device-plugins"
-    folder.mkdir()
+    parent = tmp_path / "device-plugins"
+    parent.mkdir()
     add = inotify.Watch.add
 
     def add_and_remove(*arguments: Any) -> None:
         add(*arguments)
-        if folder.exists():
-            folder.rmdir()
+        if parent.exists():
+            parent.rmdir()
 
     monkeypatch.setattr(inotify.Watch, "add", add_and_remove)
-    with pytest.raises(Gone), SocketWatch(folder / "kubelet.sock") as watch:
+    with pytest.raises(Gone), SocketWatch(parent / "kubelet.sock") as watch:
         await asyncio.wait_for(watch.listening(), PATIENCE)
 
 
-async def test_folder_that_is_not_there_counts_as_gone(tmp_path: Path) -> None:
+async def test_absent_directory_counts_as_gone(tmp_path: Path) -> None:
     watch = SocketWatch(tmp_path / "absent" / "kubelet.sock")
     with pytest.raises(Gone, match="absent was removed"), watch:
         pass
 
 
-def test_peer_of_a_live_socket_is_named(tmp_path: Path) -> None:
+def test_live_socket_has_its_process_as_peer(tmp_path: Path) -> None:
     path = tmp_path / "live.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -195,7 +187,7 @@ def test_peer_of_a_live_socket_is_named(tmp_path: Path) -> None:
         assert peer(path) == f"process {os.getpid()} ({own_name})"
 
 
-def test_peer_that_is_busy_is_there_all_the_same(tmp_path: Path) -> None:
+def test_busy_socket_has_another_process_as_peer(tmp_path: Path) -> None:
     path = tmp_path / "busy.sock"
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
         listener.bind(str(path))
@@ -223,11 +215,11 @@ def test_ordinary_file_has_no_peer(tmp_path: Path) -> None:
     assert peer(path) is None
 
 
-async def test_folder_that_is_there_is_not_waited_for(tmp_path: Path) -> None:
+async def test_existing_directory_is_not_waited_for(tmp_path: Path) -> None:
     await asyncio.wait_for(directory(tmp_path), PATIENCE)
 
 
-async def test_folder_is_waited_for_until_it_is_made(tmp_path: Path) -> None:
+async def test_directory_is_waited_for_until_it_is_created(tmp_path: Path) -> None:
     waiting = asyncio.ensure_future(directory(tmp_path / "nri"))
     await asyncio.sleep(0.05)
     (tmp_path / "other").mkdir()

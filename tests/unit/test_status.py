@@ -1,4 +1,4 @@
-"""What an operator is told of a host, and what a program is."""
+"""The report of `isolcpus-dp status`, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def no_systemd(unit: str) -> Mapping[str, str]:
 
 @pytest.fixture
 def seen(make_up: MakeUp, tmp_path: Path) -> Snapshot:
-    """CPUs 2-3 and 6-7 are isolated; a pod owns 2 and 6, a core."""
+    """CPUs 2-3 and 6-7 are isolated; a pod owns the core 2,6."""
     tree = make_up("1x4x2", {2, 3, 6, 7})
     bare = snapshot.take(tree.root, None, tmp_path)
     owner = Allocation("default", "forwarder", "main", "windriver.com/isolcpus", ("2", "6"))
     return Snapshot(bare.machine, bare.config, bare.pools, (Owner(owner, frozenset({2, 6})),), ())
 
 
-def test_counts_owners_and_daemons(seen: Snapshot) -> None:
+def test_text_shows_counts_owners_and_daemons(seen: Snapshot) -> None:
     found = status.look(seen, running)
     assert found.well
     assert status.as_text(found) == (
@@ -59,7 +59,7 @@ def test_counts_owners_and_daemons(seen: Snapshot) -> None:
     )
 
 
-def test_json_has_the_documented_form(seen: Snapshot) -> None:
+def test_json_matches_its_schema(seen: Snapshot) -> None:
     found = json.loads(status.as_json(status.look(seen, running)))
     jsonschema.validate(found, SCHEMA)
     assert found["pools"] == [
@@ -88,7 +88,7 @@ def test_json_has_the_documented_form(seen: Snapshot) -> None:
     assert (found["well"], found["registered"], found["unseen"]) == (True, True, [])
 
 
-def test_without_systemd_and_kubelet_the_rest_is_shown(make_up: MakeUp, tmp_path: Path) -> None:
+def test_report_without_systemd_and_kubelet(make_up: MakeUp, tmp_path: Path) -> None:
     tree = make_up("1x4x2", {2, 3, 6, 7})
     found = status.look(snapshot.take(tree.root, None, tmp_path), no_systemd)
     assert not found.well
@@ -96,13 +96,13 @@ def test_without_systemd_and_kubelet_the_rest_is_shown(make_up: MakeUp, tmp_path
     assert "windriver.com/isolcpus: CPUs isolated 4  healthy 4  allocated ?  free ?" in text
     assert text.endswith(
         "registered: unknown\n"
-        f"not seen: who owns which CPU: {tmp_path}/pod-resources/kubelet.sock does not exist:"
+        f"unknown: CPU owners: {tmp_path}/pod-resources/kubelet.sock does not exist:"
         " is the kubelet running?\n"
-        "not seen: the daemons' units: System has not been booted with systemd"
+        "unknown: state of the daemons: System has not been booted with systemd"
     )
-    told = json.loads(status.as_json(found))
-    jsonschema.validate(told, SCHEMA)
-    assert told["pools"][0]["cpus"]["free"] is None
+    document = json.loads(status.as_json(found))
+    jsonschema.validate(document, SCHEMA)
+    assert document["pools"][0]["cpus"]["free"] is None
 
 
 def test_offline_cpu_is_not_well(make_up: MakeUp, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_daemon_that_is_not_registered_is_not_well(seen: Snapshot, changed: dict
     assert (found.registered, found.well) == (False, False)
 
 
-def test_device_that_is_no_longer_offered_still_has_its_owner(make_up: MakeUp) -> None:
+def test_device_no_longer_offered_still_has_its_owner(make_up: MakeUp) -> None:
     tree = make_up("1x4x2", {2, 3})
     bare = snapshot.take(tree.root, None, tree.root)
     gone = Allocation("default", "old", "main", "windriver.com/isolcpus", ("3", "9"))

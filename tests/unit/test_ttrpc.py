@@ -1,4 +1,4 @@
-"""Calls over a connection, and what becomes of those that make no sense."""
+"""Calls over a connection, and the handling of invalid ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parse(service: str, method: str, payload: bytes) -> bytes:
 
 @pytest.fixture
 async def connect(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
-    """Makes both ends of a connection, each with what it answers."""
+    """Makes both ends of a connection, each with its function that answers calls."""
     servers: list[asyncio.AbstractServer] = []
 
     async def pair(server: Answer, client: Answer = refuse) -> tuple[Connection, Connection]:
@@ -50,8 +50,10 @@ async def connect(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
 
         loop = asyncio.get_running_loop()
         servers.append(await loop.create_unix_server(accept, str(path)))
-        _, ours = await loop.create_unix_connection(lambda: Connection(2, 1, client), str(path))
-        return await accepted.get(), ours
+        _, client_end = await loop.create_unix_connection(
+            lambda: Connection(2, 1, client), str(path)
+        )
+        return await accepted.get(), client_end
 
     yield pair
     for server in servers:
@@ -70,16 +72,14 @@ async def test_both_ends_call_each_other_at_once(connect: Pair) -> None:
     assert answers == [f"a.Service/Do:{number}".encode() for number in range(50) for _ in range(2)]
 
 
-async def test_refusal_comes_with_its_status_and_sentence(connect: Pair) -> None:
+async def test_call_error_has_status_and_message(connect: Pair) -> None:
     _, client = await connect(refuse, refuse)
     with pytest.raises(CallError, match="no Do") as caught:
         await call(client)
     assert caught.value.code == 12
 
 
-async def test_exception_in_an_answer_is_the_callers_error(
-    connect: Pair,
-) -> None:
+async def test_bug_in_an_answer_does_not_end_the_connection(connect: Pair) -> None:
     _, client = await connect(fail, refuse)
     for _ in range(2):
         with pytest.raises(CallError, match="ZeroDivisionError: a bug") as caught:
@@ -87,7 +87,7 @@ async def test_exception_in_an_answer_is_the_callers_error(
         assert caught.value.code == 13
 
 
-async def test_wrong_protobuf_is_an_invalid_argument(connect: Pair) -> None:
+async def test_invalid_protobuf_is_an_invalid_argument(connect: Pair) -> None:
     _, client = await connect(parse, refuse)
     with pytest.raises(CallError) as caught:
         await call(client, b"\xff\xff\xff")
@@ -120,7 +120,7 @@ async def test_call_without_an_answer_times_out(tmp_path: Path) -> None:
 
 
 class Wire(asyncio.Transport):
-    """Keeps what is written."""
+    """Stores the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ async def test_answer_has_the_stream_of_its_request(wired: tuple[Connection, Wir
     }
 
 
-async def test_unexpected_frames_are_ignored(wired: tuple[Connection, Wire]) -> None:
+async def test_other_messages_are_ignored(wired: tuple[Connection, Wire]) -> None:
     connection, wire = wired
     connection.data_received(
         frames.message(5, 1, 1, b"another logical connection")
@@ -180,7 +180,7 @@ async def test_unexpected_frames_are_ignored(wired: tuple[Connection, Wire]) -> 
     assert list(answered(wire)) == [3]
 
 
-async def test_malformed_request_gets_an_error(
+async def test_undecodable_request_is_answered_with_an_error(
     wired: tuple[Connection, Wire],
 ) -> None:
     connection, wire = wired
@@ -189,21 +189,21 @@ async def test_malformed_request_gets_an_error(
     assert answered(wire)[3].payload == b"s/m:"
 
 
-async def test_answer_that_is_too_long_becomes_an_error() -> None:
+async def test_too_long_answer_becomes_an_error() -> None:
     connection, wire = Connection(1, 2, lambda *_: bytes(5 << 20)), Wire()
     connection.connection_made(wire)
     connection.data_received(request(1))
     assert answered(wire)[1].status.code == 8
 
 
-async def test_oversized_frame_drops_the_connection(wired: tuple[Connection, Wire]) -> None:
+async def test_too_long_frame_closes_the_connection(wired: tuple[Connection, Wire]) -> None:
     connection, wire = wired
     connection.data_received(struct.pack(">II", 1, 5 << 20))
     assert wire.aborted
 
 
 @given(st.lists(st.binary(max_size=100), max_size=10))
-def test_no_bytes_are_an_exception(parts: list[bytes]) -> None:
+def test_no_bytes_raise_an_exception(parts: list[bytes]) -> None:
     async def receive() -> None:
         connection = Connection(1, 2, parse)
         connection.connection_made(Wire())

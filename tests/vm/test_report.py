@@ -79,7 +79,7 @@ def test_status_before_there_is_a_kubelet(guest: Guest) -> None:
         "free": None,
     }
     assert found["unseen"] == [
-        "who owns which CPU: /var/lib/kubelet/pod-resources/kubelet.sock does not exist:"
+        "CPU owners: /var/lib/kubelet/pod-resources/kubelet.sock does not exist:"
         " is the kubelet running?"
     ]
 
@@ -133,7 +133,7 @@ def test_watched_map_shows_a_cpu_that_goes_offline(guest: Guest) -> None:
 
 def test_check_finds_the_sibling_that_was_left_out(guest: Guest) -> None:
     assert check(guest, "smt-siblings") == {
-        "smt-siblings": ("problem", "core 6-7 is isolated in part")
+        "smt-siblings": ("problem", "core 6-7 is only partly isolated")
     }
 
 
@@ -146,7 +146,7 @@ def test_check_finds_that_nobody_pins(guest: Guest) -> None:
     found = check(guest, "nri", "pin-daemon")
     assert found["nri"] == (
         "problem",
-        "nobody listens on /var/run/nri/nri.sock: containers are not pinned",
+        "no process listens on /var/run/nri/nri.sock: containers are not pinned",
     )
     assert found["pin-daemon"][0] == "problem"
 
@@ -188,7 +188,7 @@ def test_check_finds_a_busy_loop_on_an_isolated_cpu(guest: Guest) -> None:
     guest.wait_until(f"test $(cut -d ' ' -f 39 /proc/{pid}/stat) = 6")
     assert check(guest, "foreign-processes")["foreign-processes"] == (
         "problem",
-        f"ran on isolated CPUs: sh (process {pid}) on CPU 6",
+        f"ran on isolated CPUs: sh (process {pid}), allowed on CPU 6",
     )
     guest.run(f"taskset -apc {HOUSEKEEPING} {pid}")
     assert check(guest, "foreign-processes")["foreign-processes"][0] == "ok"

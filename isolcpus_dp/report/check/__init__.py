@@ -1,5 +1,5 @@
-"""Is this host's isolation real? A family of checks, one module per theme, one function per check.
+"""Checks of a host's isolation: one module per theme, one function per check.
 
-Each takes a `Host` and returns a `Finding`; `table` lists them all. They read files and nothing
-else: no check changes anything.
+Each function takes a `Host` and returns a `Finding`; `table` lists them all. A check only reads; it
+changes nothing on the host.
 """

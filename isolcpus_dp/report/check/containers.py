@@ -1,7 +1,7 @@
 """Which container a process belongs to, and which CPUs it owns.
 
-The kubelet keeps a link for each container's log whose name says all (CRI, kubelet's legacy log
-links): POD_NAMESPACE_CONTAINER-ID.log. The id is the last part of the container's cgroup.
+The kubelet keeps a link to each container's log, named POD_NAMESPACE_CONTAINER-ID.log (kubelet:
+legacyLogSymlink() in pkg/kubelet/kuberuntime/legacy.go). The container's cgroup ends with the ID.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 from isolcpus_dp.report.check import files
 
 _LOG = re.compile(r"([^_]+)_([^_]+)_(.+)-([0-9a-f]{64})\.log")
-# CRI-O's conmon, which watches over a container, has a cgroup with the same id beside it.
+# CRI-O's conmon, which monitors a container, runs in a cgroup of its own with the same id.
 _ID = re.compile(r"(?<![0-9a-f])(?<!conmon-)[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container by its id; `name` is namespace/pod/container if the kubelet knows it."""
+    """A container; `name` is namespace/pod/container, or None if the kubelet has no log link."""
 
     id: str
     name: str | None
@@ -29,22 +29,22 @@ class Container:
 
 
 def names(logs: Path) -> dict[str, str]:
-    """namespace/pod/container of every container that the kubelet runs, by its id."""
+    """By container id: namespace/pod/container, for all containers that the kubelet runs."""
     matches = (_LOG.fullmatch(name) for name in files.names(logs))
     return {match[4]: f"{match[2]}/{match[1]}/{match[3]}" for match in matches if match}
 
 
 def cgroups(proc: Path, pid: int) -> list[tuple[str, str]]:
-    """A process's hierarchies of cgroups with its path in each; the one of version 2 is ``."""
+    """The cgroup hierarchies of a process and its path in each; version 2 is the empty name."""
     lines = (line.split(":", 2) for line in files.text(proc / str(pid) / "cgroup").splitlines())
     return [(line[1], line[2]) for line in lines if len(line) == 3]
 
 
-def of(proc: Path, pid: int, names: dict[str, str]) -> Container | None:
-    """The container that a process belongs to; None if to none."""
+def find(proc: Path, pid: int, names: dict[str, str]) -> Container | None:
+    """The container of a process; None for a process of the host."""
     for _, path in cgroups(proc, pid):
         ids: list[str] = _ID.findall(path)
         if ids:
-            # Of containers within containers, the outermost is the kubelet's.
+            # With nested containers, the outermost one is the kubelet's.
             return Container(ids[0], names.get(ids[0]))
     return None

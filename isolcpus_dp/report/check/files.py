@@ -1,6 +1,6 @@
-"""Reads what the kernel, the kubelet and the runtime tell in files.
+"""Reads files of the kernel, the kubelet and the runtime.
 
-What is not there is nothing; what may not be read is `Unseen`, which is not the same.
+A missing file counts as empty. A file that exists and cannot be read raises `Unseen`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,23 @@ from pathlib import Path
 
 
 class Unseen(Exception):
-    """Something may not be looked at; one sentence says what, and why."""
+    """Something cannot be read; the message is one sentence with the reason."""
 
 
 def text(path: Path | str) -> str:
-    """What a file says, without white space at its ends; nothing if it is not there.
-
-    Raises Unseen.
-    """
+    """The text of a file, stripped; empty if the file is missing. Raises Unseen."""
     return raw(path).decode("utf-8", "replace").strip()
 
 
 def raw(path: Path | str) -> bytes:
-    """The bytes of a file; none if it is not there. Raises Unseen."""
+    """The bytes of a file; empty if the file is missing. Raises Unseen."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return b""
     except OSError as error:
         raise Unseen(_sentence(path, error)) from error
-    # Thousands are read for one report: this is several times as fast as open().
+    # One report reads thousands of files; this is several times as fast as open().
     try:
         parts = []
         while part := os.read(descriptor, 65536):
@@ -43,27 +40,27 @@ def raw(path: Path | str) -> bytes:
     return b"".join(parts)
 
 
-def names(folder: Path | str) -> list[str]:
-    """The names in a folder, sorted; none if it is not there. Raises Unseen."""
+def names(directory: Path | str) -> list[str]:
+    """The sorted names in a directory; empty if the directory is missing. Raises Unseen."""
     try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 (as text: one folder per process)
+        return sorted(os.listdir(directory))  # noqa: PTH208 (text is faster: one call per process)
     except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return []
     except OSError as error:
-        raise Unseen(_sentence(folder, error)) from error
+        raise Unseen(_sentence(directory, error)) from error
 
 
 def number(path: Path | str) -> int | None:
-    """The number in a file; None if there is none. Raises Unseen."""
-    said = text(path)
-    return int(said) if said.lstrip("-").isdecimal() else None
+    """The integer in a file; None if the file holds no integer or is missing. Raises Unseen."""
+    digits = text(path)
+    return int(digits) if digits.lstrip("-").isdecimal() else None
 
 
 def printable(text: str) -> str:
-    """A text in which others had a say, fit for a terminal."""
+    """The text with `?` for all that is not printable: it may contain what others wrote."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _sentence(path: Path | str, error: OSError) -> str:
-    hint = ": try it as root" if isinstance(error, PermissionError) else ""
-    return f"{path} cannot be read: {error.strerror}{hint}"
+    hint = ": run the check as root" if isinstance(error, PermissionError) else ""
+    return f"cannot read {path}: {error.strerror}{hint}"

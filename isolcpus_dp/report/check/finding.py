@@ -1,4 +1,4 @@
-"""What a check comes to: a verdict, the evidence for it, and what to do."""
+"""The result of a check: a verdict, the evidence for it, and advice."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# So many culprits are named; the rest is only counted.
-_NAMED = 4
+# So many items are listed; the rest are only counted.
+_LISTED = 4
 
 
 class Verdict(enum.Enum):
-    """From good to bad, as they are told."""
+    """In order, from good to bad."""
 
     OK = "ok"
-    UNKNOWN = "unknown"  # what it takes to tell could not be seen
+    UNKNOWN = "unknown"  # what the check needs could not be read
     WARNING = "warning"  # owners may be disturbed
-    PROBLEM = "problem"  # owners are disturbed, or the host is not set up as it was meant to be
+    PROBLEM = "problem"  # owners are disturbed, or the host is not set up as configured
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Finding:
 
     verdict: Verdict
     evidence: str
-    advice: str = ""  # what to do; nothing if all is well, or if the evidence says it
+    advice: str = ""  # what to do; empty if there is nothing to do, or if the evidence says it
 
 
 def ok(evidence: str) -> Finding:
@@ -44,7 +44,7 @@ def problem(evidence: str, advice: str) -> Finding:
     return Finding(Verdict.PROBLEM, evidence, advice)
 
 
-def some(culprits: Sequence[object]) -> str:
-    """The first few of many in words, and how many more there are."""
-    left = len(culprits) - _NAMED
-    return "; ".join(map(str, culprits[:_NAMED])) + (f"; and {left} more" if left > 0 else "")
+def some(items: Sequence[object]) -> str:
+    """The first few items as text, and the number of the others."""
+    left = len(items) - _LISTED
+    return "; ".join(map(str, items[:_LISTED])) + (f"; and {left} more" if left > 0 else "")

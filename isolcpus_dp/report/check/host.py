@@ -1,4 +1,4 @@
-"""The host as checks see it: where things are, and what more than one check looks at."""
+"""The host as the checks see it: its paths, and the facts that several checks use."""
 
 from __future__ import annotations
 
@@ -21,19 +21,23 @@ if TYPE_CHECKING:
     from isolcpus_dp.report.check.tasks import Thread
     from isolcpus_dp.report.snapshot import Snapshot
 
+# Advice when /proc or /sys lacks what every host has.
+HOST_PROC = "Run the check on the host, where /proc is the host's."
+HOST_SYS = "Run the check on the host, where /sys is the host's."
+
 
 @functools.lru_cache(maxsize=8)
 def systemd_shows(unit: str) -> Mapping[str, str]:
-    """What systemd says of a unit. Raises Unseen if it cannot be asked."""
+    """The properties of a unit, from systemd. Raises Unseen if systemd does not answer."""
     try:
         return status.show_unit(unit)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise files.Unseen(f"systemd cannot be asked about {unit}: {error}") from error
+        raise files.Unseen(f"cannot query systemd for {unit}: {error}") from error
 
 
 @dataclass(frozen=True)
 class Roots:
-    """Where a host has its things; all of it can be made up."""
+    """The paths of a host; tests replace all of them."""
 
     sysfs: Path = Path("/sys")
     proc: Path = Path("/proc")
@@ -41,8 +45,9 @@ class Roots:
     container_logs: Path = Path("/var/log/containers")
     nri_socket: Path = DEFAULT_SOCKET
     latency: Path = Path("/dev/cpu_dma_latency")
-    package: Path = Path(__file__).parents[2]  # what is installed of us
-    unit: Callable[[str], Mapping[str, str]] = systemd_shows  # by name; raises Unseen
+    package: Path = Path(__file__).parents[2]  # the installed isolcpus_dp
+    # By a unit's name: its properties. Raises Unseen.
+    unit: Callable[[str], Mapping[str, str]] = systemd_shows
 
     @property
     def cgroups(self) -> Path:
@@ -55,7 +60,7 @@ class Host:
 
     roots: Roots
     snapshot: Snapshot
-    interval: float = 1.0  # seconds in which interrupts are counted
+    interval: float = 1.0  # seconds during which interrupts are counted
 
     @property
     def machine(self) -> Machine:
@@ -63,7 +68,7 @@ class Host:
 
     @functools.cached_property
     def isolated(self) -> frozenset[int]:
-        """The isolated CPUs that are online: on the others nothing can run."""
+        """The isolated CPUs that are online; nothing can run on an offline CPU."""
         return self.machine.isolated & self.machine.online
 
     @functools.cached_property
@@ -72,40 +77,40 @@ class Host:
 
     @functools.cached_property
     def threads(self) -> tuple[Thread, ...]:
-        """Raises Unseen."""
+        """All threads in /proc. Raises Unseen."""
         return tasks.read(self.roots.proc)
 
     @functools.cached_property
     def kernel_threads(self) -> tuple[Thread, ...]:
-        """Raises Unseen where only some processes are seen: nothing follows from the others."""
-        self._see_everybody()
+        """The kernel's threads. Raises Unseen if /proc hides some processes."""
+        self._require_all_processes()
         return tuple(thread for thread in self.threads if thread.kernel)
 
     @functools.cached_property
     def user_threads(self) -> tuple[Thread, ...]:
-        """Those of everybody. Raises Unseen where only some processes are seen."""
-        self._see_everybody()
+        """The threads of all users. Raises Unseen if /proc hides some processes."""
+        self._require_all_processes()
         return tuple(thread for thread in self.threads if not thread.kernel)
 
     def daemon(self, name: str, threads: Iterable[Thread]) -> int | None:
-        """The PID of a daemon of the host's own; None if it is not among the threads.
+        """The PID of a daemon that runs on the host itself; None if no thread has the name.
 
-        A process may call itself anything: one in a container is not believed. Raises Unseen.
+        Any process can take any name, so processes in containers are ignored. Raises Unseen.
         """
         pids = (thread.pid for thread in threads if thread.name == name)
         return next((pid for pid in pids if self.container(pid) is None), None)
 
-    def _see_everybody(self) -> None:
-        """Raises Unseen where processes are hidden: then those of the kernel are, too."""
+    def _require_all_processes(self) -> None:
+        """Raises Unseen if /proc hides processes: it then hides the kernel's as well."""
         if not any(thread.parent_of_the_kernels for thread in self.threads):
             raise files.Unseen(
-                f"{self.roots.proc} hides processes (hidepid=, or a container's own /proc): look"
-                " as root, on the host"
+                f"{self.roots.proc} hides processes (hidepid=, or a container's own /proc): run the"
+                " check as root on the host"
             )
 
     @functools.cached_property
     def owned(self) -> Mapping[str, frozenset[int]]:
-        """The CPUs that containers own, by namespace/pod/container. Raises Unseen."""
+        """By namespace/pod/container: the CPUs that it owns. Raises Unseen."""
         if self.snapshot.unseen:
             raise files.Unseen("; ".join(self.snapshot.unseen))
         owned: dict[str, frozenset[int]] = {}
@@ -116,16 +121,16 @@ class Host:
 
     @functools.cached_property
     def owners_unseen(self) -> str:
-        """Why nobody can tell which processes are an owner's; nothing if it can be told."""
+        """Why the owners' processes cannot be identified; empty if they can."""
         if self.snapshot.owners and not self._container_names:
-            return f"{self.roots.container_logs} names no container"
+            return f"{self.roots.container_logs} lists no containers"
         return "; ".join(self.snapshot.unseen)
 
     @functools.cached_property
     def container(self) -> Callable[[int], Container | None]:
-        """By PID, the container that a process belongs to; None if to none."""
+        """A cached function: by PID, the container of the process; None if it is in none."""
         return functools.lru_cache(maxsize=None)(
-            lambda pid: containers.of(self.roots.proc, pid, self._container_names)
+            lambda pid: containers.find(self.roots.proc, pid, self._container_names)
         )
 
     @functools.cached_property
@@ -137,10 +142,10 @@ class Host:
 
     @functools.cached_property
     def arguments(self) -> Mapping[str, tuple[str, ...]]:
-        """The kernel's arguments with their values, in order: a name may come more than once."""
+        """By name: the values of a kernel argument, in order; it may be given more than once."""
         arguments: dict[str, tuple[str, ...]] = {}
         for word in files.text(self.roots.proc / "cmdline").split():
-            if word == "--":  # what follows is for init
+            if word == "--":  # the rest is for init
                 break
             name, _, value = word.replace('"', "").partition("=")
             arguments[name] = (*arguments.get(name, ()), value)

@@ -1,68 +1,66 @@
-"""Which interrupts may fire on isolated CPUs, and which did."""
+"""Which interrupts may fire on isolated CPUs, and which fired there."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
+from isolcpus_dp.report.check.host import HOST_PROC, Host
 
-if TYPE_CHECKING:
-    from isolcpus_dp.report.check.host import Host
-
-# Of the kernel's own interrupts (timer, calls from other CPUs), on each isolated CPU. With
-# nohz_full about one a second is left; without it, there are 100 to 1000.
+# The limit for the kernel's own interrupts (timer, calls from other CPUs) on an isolated CPU. With
+# nohz_full= about one per second remains; without it, there are 100 to 1000.
 _FEW_PER_SECOND = 10.0
 
-# By interrupt, then by CPU.
+# How often each interrupt has fired: by interrupt, then by CPU.
 Counts = Mapping[str, Mapping[int, int]]
 
 
 def affinity(host: Host) -> Finding:
-    """Where the interrupts of devices go, and where new ones will."""
-    folder = host.roots.proc / "irq"
-    irqs = [name for name in files.names(folder) if name.isdecimal()]
+    """On which CPUs device interrupts may fire, and new ones by default."""
+    directory = host.roots.proc / "irq"
+    irqs = [name for name in files.names(directory) if name.isdecimal()]
     if not irqs:
-        return unknown(f"{folder} shows no interrupt", "Look where /proc is the host's.")
-    on = {irq: _goes_to(host, irq) & host.isolated for irq in sorted(irqs, key=int)}
-    asleep = _asleep(host)
+        return unknown(f"{directory} lists no interrupts", HOST_PROC)
+    isolated_targets = {irq: _targets(host, irq) & host.isolated for irq in sorted(irqs, key=int)}
+    unused = _unused_queues(host)
     found = [
         f"{irq}{_device(host, irq)} on CPU {render(cpus)}"
-        for irq, cpus in on.items()
-        if cpus and irq not in asleep and not _of_one_cpu(host, irq)
+        for irq, cpus in isolated_targets.items()
+        if cpus and irq not in unused and not _is_per_cpu(host, irq)
     ]
     if found:
         return warning(
             f"interrupts that may fire on isolated CPUs: {some(found)}",
-            f"Move each: echo {render(host.housekeeping)} > /proc/irq/NUMBER/smp_affinity_list;"
-            " those that cannot be moved need isolcpus=managed_irq, or fewer queues.",
+            f"Move each: echo {render(host.housekeeping)} > /proc/irq/NUMBER/smp_affinity_list. If"
+            " one cannot be moved, boot with the flag managed_irq in isolcpus=, or reduce the"
+            " device's queues.",
         )
-    new = _new_go_to(host) & host.isolated
-    if new:
+    default = _default_targets(host) & host.isolated
+    if default:
         return warning(
-            f"interrupts of devices that are still to come may go to CPU {render(new)}",
+            f"new device interrupts may fire on isolated CPU {render(default)} by default",
             f"Boot with irqaffinity={render(host.housekeeping)}",
         )
-    own = sum(1 for irq, cpus in on.items() if cpus and irq in asleep)
-    but = f" but {own} of their own queues, which have never fired" if own else ""
-    return ok(f"{len(irqs)} interrupts, none on isolated CPUs{but}")
+    own = sum(1 for irq, cpus in isolated_targets.items() if cpus and irq in unused)
+    exception = f" except {own} of their own queues, which have never fired" if own else ""
+    return ok(f"{len(irqs)} interrupts, none on isolated CPUs{exception}")
 
 
 def counts(host: Host) -> Finding:
-    """What /proc/interrupts counts on isolated CPUs within the interval."""
+    """Which interrupts fire on isolated CPUs during the interval."""
     before = read(host)
     time.sleep(host.interval)
     return judge(host, before, read(host))
 
 
 def judge(host: Host, before: Counts, after: Counts) -> Finding:
-    """What two readings, an interval apart, come to."""
+    """The finding from two readings, one interval apart."""
     if not after:
-        return unknown("/proc/interrupts counts nothing", "Look where /proc is the host's.")
+        return unknown("/proc/interrupts lists no interrupts", HOST_PROC)
     fired = {
         irq: {
             cpu: now - before.get(irq, {}).get(cpu, 0)
@@ -71,58 +69,60 @@ def judge(host: Host, before: Counts, after: Counts) -> Finding:
         }
         for irq, by_cpu in after.items()
     }
-    devices = {irq for irq in fired if irq.isdecimal() and not _of_one_cpu(host, irq)}
-    found = [_told(host, irq, fired[irq]) for irq in fired if fired[irq] and irq in devices]
+    devices = {irq for irq in fired if irq.isdecimal() and not _is_per_cpu(host, irq)}
+    found = [_counted(host, irq, fired[irq]) for irq in fired if fired[irq] and irq in devices]
     span = f"in {host.interval:g} s"
     if found:
         return problem(
-            f"interrupts of devices fired on isolated CPUs {span}: {some(found)}",
+            f"device interrupts fired on isolated CPUs {span}: {some(found)}",
             f"Move each: echo {render(host.housekeeping)} > /proc/irq/NUMBER/smp_affinity_list",
         )
     own = {irq: by_cpu for irq, by_cpu in fired.items() if irq not in devices}
     busiest, most = _busiest(own)
     if most > _FEW_PER_SECOND * host.interval:
-        by = sorted(own, key=lambda irq: -own[irq].get(busiest, 0))
-        named = ", ".join(f"{irq} {own[irq][busiest]}" for irq in by[:3] if busiest in own[irq])
+        frequent = sorted(own, key=lambda irq: -own[irq].get(busiest, 0))[:3]
+        named = ", ".join(f"{irq} {own[irq][busiest]}" for irq in frequent if busiest in own[irq])
         return warning(
-            f"the kernel interrupted CPU {busiest} {most} times {span}: {named}",
-            "LOC is the timer: nohz_full= stops it where one thread runs. CAL, TLB and RES come"
-            " from other CPUs: see what shares memory with the owner.",
+            f"kernel interrupts fired {most} times on CPU {busiest} {span}: {named}",
+            "For LOC (the timer): boot with nohz_full=, which stops it on a CPU where one thread"
+            " runs. For CAL, TLB and RES (sent by other CPUs): find what shares memory with the"
+            " owner.",
         )
-    return ok(f"no interrupt of a device, at most {most} of the kernel on a CPU, {span}")
+    return ok(f"no device interrupts and at most {most} kernel interrupts per CPU {span}")
 
 
 def irqbalance(host: Host) -> Finding:
-    """Whether irqbalance runs, and whether it was told other CPUs than the isolated ones."""
+    """Whether irqbalance is running and may move interrupts to isolated CPUs."""
     named = [thread for thread in host.user_threads if thread.name == "irqbalance"]
     pid = host.daemon("irqbalance", named)
     if pid is None and named:
         return unknown(
-            f"in {host.container(named[0].pid)} something calls itself irqbalance: who is in a"
-            " container is not asked what it was told",
-            "If it is meant to move interrupts, see that it leaves isolated CPUs alone.",
+            f"a process named irqbalance runs in {host.container(named[0].pid)}: the environment of"
+            " a process in a container is not trusted",
+            "If it moves interrupts of the host, configure it not to use isolated CPUs.",
         )
     if pid is None:
-        return ok("irqbalance does not run")
-    said = files.text(host.roots.proc / str(pid) / "environ").split("\0")
-    environment = dict(word.split("=", 1) for word in said if "=" in word)
+        return ok("irqbalance is not running")
+    variables = files.text(host.roots.proc / str(pid) / "environ").split("\0")
+    environment = dict(variable.split("=", 1) for variable in variables if "=" in variable)
     banned = _banned(environment)
     if banned is None:
-        return ok("irqbalance runs, and leaves isolated CPUs alone by itself")
+        return ok("irqbalance is running and skips isolated CPUs by default")
     if host.isolated - banned:
         return problem(
-            f"irqbalance was told its CPUs, and uses isolated CPU {render(host.isolated - banned)}",
-            f"Say IRQBALANCE_BANNED_CPULIST={render(host.machine.isolated)} in its environment"
-            " file, without any IRQBALANCE_BANNED_CPUS; or say nothing: then it leaves isolated"
-            " CPUs alone.",
+            f"irqbalance uses isolated CPU {render(host.isolated - banned)}: its list of banned"
+            " CPUs does not contain it",
+            f"Set IRQBALANCE_BANNED_CPULIST={render(host.machine.isolated)} in its environment file"
+            " and remove IRQBALANCE_BANNED_CPUS, or remove both: irqbalance then skips isolated"
+            " CPUs. Restart it: systemctl restart irqbalance",
         )
-    return ok(f"irqbalance runs, and is banned from CPU {render(banned)}")
+    return ok(f"irqbalance is running and is banned from CPU {render(banned)}")
 
 
 def _banned(environment: Mapping[str, str]) -> frozenset[int] | None:
-    """The CPUs that irqbalance was told to leave alone; None if it was told nothing.
+    """The CPUs that irqbalance must not use; None if its environment does not name any.
 
-    Where there are both, it looks at the mask alone (setup_banned_cpus() in its irqbalance.c).
+    If both variables are set, it uses the mask only (setup_banned_cpus() in its irqbalance.c).
     """
     if environment.get("IRQBALANCE_BANNED_CPUS"):
         return cpulist.parse_mask(environment["IRQBALANCE_BANNED_CPUS"])
@@ -131,23 +131,23 @@ def _banned(environment: Mapping[str, str]) -> frozenset[int] | None:
     return None
 
 
-def _goes_to(host: Host, irq: str) -> frozenset[int]:
-    """Where an interrupt fires; nowhere if no driver has asked for it."""
+def _targets(host: Host, irq: str) -> frozenset[int]:
+    """The CPUs on which an interrupt may fire; empty if no driver has requested it."""
     if not _device(host, irq):
         return frozenset()
-    folder = host.roots.proc / "irq" / irq
-    allowed = cpulist.parse(files.text(folder / "smp_affinity_list"))
-    # A kernel without effective affinities tells only where it may fire. One that was moved is on
-    # its old CPU until it fires there once more.
-    effective = cpulist.parse(files.text(folder / "effective_affinity_list"))
+    directory = host.roots.proc / "irq" / irq
+    allowed = cpulist.parse(files.text(directory / "smp_affinity_list"))
+    # A kernel without effective affinities shows only the allowed CPUs. The effective CPU of an
+    # interrupt that was moved is the old one until it fires once more.
+    effective = cpulist.parse(files.text(directory / "effective_affinity_list"))
     return effective & allowed or allowed
 
 
-def _asleep(host: Host) -> frozenset[str]:
-    """Interrupts that nothing but an isolated CPU's own use of a device will make fire.
+def _unused_queues(host: Host) -> frozenset[str]:
+    """Interrupts that only an isolated CPU's own use of a device can make fire.
 
-    A driver that spreads its queues gives each CPU one, whose interrupt nobody can move. With
-    managed_irq the kernel leaves such a queue alone, until that CPU itself submits to it.
+    A driver that spreads its queues gives one to each CPU, and its interrupt cannot be moved. With
+    managed_irq the kernel does not use such a queue until that CPU itself submits to it.
     """
     flags = host.arguments.get("isolcpus", ())
     if not any("managed_irq" in value.split(",") for value in flags):
@@ -167,47 +167,50 @@ def _only_isolated(host: Host, irq: str) -> bool:
     return cpulist.parse(allowed) <= host.machine.isolated
 
 
-def _of_one_cpu(host: Host, irq: str) -> bool:
-    """Whether every CPU has such an interrupt of its own, such as a timer, that cannot be moved.
+def _is_per_cpu(host: Host, irq: str) -> bool:
+    """Whether every CPU has its own instance, such as a timer, which cannot be moved.
 
-    On x86 they have names. Arm's have numbers, below 32 of its interrupt controller (GIC
-    architecture: SGIs and PPIs); so have those of a guest of Xen.
+    On x86 these have names. On Arm they have numbers, below 32 at the interrupt controller (GIC
+    architecture: SGIs and PPIs); in a Xen guest they have numbers as well.
     """
-    folder = host.roots.sysfs / "kernel/irq" / irq
-    chip = files.text(folder / "chip_name")
-    number = files.number(folder / "hwirq")
+    directory = host.roots.sysfs / "kernel/irq" / irq
+    chip = files.text(directory / "chip_name")
+    number = files.number(directory / "hwirq")
     return chip == "xen-percpu" or (chip.startswith("GIC") and number is not None and number < 32)
 
 
 def _device(host: Host, irq: str) -> str:
-    """Who asked for an interrupt, in brackets: each has a folder of its name."""
-    folder = host.roots.proc / "irq" / irq
-    actions = [name for name in files.names(folder) if (folder / name).is_dir()]
+    """The drivers' names for an interrupt, in brackets: each one is a directory."""
+    directory = host.roots.proc / "irq" / irq
+    actions = [name for name in files.names(directory) if (directory / name).is_dir()]
     return f" ({', '.join(actions)})" if actions else ""
 
 
-def _new_go_to(host: Host) -> frozenset[int]:
-    said = files.text(host.roots.proc / "irq/default_smp_affinity")
-    return cpulist.parse_mask(said) if said else frozenset()
+def _default_targets(host: Host) -> frozenset[int]:
+    mask = files.text(host.roots.proc / "irq/default_smp_affinity")
+    return cpulist.parse_mask(mask) if mask else frozenset()
 
 
-def _told(host: Host, irq: str, by_cpu: Mapping[int, int]) -> str:
+def _counted(host: Host, irq: str, by_cpu: Mapping[int, int]) -> str:
     times = sum(by_cpu.values())
     return f"{irq}{_device(host, irq)} {times} times on CPU {render(by_cpu)}"
 
 
 def _busiest(fired: Counts) -> tuple[int, int]:
-    """The CPU with the most interrupts, and how many; 0 and 0 if there were none."""
-    of: dict[int, int] = {}
+    """The CPU with the most interrupts, and their number; 0 and 0 if there were none."""
+    totals: dict[int, int] = {}
     for by_cpu in fired.values():
         for cpu, times in by_cpu.items():
-            of[cpu] = of.get(cpu, 0) + times
-    busiest = max(of, key=lambda cpu: of[cpu], default=0)
-    return busiest, of.get(busiest, 0)
+            totals[cpu] = totals.get(cpu, 0) + times
+    busiest = max(totals, key=lambda cpu: totals[cpu], default=0)
+    return busiest, totals.get(busiest, 0)
 
 
 def read(host: Host) -> Counts:
-    """/proc/interrupts: a headline of the online CPUs, a line for each interrupt."""
+    """The counts in /proc/interrupts on isolated CPUs.
+
+    Its first line lists the online CPUs; each further line is an interrupt.
+    """
     headline, *lines = files.text(host.roots.proc / "interrupts").splitlines() or [""]
     cpus = [int(word[3:]) for word in headline.split() if word[3:].isdecimal()]
     return {
@@ -217,6 +220,6 @@ def read(host: Host) -> Counts:
             if word.isdecimal() and cpu in host.isolated
         }
         for words in map(str.split, lines)
-        # ERR and MIS are counted once for all CPUs.
+        # ERR and MIS have one count for all CPUs.
         if len(words) > len(cpus)
     }

@@ -1,6 +1,6 @@
-"""What the kubelet was told about CPUs: its file of configuration, and its command line.
+"""The kubelet's settings about CPUs: its configuration files and its command line.
 
-The command line wins, as it does with the kubelet.
+The command line overrides the files, as in the kubelet.
 """
 
 from __future__ import annotations
@@ -21,94 +21,95 @@ from isolcpus_dp.report.check.finding import Finding, ok, problem, warning
 if TYPE_CHECKING:
     from isolcpus_dp.report.check.host import Host
 
-# Flags that are keys of the file, too.
+# Flags that set a key of the configuration file.
 _FLAGS = {
     "reserved-cpus": "reservedSystemCPUs",
     "cpu-manager-policy": "cpuManagerPolicy",
     "topology-manager-policy": "topologyManagerPolicy",
 }
 
-_MOST_BYTES = 1 << 20  # of a file of configuration
+_MOST_BYTES = 1 << 20  # the largest configuration file that is read
 
 
 def reserved_cpus(host: Host) -> Finding:
-    """Whether the kubelet leaves the isolated CPUs out of what it counts as cpu."""
-    said = str(_settings(host).get("reservedSystemCPUs") or "")
+    """Whether the kubelet excludes the isolated CPUs from the resource cpu."""
+    reserved = str(_settings(host).get("reservedSystemCPUs") or "")
     isolated = host.machine.isolated & host.machine.present
-    left = isolated - cpulist.parse(said)
-    if left:
+    missing = isolated - cpulist.parse(reserved)
+    if missing:
         return problem(
-            f"reservedSystemCPUs is {said or 'not set'}: the scheduler hands out isolated CPU"
-            f" {render(left)} as cpu, too",
-            f"In the kubelet's configuration: reservedSystemCPUs:"
-            f' "{render(cpulist.parse(said) | isolated)}"; list housekeeping CPUs for the system'
-            " with them.",
+            f"reservedSystemCPUs is {reserved or 'not set'}: isolated CPU {render(missing)} also"
+            " counts as the resource cpu",
+            "Set in the kubelet's configuration: reservedSystemCPUs:"
+            f' "{render(cpulist.parse(reserved) | isolated)}", and add at least one housekeeping'
+            " CPU for system processes.",
         )
-    return ok(f"reservedSystemCPUs is {said or 'not set'}, and leaves no isolated CPU out")
+    return ok(f"reservedSystemCPUs is {reserved or 'not set'}; no isolated CPU is missing")
 
 
 def cpu_manager(host: Host) -> Finding:
-    """The policy of the CPU manager, and whom its state file gives isolated CPUs."""
+    """The CPU manager's policy, and the isolated CPUs that its state file assigns."""
     settings = _settings(host)
     policy = str(settings.get("cpuManagerPolicy") or "none").lower()
     state_file = paths.cpu_manager_state(host.roots.kubelet_dir)
     state = _state(state_file)
-    told = str(state.get("policyName", policy)).lower()
-    if told != policy:
+    saved_policy = str(state.get("policyName", policy)).lower()
+    if saved_policy != policy:
         return problem(
-            f"the policy is {policy}, but cpu_manager_state is of policy {told}: the kubelet does"
-            " not start with it",
-            f"Drain the node, stop the kubelet, remove {state_file}.",
+            f"the policy is {policy}, but cpu_manager_state has policy {saved_policy}: the kubelet"
+            " does not start",
+            f"Drain the node, stop the kubelet, remove {state_file}, and start the kubelet.",
         )
     given = _given(state) & host.machine.isolated
     if given:
         return problem(
             f"the CPU manager gave isolated CPU {render(given)} to containers as cpu",
-            "Set reservedSystemCPUs (see reserved-cpus), drain the node, stop the kubelet, and"
-            f" remove {state_file}.",
+            "Set reservedSystemCPUs (see the check reserved-cpus), drain the node, stop the"
+            f" kubelet, remove {state_file}, and start the kubelet.",
         )
     shared = cpulist.parse(str(state.get("defaultCpuSet") or "")) & host.machine.isolated
     if policy == "static" and shared:
         return warning(
             f"the CPU manager lets all other containers run on isolated CPU {render(shared)}",
-            "isolcpus-dp-pin keeps them off in any case. For the kubelet to do so, too: drain the"
-            f" node, stop the kubelet, remove {state_file}, and set"
-            ' cpuManagerPolicyOptions: {strict-cpu-reservation: "true"}, which Kubernetes has since'
-            " 1.32.",
+            "Run isolcpus-dp-pin, which keeps them off these CPUs. To make the kubelet do so as"
+            " well (Kubernetes 1.32 and newer): set"
+            ' cpuManagerPolicyOptions: {strict-cpu-reservation: "true"}, drain the node, stop the'
+            f" kubelet, remove {state_file}, and start the kubelet.",
         )
-    return ok(f"policy {policy}, no isolated CPU in its state")
+    return ok(f"policy {policy}; the CPU manager gave no isolated CPU to a container")
 
 
 def topology_manager(host: Host) -> Finding:
-    """The policy of the topology manager, where there is more than one NUMA node."""
+    """The topology manager's policy on a host with several NUMA nodes."""
     policy = str(_settings(host).get("topologyManagerPolicy") or "none").lower()
     nodes = {cpu.node for cpu in host.machine.cpus.values() if cpu.node is not None}
     if policy == "none" and len(nodes) > 1:
         return warning(
-            f"policy none on {len(nodes)} NUMA nodes: CPUs, devices and memory of a container may"
-            " lie on different ones",
-            "In the kubelet's configuration: topologyManagerPolicy: best-effort, or stricter.",
+            f"policy none on {len(nodes)} NUMA nodes: a container's CPUs, devices and memory may be"
+            " on different nodes",
+            "Set in the kubelet's configuration: topologyManagerPolicy: best-effort, or a stricter"
+            " policy.",
         )
     return ok(f"policy {policy}, NUMA nodes: {len(nodes) or 1}")
 
 
 def _settings(host: Host) -> Mapping[str, Any]:
-    """The kubelet's configuration. Raises Unseen."""
+    """By key: the kubelet's settings, from its files and its flags. Raises Unseen."""
     flags = _flags(host)
     file = Path(flags.get("config", str(host.roots.kubelet_dir / "config.yaml")))
     settings: dict[str, Any] = _yaml(file)
-    folder = Path(flags["config-dir"]) if "config-dir" in flags else None
-    for name in files.names(folder) if folder else []:
-        if folder and name.endswith(".conf"):
-            settings.update(_yaml(folder / name))
+    directory = Path(flags["config-dir"]) if "config-dir" in flags else None
+    for name in files.names(directory) if directory else []:
+        if directory and name.endswith(".conf"):
+            settings.update(_yaml(directory / name))
     settings.update({key: flags[flag] for flag, key in _FLAGS.items() if flag in flags})
     if not settings and not flags:
-        raise files.Unseen(f"there is no {file}, and no kubelet that names another one")
+        raise files.Unseen(f"{file} does not exist, and no running kubelet names another file")
     return settings
 
 
 def _flags(host: Host) -> Mapping[str, str]:
-    """What the running kubelet was started with: --name=value and --name value."""
+    """By name: the flags of the running kubelet, given as --name=value or --name value."""
     pid = host.daemon("kubelet", host.threads)
     words = files.text(host.roots.proc / str(pid) / "cmdline").split("\0") if pid else []
     flags = {}
@@ -120,43 +121,43 @@ def _flags(host: Host) -> Mapping[str, str]:
 
 
 def _yaml(file: Path) -> dict[str, Any]:
-    """The keys of a file; none if it is not there. Raises Unseen."""
-    # What it is called comes from a command line. Why it may not be looked at is told below.
+    """The keys and values of a file; empty if the file is missing. Raises Unseen."""
+    # The path is from a command line and may be a device or a pipe. Other errors show below.
     with contextlib.suppress(OSError):
         found = file.stat()
         if not (stat.S_ISREG(found.st_mode) and found.st_size <= _MOST_BYTES):
-            raise files.Unseen(f"{file} is no file of at most {_MOST_BYTES >> 20} MiB")
+            raise files.Unseen(f"{file} is not a regular file of at most {_MOST_BYTES >> 20} MiB")
     text = files.text(file)
     if not text:
         return {}
     try:
-        import yaml  # of all that an operator looks at, only this needs it
+        import yaml  # only this check needs it
     except ImportError:
-        raise files.Unseen(f"{file} needs PyYAML to be read: install python3-yaml") from None
+        raise files.Unseen(f"cannot read {file} without PyYAML: install python3-yaml") from None
     try:
-        said = yaml.safe_load(text)
+        settings = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = str(error).replace("\n", " ")
-        raise files.Unseen(f"{file} is no YAML: {reason}") from error
-    return said if isinstance(said, dict) else {}
+        raise files.Unseen(f"{file} is not valid YAML: {reason}") from error
+    return settings if isinstance(settings, dict) else {}
 
 
 def _state(file: Path) -> Mapping[str, Any]:
-    """The CPU manager's checkpoint; nothing if there is none. Raises Unseen."""
+    """The CPU manager's checkpoint; empty if the file is missing. Raises Unseen."""
     try:
-        said = json.loads(files.text(file) or "{}")
+        state = json.loads(files.text(file) or "{}")
     except ValueError as error:
-        raise files.Unseen(f"{file} is no JSON: {error}") from error
-    return said if isinstance(said, dict) else {}
+        raise files.Unseen(f"{file} is not valid JSON: {error}") from error
+    return state if isinstance(state, dict) else {}
 
 
 def _given(state: Mapping[str, Any]) -> frozenset[int]:
-    """The CPUs that containers have for themselves: by pod, then by container.
+    """The CPUs that are assigned to containers exclusively. Raises ValueError.
 
-    Kubelets before 1.18 had containers only. Raises ValueError.
+    The entries are by pod, then by container; before Kubernetes 1.18, by container only.
     """
     entries = state.get("entries") or {}
     if not isinstance(entries, dict):
-        raise ValueError("the entries of cpu_manager_state are no object")
+        raise ValueError("entries of cpu_manager_state is not an object")
     pods = (pod if isinstance(pod, dict) else {"": pod} for pod in entries.values())
     return frozenset().union(*(cpulist.parse(str(cpus)) for pod in pods for cpus in pod.values()))

@@ -1,4 +1,4 @@
-"""User processes on isolated CPUs that do not own them."""
+"""User processes on isolated CPUs that they do not own."""
 
 from __future__ import annotations
 
@@ -17,41 +17,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Foreign:
-    """A thread and the CPUs on which it may run and that others own, or nobody."""
+    """A thread and the isolated CPUs on which it may run without owning them."""
 
     thread: Thread
     container: Container | None
     cpus: frozenset[int]
 
     def __str__(self) -> str:
-        of = f" of {self.container}" if self.container else ""
-        return f"{self.thread.name} (process {self.thread.pid}){of} on CPU {render(self.cpus)}"
+        container = f" in {self.container}" if self.container else ""
+        cpus = f"allowed on CPU {render(self.cpus)}"
+        return f"{self.thread.name} (process {self.thread.pid}){container}, {cpus}"
 
 
 def foreign(host: Host) -> Finding:
-    """Processes that are allowed, or ran last, on isolated CPUs of others."""
+    """Processes that may run, or last ran, on isolated CPUs that they do not own."""
     found = [one for one in _foreign(host) if one.container is None or not host.owners_unseen]
     ran = [one for one in found if one.thread.last_cpu in one.cpus]
     advice = (
-        "A container: let isolcpus-dp-pin run, it keeps others off. A process of the host:"
-        f" taskset -apc {render(host.housekeeping)} PID, and mend what set its CPUs"
-        " (CPUAffinity= of its unit)."
+        "For a container: run isolcpus-dp-pin, which keeps it off these CPUs. For a process of the"
+        f" host: run taskset -apc {render(host.housekeeping)} PID, and correct what sets its CPUs"
+        " (CPUAffinity= in its unit)."
     )
     if ran:
-        return problem(f"ran on isolated CPUs: {some(_told(ran))}", advice)
+        return problem(f"ran on isolated CPUs: {some(_one_per_process(ran))}", advice)
     if found:
-        return warning(f"may run on isolated CPUs: {some(_told(found))}", advice)
+        return warning(f"may run on isolated CPUs: {some(_one_per_process(found))}", advice)
     if host.owners_unseen and any(True for _ in _foreign(host)):
         return unknown(
-            f"containers run on isolated CPUs, and it is not seen whether they own them:"
+            "containers may run on isolated CPUs, and it is unknown whether they own them:"
             f" {host.owners_unseen}",
-            "Check as root, while the kubelet runs.",
+            "Run the check as root while the kubelet is running.",
         )
-    return ok("nobody but owners may run on isolated CPUs")
+    return ok("only owners may run on isolated CPUs")
 
 
-def _told(found: list[_Foreign]) -> list[_Foreign]:
-    """One for each process, however many threads it has: the first."""
+def _one_per_process(found: list[_Foreign]) -> list[_Foreign]:
+    """The first thread of each process."""
     return list({one.thread.pid: one for one in reversed(found)}.values())[::-1]
 
 
@@ -62,7 +63,7 @@ def _foreign(host: Host) -> Iterator[_Foreign]:
             continue
         container = host.container(thread.pid)
         if container and container.name is None and thread.name == "pause":
-            continue  # a pod's sandbox, which only sleeps, and which no plugin of NRI can pin
+            continue  # a pod's sandbox only sleeps, and no NRI plugin can pin it
         own = owned.get(container.name, frozenset()) if container and container.name else set()
         cpus = (thread.allowed & host.isolated).difference(own)
         if cpus:

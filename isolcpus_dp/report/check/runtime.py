@@ -1,107 +1,112 @@
-"""The container runtime's side: its plugin interface, our daemons, and the quotas of owners."""
+"""The container runtime's plugin interface, this project's daemons, and the owners' quotas."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from isolcpus_dp.report.check import containers, files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
+from isolcpus_dp.report.check.host import HOST_PROC, Host
 from isolcpus_dp.service import units
 
-if TYPE_CHECKING:
-    from isolcpus_dp.report.check.host import Host
-
-_ACCEPTS = 0x10000  # of the flags in /proc/net/unix: somebody listens
-# The file of each version of cgroups, under the name that the process gives its hierarchy.
+_ACCEPTS = 0x10000  # __SO_ACCEPTCON in the flags of /proc/net/unix: a process listens
+# By hierarchy, as /proc/PID/cgroup names it: the file of its quota in cgroup version 2 or 1.
 _QUOTAS = {"": "cpu.max", "cpu,cpuacct": "cpu.cfs_quota_us", "cpu": "cpu.cfs_quota_us"}
 
 
 def cpu_quota(host: Host) -> Finding:
-    """CPU quotas of the cgroups above the processes of owners."""
+    """CPU quotas of the cgroups that contain owners' processes."""
     if not host.owned:
         return ok("no container owns CPUs")
     if host.owners_unseen:
-        return unknown(f"the processes of owners are not seen: {host.owners_unseen}")
+        return unknown(f"the owners' processes are unknown: {host.owners_unseen}")
     pids = _pids_of_owners(host)
     throttled = sorted(_limited(host, pids))
     if not throttled:
         unseen = sorted(set(host.owned) - {str(host.container(pid)) for pid in pids})
         if unseen:
-            return unknown(f"no process is seen of {some(unseen)}", "Check while they run.")
+            return unknown(
+                f"found no process of {some(unseen)}", "Run the check while the owners are running."
+            )
         return ok("no owner has a CPU quota")
-    evidence = f"owners are throttled: {some(throttled)}"
+    evidence = f"CPU quotas throttle owners: {some(throttled)}"
     if host.snapshot.config.pinning.cpu_quota == "keep":
-        return warning(evidence, "CPUQuota=keep wants it so: see [Pinning] in isolcpus-dp.conf(5).")
+        return warning(
+            evidence,
+            "CPUQuota=keep is set. To lift quotas, set CPUQuota=unlimited in [Pinning], see"
+            " isolcpus-dp.conf(5).",
+        )
     return problem(
-        evidence, "Let isolcpus-dp-pin run, which lifts quotas, or take the CPU limits off the pod."
+        evidence, "Run isolcpus-dp-pin, which lifts quotas, or remove the CPU limits from the pod."
     )
 
 
 def nri(host: Host) -> Finding:
-    """Whether the container runtime listens for plugins; asked of the kernel, not by connecting."""
+    """Whether the container runtime listens for plugins, as /proc shows; does not connect."""
     file = host.roots.proc / "net/unix"
     lines = files.text(file).splitlines()[1:]
     if not lines:
-        return unknown(f"{file} shows no socket", "Look where /proc is the host's.")
+        return unknown(f"{file} lists no sockets", HOST_PROC)
     wanted = _plain(str(host.roots.nri_socket))
     if any(_plain(path) == wanted for path in _listening(lines)):
         return ok(f"the runtime listens on {host.roots.nri_socket}")
-    advice = "Turn NRI on in the runtime's configuration; --nri-socket names another socket."
-    evidence = f"nobody listens on {host.roots.nri_socket}"
+    advice = (
+        "Enable NRI in the runtime's configuration, or name the runtime's socket with --nri-socket."
+    )
+    evidence = f"no process listens on {host.roots.nri_socket}"
     if _pin_daemon_is_installed(host):
         return problem(f"{evidence}: containers are not pinned", advice)
     return warning(evidence, advice)
 
 
 def pin_daemon(host: Host) -> Finding:
-    """Whether our pin daemon runs and is connected to a runtime."""
-    said = host.roots.unit(units.PIN)
-    if not _installed(said):
+    """Whether the pinning daemon is running and connected to a runtime."""
+    unit = host.roots.unit(units.PIN)
+    if not _installed(unit):
         return warning(
-            f"{units.PIN} is not installed: containers are pinned only if the kubelet does it",
+            f"{units.PIN} is not installed: containers are pinned only if the kubelet pins them",
             "Install isolcpus-dp-pin, unless the kubelet pins containers, as StarlingX's does.",
         )
-    if said.get("ActiveState") != "active":
+    if unit.get("ActiveState") != "active":
         return problem(
-            f"{units.PIN} is {said.get('ActiveState') or 'not running'}",
-            f"systemctl enable --now {units.PIN}, and see journalctl -u {units.PIN}",
+            f"{units.PIN} is {unit.get('ActiveState') or 'not running'}",
+            f"Run systemctl enable --now {units.PIN}; if it fails, see journalctl -u {units.PIN}",
         )
-    status = said.get("StatusText", "")
+    status = unit.get("StatusText", "")
     if not status.startswith("Connected"):
         return problem(
-            f"{units.PIN} runs, but is not connected: {status or 'no status'}",
-            f"Turn NRI on in the runtime's configuration, and see journalctl -u {units.PIN}",
+            f"{units.PIN} is running but not connected: {status or 'no status'}",
+            f"Enable NRI in the runtime's configuration, and see journalctl -u {units.PIN}",
         )
     return ok(status)
 
 
-# The kernel tells in whole seconds when it booted.
-_CUT_SECONDS = 1.0
+# The kernel reports the time of boot in whole seconds.
+_ROUNDING_SECONDS = 1.0
 
 
 def versions(host: Host) -> Finding:
-    """Whether our daemons run what is installed, or what was before an upgrade."""
+    """Whether the daemons were restarted after the last upgrade."""
     started = {unit: _started(host, host.roots.unit(unit)) for unit in (units.PLUGIN, units.PIN)}
     running = {unit: since for unit, since in started.items() if since is not None}
     if not running:
-        return ok("no daemon of ours runs")
+        return ok("no isolcpus-dp daemon is running")
     installed = _installed_at(host.roots.package)
-    old = [unit for unit, since in running.items() if since + _CUT_SECONDS < installed]
+    old = [unit for unit, since in running.items() if since + _ROUNDING_SECONDS < installed]
     if old:
         return warning(
-            f"started before the present version was installed: {some(old)}",
-            f"systemctl restart {' '.join(old)}",
+            f"not restarted since the last upgrade: {some(old)}",
+            f"Run: systemctl restart {' '.join(old)}",
         )
-    return ok(f"run what is installed: {some(list(running))}")
+    return ok(f"running the installed version: {some(list(running))}")
 
 
 def _pin_daemon_is_installed(host: Host) -> bool:
     try:
         return _installed(host.roots.unit(units.PIN))
     except files.Unseen:
-        return False  # pin-daemon says so
+        return False  # the check pin-daemon reports the reason
 
 
 def _pids_of_owners(host: Host) -> list[int]:
@@ -113,24 +118,24 @@ def _pids_of_owners(host: Host) -> list[int]:
 
 
 def _limited(host: Host, pids: Iterable[int]) -> Iterator[str]:
-    """The cgroups above processes that have a quota, each with what it says."""
+    """The cgroups with a quota that contain these processes, each as text with its quota."""
     # Thousands of processes share a few cgroups.
-    within = {one for pid in pids for one in containers.cgroups(host.roots.proc, pid)}
-    folders = {
-        (hierarchy, folder)
-        for hierarchy, path in within
+    cgroups = {one for pid in pids for one in containers.cgroups(host.roots.proc, pid)}
+    directories = {
+        (hierarchy, directory)
+        for hierarchy, path in cgroups
         if hierarchy in _QUOTAS
-        for folder in (PurePosixPath(path), *PurePosixPath(path).parents)
+        for directory in (PurePosixPath(path), *PurePosixPath(path).parents)
     }
-    for hierarchy, folder in folders:
-        below, name = str(folder).strip("/"), _QUOTAS[hierarchy]
+    for hierarchy, directory in directories:
+        below, name = str(directory).strip("/"), _QUOTAS[hierarchy]
         quota = files.text(host.roots.cgroups / hierarchy / below / name).split(" ")[0]
         if quota.isdecimal():
             yield f"{below}/{name} is {quota}"
 
 
 def _listening(lines: list[str]) -> Iterator[str]:
-    """The paths of unix sockets on which somebody listens."""
+    """The paths of the unix sockets on which a process listens."""
     for line in lines:
         words = line.split(None, 7)
         if len(words) == 8 and int(words[3], 16) & _ACCEPTS:
@@ -138,7 +143,7 @@ def _listening(lines: list[str]) -> Iterator[str]:
 
 
 def _plain(path: str) -> str:
-    # /var/run is a link to /run: which of the two a process has used is all the same.
+    # /var/run is a link to /run; a process may have used either path.
     return f"/run{path[len('/var/run') :]}" if path.startswith("/var/run/") else path
 
 
@@ -147,16 +152,19 @@ def _installed(unit: Mapping[str, str]) -> bool:
 
 
 def _started(host: Host, unit: Mapping[str, str]) -> float | None:
-    """When a unit's process was started, as time(2); None if it does not run."""
+    """When a unit's process was started, in seconds since 1970; None if it is not running."""
     since_boot = unit.get("ExecMainStartTimestampMonotonic", "")
     if unit.get("ActiveState") != "active" or not since_boot.isdecimal():
         return None
     for line in files.text(host.roots.proc / "stat").splitlines():
         if line.startswith("btime "):
             return int(line.split()[1]) + int(since_boot) / 1e6
-    raise files.Unseen(f"{host.roots.proc}/stat does not tell when the host was booted")
+    raise files.Unseen(f"{host.roots.proc}/stat has no btime line: the time of boot is unknown")
 
 
 def _installed_at(package: Path) -> float:
-    """When the newest of our files was put here, as time(2): packages keep only older times."""
+    """When the newest module was installed, in seconds since 1970.
+
+    Packages preserve the modification time of files, not the time of their inode's change.
+    """
     return max((file.stat().st_ctime for file in package.rglob("*.py")), default=0.0)

@@ -1,4 +1,4 @@
-"""Results as text for an operator, and as JSON for programs."""
+"""Prints results: as text for an operator, as JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from isolcpus_dp.report.check.finding import Verdict
 from isolcpus_dp.report.check.table import CHECKS, Result, worst
 
-# How a verdict is coloured on a terminal: green, cyan, yellow, red.
+# The colours of the verdicts on a terminal (ECMA-48): green, cyan, yellow, red.
 _COLOURS = {Verdict.OK: 32, Verdict.UNKNOWN: 36, Verdict.WARNING: 33, Verdict.PROBLEM: 31}
 _IDS = max(len(check.id) for check in CHECKS)
 _VERDICTS = max(len(verdict.value) for verdict in Verdict)
@@ -22,7 +22,7 @@ Paint = Callable[[Verdict], str]
 
 
 def as_text(results: Sequence[Result], width: int, paint: Paint) -> str:
-    """One paragraph per check, what to do below it, and how many there are of each verdict."""
+    """A paragraph per check with its advice, and the number of checks by verdict."""
     lines = [line for result in results for line in _paragraph(result, width, paint)]
     verdicts = [result.finding.verdict for result in results]
     counts = [f"{verdicts.count(one)} {one.value}" for one in Verdict if one in verdicts]
@@ -30,7 +30,7 @@ def as_text(results: Sequence[Result], width: int, paint: Paint) -> str:
 
 
 def as_json(results: Sequence[Result]) -> str:
-    """For programs: docs/check.schema.json says what is in it."""
+    """Machine-readable output, described in docs/check.schema.json."""
     return json.dumps(
         {
             "worst": worst(results).value,
@@ -50,17 +50,20 @@ def as_json(results: Sequence[Result]) -> str:
 
 
 def plain(verdict: Verdict) -> str:
-    """A verdict in its column."""
+    """A verdict, padded to the width of its column."""
     return f"{verdict.value:{_VERDICTS}}"
 
 
 def coloured(verdict: Verdict) -> str:
-    """The same for a terminal."""
+    """The same in colour, for a terminal."""
     return f"\033[{_COLOURS[verdict]}m{plain(verdict)}\033[0m"
 
 
 def for_stdout(results: Sequence[Result]) -> str:
-    """The text as it suits where it goes; NO_COLOR is the custom of no-color.org."""
+    """The text for standard output: as wide as the terminal, and in colour unless NO_COLOR is set.
+
+    NO_COLOR is described at no-color.org.
+    """
     width = min(shutil.get_terminal_size((80, 24)).columns, 120)
     colourless = os.environ.get("NO_COLOR") or not sys.stdout.isatty()
     return as_text(results, max(width, 60), plain if colourless else coloured)
@@ -77,5 +80,5 @@ def _paragraph(result: Result, width: int, paint: Paint) -> list[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most `width`, if words allow: paths and commands are kept whole."""
+    """Lines of at most `width` characters; longer words, such as paths, are not broken."""
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)

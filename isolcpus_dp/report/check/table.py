@@ -1,4 +1,4 @@
-"""The table of all checks, and how they are run."""
+"""The table of all checks, and the function that runs them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class UsageError(Exception):
-    """A check was asked for that there is not; one sentence."""
+    """A check that does not exist or cannot run was requested; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """A check and what it came to."""
+    """A check and its finding."""
 
     check: Check
     finding: Finding
@@ -47,47 +47,47 @@ class Result:
 CHECKS = (
     Check("kernel-arguments", "isolcpus= and its flags against sysfs", kernel.arguments),
     Check("nohz-full", "nohz_full= against sysfs", kernel.nohz_full),
-    Check("rcu-nocbs", "rcu_nocbs= against the threads of RCU", kernel.rcu_nocbs),
-    Check("smt-siblings", "cores that are isolated in part or shared", kernel.smt_siblings),
-    Check("irq-affinity", "where interrupts of devices may fire", interrupts.affinity),
-    Check("irq-counts", "which interrupts fire within the interval", interrupts.counts),
-    Check("irqbalance", "irqbalance and what it was told", interrupts.irqbalance),
+    Check("rcu-nocbs", "rcu_nocbs= against the RCU threads", kernel.rcu_nocbs),
+    Check("smt-siblings", "cores that are partly isolated or shared", kernel.smt_siblings),
+    Check("irq-affinity", "the CPUs of device interrupts", interrupts.affinity),
+    Check("irq-counts", "interrupts that fire during the interval", interrupts.counts),
+    Check("irqbalance", "irqbalance and its banned CPUs", interrupts.irqbalance),
     Check("workqueues", "the CPUs of unbound work queues", threads.workqueues),
-    Check("kernel-threads", "movable threads of the kernel", threads.kernel_threads),
-    Check("foreign-processes", "who may run on CPUs of others", processes.foreign),
-    Check("watchdog", "the CPUs that the kernel's watchdog interrupts", tuning.watchdog),
-    Check("timers", "migration of timers, and the clock", tuning.timers),
+    Check("kernel-threads", "kernel threads that can be moved", threads.kernel_threads),
+    Check("foreign-processes", "processes on CPUs they do not own", processes.foreign),
+    Check("watchdog", "the CPUs of the kernel's watchdog", tuning.watchdog),
+    Check("timers", "timer migration and the clock source", tuning.timers),
     Check("cpu-frequency", "the frequency governor", tuning.frequency),
-    Check("idle-states", "idle states that take long to leave", tuning.idle_states),
+    Check("idle-states", "idle states with a long exit latency", tuning.idle_states),
     Check("huge-pages", "transparent huge pages", tuning.huge_pages),
     Check("numa-balancing", "automatic NUMA balancing", tuning.numa_balancing),
     Check("reserved-cpus", "the kubelet's reservedSystemCPUs", kubelet.reserved_cpus),
     Check("cpu-manager", "the kubelet's CPU manager and its state file", kubelet.cpu_manager),
     Check("topology-manager", "the kubelet's topology manager", kubelet.topology_manager),
-    Check("cpu-quota", "CPU quotas of the cgroups of owners", runtime.cpu_quota),
-    Check("nri", "the container runtime's interface for plugins", runtime.nri),
+    Check("cpu-quota", "CPU quotas of the owners' cgroups", runtime.cpu_quota),
+    Check("nri", "the container runtime's plugin interface", runtime.nri),
     Check("pin-daemon", "isolcpus-dp-pin and its connection", runtime.pin_daemon),
-    Check("versions", "whether the daemons run what is installed", runtime.versions),
+    Check("versions", "whether the daemons run the installed version", runtime.versions),
 )
 
 _BY_BADNESS = list(Verdict)
 
 
 def run(host: Host, only: Sequence[str]) -> list[Result]:
-    """Runs the checks of these ids, or all. Raises UsageError."""
+    """Runs the checks with these ids, or all checks. Raises UsageError."""
     return [Result(check, look(check, host)) for check in _chosen(host, only)]
 
 
 def worst(results: Sequence[Result]) -> Verdict:
-    """The worst of all verdicts."""
+    """The worst verdict; OK if there are no results."""
     verdicts = [result.finding.verdict for result in results]
     return max(verdicts, key=_BY_BADNESS.index, default=Verdict.OK)
 
 
 def look(check: Check, host: Host) -> Finding:
-    """Runs one check; what it cannot see is a finding, too.
+    """Runs one check; if it cannot read what it needs, the finding is UNKNOWN.
 
-    What others chose to call themselves, or wrote somewhere, does nothing to a terminal.
+    Names that other processes chose cannot send control characters to the terminal.
     """
     found = _look(check, host)
     return replace(
@@ -101,18 +101,20 @@ def _look(check: Check, host: Host) -> Finding:
     except files.Unseen as unseen:
         return unknown(str(unseen))
     except cpulist.CpuListError as error:
-        return unknown(f"a list of CPUs cannot be understood: {error}", "Mend what names it.")
+        return unknown(
+            f"invalid CPU list: {error}", "Correct the file or argument that contains it."
+        )
     except (OSError, ValueError) as error:
-        # What the kernel and others write is theirs to change: the other checks go on.
-        return unknown(f"what is there cannot be understood: {error}")
+        # Formats of other programs may change; the other checks still run.
+        return unknown(f"unexpected content: {error}")
 
 
 def _chosen(host: Host, only: Sequence[str]) -> list[Check]:
     ids = [check.id for check in CHECKS]
-    strange = [name for name in only if name not in ids]
-    if strange:
-        raise UsageError(f"--only {strange[0]} is no check: there are {', '.join(ids)}")
+    unknown_ids = [name for name in only if name not in ids]
+    if unknown_ids:
+        raise UsageError(f"--only {unknown_ids[0]}: no such check; use one of {', '.join(ids)}")
     if host.interval == 0 and "irq-counts" in only:
-        raise UsageError("--only irq-counts takes an --interval above 0")
+        raise UsageError("--only irq-counts needs an --interval above 0")
     wanted = [check for check in CHECKS if not only or check.id in only]
     return [check for check in wanted if check.id != "irq-counts" or host.interval > 0]

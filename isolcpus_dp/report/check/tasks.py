@@ -1,6 +1,6 @@
-"""The threads of the host as /proc tells of them: where each may run, and where it last did.
+"""The host's threads in /proc: on which CPUs each may run, and on which it last ran.
 
-A host has thousands, so each is read once, and more of it only when somebody asks.
+A host has thousands of them, so each is read once, and its `stat` file only when needed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.report.check import files
 
-# The parent of all kernel threads.
+# The PID of kthreadd, the parent of all kernel threads.
 _KTHREADD = "2"
-# Of the fields of stat (proc(5)) behind the name, which may itself hold blanks and brackets.
+# Fields of stat (proc(5)), counted after the name, which may contain spaces and brackets.
 _FLAGS, _PROCESSOR = 6, 36
-# include/linux/sched.h: the kernel has bound the thread and lets nobody move it.
+# include/linux/sched.h: the kernel has bound the thread, and its CPUs cannot be changed.
 _PF_NO_SETAFFINITY = 0x04000000
 
 
@@ -25,7 +25,7 @@ _PF_NO_SETAFFINITY = 0x04000000
 class Thread:
     """A thread of a process, or of the kernel."""
 
-    folder: str  # in /proc
+    directory: str  # in /proc
     pid: int
     name: str
     kernel: bool
@@ -33,63 +33,63 @@ class Thread:
 
     @property
     def last_cpu(self) -> int | None:
-        """Where it runs, or ran last; None if it has ended meanwhile."""
+        """The CPU on which it runs or last ran; None if it has ended since."""
         return self._number(_PROCESSOR)
 
     @property
     def movable(self) -> bool:
-        """Whether somebody else than the kernel may set its CPUs."""
+        """Whether its CPUs can be changed from user space."""
         return not (self._number(_FLAGS) or 0) & _PF_NO_SETAFFINITY
 
     @property
     def parent_of_the_kernels(self) -> bool:
-        """Whether it is kthreadd. In a PID namespace, process 2 is somebody else."""
+        """Whether it is kthreadd. In a PID namespace, process 2 is another program."""
         return self.pid == int(_KTHREADD) and self.name == "kthreadd"
 
     def _number(self, field: int) -> int | None:
-        fields = files.text(f"{self.folder}/stat").rpartition(")")[2].split()
+        fields = files.text(f"{self.directory}/stat").rpartition(")")[2].split()
         return int(fields[field]) if len(fields) > field else None
 
 
 def read(proc: Path) -> tuple[Thread, ...]:
-    """All threads of the host. Raises Unseen if there is no /proc at all."""
+    """All threads of the host. Raises Unseen if /proc lists no processes."""
     pids = [int(name) for name in files.names(proc) if name.isdecimal()]
     if not pids:
-        raise files.Unseen(f"{proc} shows no process")
+        raise files.Unseen(f"{proc} lists no processes")
     return tuple(thread for pid in sorted(pids) for thread in _threads(proc, pid))
 
 
 def _threads(proc: Path, pid: int) -> Iterator[Thread]:
-    folder = f"{proc}/{pid}"
-    said = _status(folder)
-    if not said:
+    directory = f"{proc}/{pid}"
+    status = _status(directory)
+    if not status:
         return
-    first = _thread(folder, pid, said)
+    first = _thread(directory, pid, status)
     yield first
-    if first.kernel or said.get("Threads") == "1":
+    if first.kernel or status.get("Threads") == "1":
         return
-    for tid in files.names(f"{folder}/task"):
+    for tid in files.names(f"{directory}/task"):
         if tid != str(pid):
-            said = _status(f"{folder}/task/{tid}")
-            if said:
-                yield _thread(f"{folder}/task/{tid}", pid, said)
+            status = _status(f"{directory}/task/{tid}")
+            if status:
+                yield _thread(f"{directory}/task/{tid}", pid, status)
 
 
-def _thread(folder: str, pid: int, said: dict[str, str]) -> Thread:
+def _thread(directory: str, pid: int, status: dict[str, str]) -> Thread:
     return Thread(
-        folder=folder,
+        directory=directory,
         pid=pid,
-        name=said.get("Name", ""),
-        kernel=_KTHREADD in (said.get("PPid"), str(pid)),
-        allowed=_parsed(said.get("Cpus_allowed_list", "")),
+        name=status.get("Name", ""),
+        kernel=_KTHREADD in (status.get("PPid"), str(pid)),
+        allowed=_parsed(status.get("Cpus_allowed_list", "")),
     )
 
 
-def _status(folder: str) -> dict[str, str]:
-    """The lines of a status file; nothing of a thread that has ended."""
-    lines = (line.partition(":") for line in files.text(f"{folder}/status").splitlines())
+def _status(directory: str) -> dict[str, str]:
+    """By key: the values of a status file; empty if the thread has ended."""
+    lines = (line.partition(":") for line in files.text(f"{directory}/status").splitlines())
     return {key: value.strip() for key, _, value in lines}
 
 
-# Most threads may run on the same CPUs.
+# Most threads have the same list of CPUs.
 _parsed = functools.lru_cache(maxsize=4096)(cpulist.parse)

@@ -1,57 +1,54 @@
-"""Settings of the kernel that interrupt or slow down who runs on an isolated CPU."""
+"""Kernel settings that interrupt or slow down processes on isolated CPUs."""
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, some, unknown, warning
+from isolcpus_dp.report.check.host import HOST_PROC, Host
 
-if TYPE_CHECKING:
-    from isolcpus_dp.report.check.host import Host
-
-# To leave an idle state of a longer exit latency takes longer than a packet may wait.
+# A longer exit latency delays a packet too much.
 _QUICK_MICROSECONDS = 10
 _SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies", "pit", "refined-jiffies")
 
 
 def watchdog(host: Host) -> Finding:
-    """The kernel's watchdogs for lockups, and the CPUs they watch."""
-    folder = host.roots.proc / "sys/kernel"
-    running = [name for name in ("watchdog", "nmi_watchdog") if files.number(folder / name)]
-    watched = cpulist.parse(files.text(folder / "watchdog_cpumask")) & host.isolated
-    # `watchdog` stands for the soft and the NMI watchdog together: 1 if either runs.
+    """The kernel's lockup watchdogs and the CPUs they watch."""
+    directory = host.roots.proc / "sys/kernel"
+    running = [name for name in ("watchdog", "nmi_watchdog") if files.number(directory / name)]
+    watched = cpulist.parse(files.text(directory / "watchdog_cpumask")) & host.isolated
+    # `watchdog` covers the soft and the NMI watchdog: it is 1 if either is on.
     if running and watched:
         return warning(
-            f"the kernel's watchdog interrupts CPU {render(watched)}",
-            f"sysctl kernel.watchdog_cpumask={render(host.housekeeping)}; nohz_full= does so when"
-            " the kernel boots.",
+            f"the kernel's watchdog interrupts isolated CPU {render(watched)}",
+            f"Run: sysctl kernel.watchdog_cpumask={render(host.housekeeping)} (nohz_full= sets this"
+            " mask at boot)",
         )
-    return ok("no watchdog on isolated CPUs")
+    return ok("the kernel's watchdog does not run on isolated CPUs")
 
 
 def timers(host: Host) -> Finding:
-    """Whether timers may leave isolated CPUs, and which clock the kernel reads."""
+    """Whether timers may migrate from isolated CPUs, and the kernel's clock source."""
     migration = files.number(host.roots.proc / "sys/kernel/timer_migration")
     if migration == 0:
         return warning(
             "timers stay on the CPU that set them (kernel.timer_migration is 0)",
-            "sysctl kernel.timer_migration=1",
+            "Run: sysctl kernel.timer_migration=1",
         )
-    folder = host.roots.sysfs / "devices/system/clocksource/clocksource0"
-    clock = files.text(folder / "current_clocksource")
+    directory = host.roots.sysfs / "devices/system/clocksource/clocksource0"
+    clock = files.text(directory / "current_clocksource")
     if clock in _SLOW_CLOCKS:
         return warning(
-            f"the kernel reads the slow clock {clock}",
-            "See why it distrusts the CPU's own (dmesg | grep -i tsc).",
+            f"the clock source is {clock}, which is slow to read",
+            "Find out why the kernel does not use the CPU's own clock: dmesg | grep -i tsc",
         )
     if migration is None and not clock:
-        return unknown("neither timers nor clock are to be seen", "Look where /proc is the host's.")
-    return ok(f"timers may move; the clock is {clock or 'not told'}")
+        return unknown("kernel.timer_migration and the clock source are not shown", HOST_PROC)
+    return ok(f"timers may migrate; the clock source is {clock or 'unknown'}")
 
 
 def frequency(host: Host) -> Finding:
@@ -62,12 +59,12 @@ def frequency(host: Host) -> Finding:
     slow = {cpu: name for cpu, name in governors.items() if name and name != "performance"}
     if slow:
         return warning(
-            f"the governor of CPU {render(slow)} is {some(sorted(set(slow.values())))}",
-            f"cpupower -c {render(slow)} frequency-set -g performance",
+            f"the frequency governor of CPU {render(slow)} is {some(sorted(set(slow.values())))}",
+            f"Run: cpupower -c {render(slow)} frequency-set -g performance",
         )
     if not any(governors.values()):
-        return ok("the kernel does not govern the frequency of isolated CPUs")
-    return ok("the governor of isolated CPUs is performance")
+        return ok("isolated CPUs have no frequency governor")
+    return ok("the frequency governor of isolated CPUs is performance")
 
 
 def idle_states(host: Host) -> Finding:
@@ -76,34 +73,36 @@ def idle_states(host: Host) -> Finding:
     if deep and not _all_held_awake(host):
         names = sorted({name for names in deep.values() for name in names})
         return warning(
-            f"CPU {render(deep)} may fall into states that take more than"
-            f" {_QUICK_MICROSECONDS} us to leave: {some(names)}",
-            f"cpupower -c {render(deep)} idle-set -D {_QUICK_MICROSECONDS}, or hold"
-            f" {host.roots.latency} open at that, as TuneD's force_latency= does.",
+            f"CPU {render(deep)} may enter idle states with an exit latency above"
+            f" {_QUICK_MICROSECONDS} us: {some(names)}",
+            f"Run: cpupower -c {render(deep)} idle-set -D {_QUICK_MICROSECONDS} (or set"
+            f" force_latency={_QUICK_MICROSECONDS} in the TuneD profile)",
         )
-    return ok(f"isolated CPUs wake within {_QUICK_MICROSECONDS} us, as far as the kernel decides")
+    return ok(
+        f"isolated CPUs enter no idle state with an exit latency above {_QUICK_MICROSECONDS} us"
+    )
 
 
 def huge_pages(host: Host) -> Finding:
-    """Transparent huge pages: making them stops a process."""
-    said = files.text(host.roots.sysfs / "kernel/mm/transparent_hugepage/enabled")
-    chosen = re.search(r"\[(\w+)\]", said)
+    """Transparent huge pages: a process stops while the kernel assembles one."""
+    text = files.text(host.roots.sysfs / "kernel/mm/transparent_hugepage/enabled")
+    chosen = re.search(r"\[(\w+)\]", text)
     if chosen and chosen[1] == "always":
         return warning(
-            "transparent huge pages are always made: khugepaged moves the memory of owners",
-            "Boot with transparent_hugepage=madvise (or never).",
+            "transparent huge pages are always used: khugepaged moves the memory of owners",
+            "Boot with transparent_hugepage=madvise or transparent_hugepage=never.",
         )
-    return ok(f"transparent huge pages: {chosen[1] if chosen else 'none in this kernel'}")
+    return ok(f"transparent huge pages: {chosen[1] if chosen else 'not in this kernel'}")
 
 
 def numa_balancing(host: Host) -> Finding:
-    """Automatic NUMA balancing: it makes a process fault to see which memory it uses."""
+    """Automatic NUMA balancing: it causes page faults to see which memory a process uses."""
     if files.number(host.roots.proc / "sys/kernel/numa_balancing"):
         return warning(
-            "the kernel samples the memory of processes to move it (kernel.numa_balancing)",
-            "sysctl kernel.numa_balancing=0",
+            "automatic NUMA balancing is on: it interrupts processes with page faults",
+            "Run: sysctl kernel.numa_balancing=0",
         )
-    return ok("off")
+    return ok("automatic NUMA balancing is off")
 
 
 def _cpu(host: Host, cpu: int, name: str) -> str:
@@ -111,33 +110,33 @@ def _cpu(host: Host, cpu: int, name: str) -> str:
 
 
 def _deep_states(host: Host, cpu: int) -> list[str]:
-    """The names of the enabled idle states of a CPU that take long to leave."""
+    """The names of a CPU's enabled idle states with a long exit latency."""
     if _held_awake(host, cpu):
         return []
-    folder = _cpu(host, cpu, "cpuidle")
+    directory = _cpu(host, cpu, "cpuidle")
     return [
-        files.text(f"{folder}/{state}/name") or state
-        for state in files.names(folder)
-        if (files.number(f"{folder}/{state}/latency") or 0) > _QUICK_MICROSECONDS
-        and not files.number(f"{folder}/{state}/disable")
+        files.text(f"{directory}/{state}/name") or state
+        for state in files.names(directory)
+        if (files.number(f"{directory}/{state}/latency") or 0) > _QUICK_MICROSECONDS
+        and not files.number(f"{directory}/{state}/disable")
     ]
 
 
 def _held_awake(host: Host, cpu: int) -> bool:
-    """Whether somebody forbids deep states of this CPU by its quality of service.
+    """Whether the CPU's latency limit (PM QoS) forbids deep idle states.
 
-    ABI/testing/sysfs-devices-power: 0 is no demand, n/a is no latency at all.
+    ABI/testing/sysfs-devices-power: 0 is no limit, n/a allows no latency at all.
     """
-    said = files.text(_cpu(host, cpu, "power/pm_qos_resume_latency_us"))
-    return said == "n/a" or (said.isdecimal() and 0 < int(said) <= _QUICK_MICROSECONDS)
+    limit = files.text(_cpu(host, cpu, "power/pm_qos_resume_latency_us"))
+    return limit == "n/a" or (limit.isdecimal() and 0 < int(limit) <= _QUICK_MICROSECONDS)
 
 
 def _all_held_awake(host: Host) -> bool:
-    """Whether a process forbids deep states of all CPUs, as TuneD and cyclictest do.
+    """Whether a process forbids deep idle states of all CPUs, as TuneD and cyclictest do.
 
-    power/pm_qos_interface: the file gives the lowest of all demands in us, as an int of 32 bits.
-    To open it for reading demands nothing. Raises Unseen: it is root's.
+    power/pm_qos_interface: the file holds the lowest requested latency in us, as an int of 32
+    bits. Opening it for reading requests nothing. Raises Unseen: only root can read it.
     """
-    said = files.raw(host.roots.latency)
-    demand = int.from_bytes(said, sys.byteorder, signed=True)
-    return len(said) == 4 and demand <= _QUICK_MICROSECONDS
+    content = files.raw(host.roots.latency)
+    latency = int.from_bytes(content, sys.byteorder, signed=True)
+    return len(content) == 4 and latency <= _QUICK_MICROSECONDS

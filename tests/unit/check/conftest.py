@@ -1,4 +1,4 @@
-"""A host from a few words: its /sys and /proc, its kubelet, its containers and their owners."""
+"""Builds a host in a directory: /sys, /proc, the kubelet's files, containers and owners."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from isolcpus_dp.report.snapshot import Owner, Snapshot
 from isolcpus_dp.simulator.machine import MadeUpMachine
 from tests.unit.conftest import MakeUp
 
-# The kernel has bound the thread.
+# PF_NO_SETAFFINITY: the kernel has bound the thread.
 BOUND = 0x04000000
 
 
 class MadeUpHost:
-    """Nothing is there but the machine and the first processes; a test writes what it needs."""
+    """A host with only its machine and two processes; a test adds what it needs."""
 
-    def __init__(self, tree: MadeUpMachine, folder: Path) -> None:
+    def __init__(self, tree: MadeUpMachine, directory: Path) -> None:
         self.tree = tree
-        self.folder = folder
+        self.directory = directory
         self.config = Config()
         self.owners: list[Owner] = []
         self.unseen: tuple[str, ...] = ()
@@ -39,10 +39,10 @@ class MadeUpHost:
         self._write(self.tree.root / name, text)
 
     def proc(self, name: str, text: str) -> None:
-        self._write(self.folder / "proc" / name, text)
+        self._write(self.directory / "proc" / name, text)
 
     def kubelet(self, name: str, text: str) -> None:
-        self._write(self.folder / "kubelet" / name, text)
+        self._write(self.directory / "kubelet" / name, text)
 
     def process(
         self, pid: int, name: str, allowed: str, *, parent: int = 1, ran_on: int = 0, flags: int = 0
@@ -57,7 +57,7 @@ class MadeUpHost:
         self.process(pid, name, allowed, parent=2, ran_on=ran_on, flags=flags)
 
     def second_thread(self, pid: int, name: str, allowed: str, *, ran_on: int = 0) -> None:
-        """A process whose first thread may run on the housekeeping CPUs only."""
+        """A process with two threads; the first may run on the housekeeping CPUs only."""
         self._task(str(pid), name, "0-1,4-5", 1, 2)
         self.ran(str(pid), 0, 0)
         for tid, cpus, cpu in ((pid, "0-1,4-5", 0), (pid + 1, allowed, ran_on)):
@@ -69,29 +69,29 @@ class MadeUpHost:
         self.proc(f"{task}/stat", f"{Path(task).name} (a ) name) S {' '.join(numbers)}")
 
     def contains(self, pid: int, letter: str, name: str | None) -> None:
-        """Puts a process in a container; without a name, the kubelet does not know it."""
+        """Puts a process in a container; without a name, the kubelet has no log link for it."""
         path = f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{letter * 64}.scope"
         self.proc(f"{pid}/cgroup", f"0::{path}")
         if name:
             namespace, pod, container = name.split("/")
             link = f"{pod}_{namespace}_{container}-{letter * 64}.log"
-            self._write(self.folder / "containers" / link, "")
+            self._write(self.directory / "containers" / link, "")
 
     def owns(self, name: str, *cpus: int) -> None:
-        namespace, of, container = name.split("/")
+        namespace, pod, container = name.split("/")
         ids = tuple(map(str, cpus))
-        allocation = Allocation(namespace, of, container, "windriver.com/isolcpus", ids)
+        allocation = Allocation(namespace, pod, container, "windriver.com/isolcpus", ids)
         self.owners.append(Owner(allocation, frozenset(cpus)))
 
     def hide_processes(self) -> None:
-        """As hidepid= does to a user, and a PID namespace to root: only their own are seen."""
-        shutil.rmtree(self.folder / "proc/2")
+        """As with hidepid= or in a PID namespace: kthreadd is not shown."""
+        shutil.rmtree(self.directory / "proc/2")
 
     def irq(self, number: int, device: str, effective: str, allowed: str = "0-7") -> None:
         self.proc(f"irq/{number}/effective_affinity_list", effective)
         self.proc(f"irq/{number}/smp_affinity_list", allowed)
         if device:
-            (self.folder / "proc/irq" / str(number) / device).mkdir()
+            (self.directory / "proc/irq" / str(number) / device).mkdir()
 
     def host(self, interval: float = 0.0) -> Host:
         present = machine.read(self.tree.root)
@@ -102,12 +102,12 @@ class MadeUpHost:
     def roots(self) -> Roots:
         return Roots(
             sysfs=self.tree.root,
-            proc=self.folder / "proc",
-            kubelet_dir=self.folder / "kubelet",
-            container_logs=self.folder / "containers",
+            proc=self.directory / "proc",
+            kubelet_dir=self.directory / "kubelet",
+            container_logs=self.directory / "containers",
             nri_socket=Path("/var/run/nri/nri.sock"),
-            latency=self.folder / "cpu_dma_latency",
-            package=self.folder / "package",
+            latency=self.directory / "cpu_dma_latency",
+            package=self.directory / "package",
             unit=self._unit,
         )
 
@@ -131,5 +131,5 @@ class MadeUpHost:
 
 @pytest.fixture
 def made_up(make_up: MakeUp, tmp_path: Path) -> MadeUpHost:
-    """Four cores with two threads; cores 2,6 and 3,7 are isolated."""
+    """Four cores with two threads each; cores 2,6 and 3,7 are isolated."""
     return MadeUpHost(make_up("1x4x2", {2, 3, 6, 7}), tmp_path)

@@ -1,4 +1,4 @@
-"""Interrupts that may fire on isolated CPUs, and those that did."""
+"""Interrupts that may fire, or fired, on isolated CPUs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def counted(device_on_3: int, timer_on_2: int) -> str:
 
 def test_interrupts_on_housekeeping_cpus_are_ok(made_up: MadeUpHost) -> None:
     made_up.irq(24, "eth0-rx-0", "1")
-    made_up.irq(25, "", "3")  # nobody has asked for it
+    made_up.irq(25, "", "3")  # no driver has requested it
     made_up.proc("irq/default_smp_affinity", "33")
     found = interrupts.affinity(made_up.host())
     assert (found.verdict, found.evidence) == (Verdict.OK, "2 interrupts, none on isolated CPUs")
@@ -38,13 +38,13 @@ def test_interrupt_moved_to_an_isolated_cpu_is_a_warning(made_up: MadeUpHost) ->
     assert "echo 0-1,4-5 > /proc/irq/NUMBER/smp_affinity_list" in found.advice
 
 
-def test_interrupt_that_was_moved_away_and_has_not_fired_since_is_ok(made_up: MadeUpHost) -> None:
+def test_interrupt_moved_away_that_has_not_fired_since_is_ok(made_up: MadeUpHost) -> None:
     made_up.irq(1, "i8042", "3", allowed="0-1,4-5")
     assert interrupts.affinity(made_up.host()).verdict is Verdict.OK
 
 
 def spread_over(made_up: MadeUpHost, count_on_3: int) -> None:
-    """A driver's queue for each of CPUs 2 and 3, as the kernel spreads them."""
+    """One queue of a driver for each of CPUs 2 and 3, as the kernel assigns them."""
     made_up.proc("cmdline", "isolcpus=domain,managed_irq,2-3,6-7")
     for irq, cpu in ((30, 2), (31, 3)):
         made_up.irq(irq, f"nvme0q{cpu}", str(cpu), allowed=str(cpu))
@@ -62,7 +62,7 @@ def test_queues_of_isolated_cpus_that_never_fired_are_ok(made_up: MadeUpHost) ->
     found = interrupts.affinity(made_up.host())
     assert (found.verdict, found.evidence) == (
         Verdict.OK,
-        "2 interrupts, none on isolated CPUs but 2 of their own queues, which have never fired",
+        "2 interrupts, none on isolated CPUs except 2 of their own queues, which have never fired",
     )
 
 
@@ -73,23 +73,19 @@ def test_queue_of_an_isolated_cpu_that_fires_is_a_warning(made_up: MadeUpHost) -
     assert found.evidence.endswith("isolated CPUs: 31 (nvme0q3) on CPU 3")
 
 
-def test_queues_of_isolated_cpus_are_a_warning_without_managed_irq(made_up: MadeUpHost) -> None:
+def test_isolated_cpus_queues_need_managed_irq(made_up: MadeUpHost) -> None:
     spread_over(made_up, 0)
     made_up.proc("cmdline", "isolcpus=domain,2-3,6-7")
     assert interrupts.affinity(made_up.host()).verdict is Verdict.WARNING
 
 
-def test_interrupt_that_may_also_fire_elsewhere_is_a_warning_before_it_fires(
-    made_up: MadeUpHost,
-) -> None:
+def test_interrupt_that_may_fire_on_both_kinds_of_cpus_is_found(made_up: MadeUpHost) -> None:
     spread_over(made_up, 0)
     made_up.irq(32, "eth0-config", "2", allowed="0-3")
     assert "eth0-config" in interrupts.affinity(made_up.host()).evidence
 
 
-def test_interrupt_of_a_kernel_without_effective_affinity_counts_as_allowed(
-    made_up: MadeUpHost,
-) -> None:
+def test_allowed_cpus_count_without_an_effective_affinity(made_up: MadeUpHost) -> None:
     made_up.irq(24, "eth0-rx-0", "", allowed="1-2")
     assert interrupts.affinity(made_up.host()).verdict is Verdict.WARNING
 
@@ -99,7 +95,7 @@ def test_isolated_cpus_in_the_default_affinity_are_a_warning(made_up: MadeUpHost
     made_up.proc("irq/default_smp_affinity", "ff")
     found = interrupts.affinity(made_up.host())
     assert found.verdict is Verdict.WARNING
-    assert found.evidence == ("interrupts of devices that are still to come may go to CPU 2-3,6-7")
+    assert found.evidence == ("new device interrupts may fire on isolated CPU 2-3,6-7 by default")
     assert found.advice == "Boot with irqaffinity=0-1,4-5"
 
 
@@ -108,7 +104,7 @@ def test_affinity_without_interrupts_is_unknown(made_up: MadeUpHost) -> None:
 
 
 def judged(made_up: MadeUpHost, before: str, after: str) -> tuple[Verdict, str]:
-    """What two readings of /proc/interrupts come to, one second apart."""
+    """Verdict and evidence from two readings of /proc/interrupts, one second apart."""
     host = made_up.host(interval=1.0)
     made_up.proc("interrupts", before)
     first = interrupts.read(host)
@@ -120,14 +116,14 @@ def judged(made_up: MadeUpHost, before: str, after: str) -> tuple[Verdict, str]:
 def test_interrupts_from_before_the_interval_are_ok(made_up: MadeUpHost) -> None:
     assert judged(made_up, counted(7, 1000), counted(7, 1002)) == (
         Verdict.OK,
-        "no interrupt of a device, at most 2 of the kernel on a CPU, in 1 s",
+        "no device interrupts and at most 2 kernel interrupts per CPU in 1 s",
     )
 
 
 def test_many_timer_interrupts_are_a_warning(made_up: MadeUpHost) -> None:
     assert judged(made_up, counted(7, 1000), counted(7, 1250)) == (
         Verdict.WARNING,
-        "the kernel interrupted CPU 2 250 times in 1 s: LOC 250",
+        "kernel interrupts fired 250 times on CPU 2 in 1 s: LOC 250",
     )
 
 
@@ -135,27 +131,27 @@ def test_interrupt_of_a_device_is_a_problem(made_up: MadeUpHost) -> None:
     made_up.irq(24, "eth0-rx-0", "3")
     assert judged(made_up, counted(7, 1000), counted(10, 1250)) == (
         Verdict.PROBLEM,
-        "interrupts of devices fired on isolated CPUs in 1 s: 24 (eth0-rx-0) 3 times on CPU 3",
+        "device interrupts fired on isolated CPUs in 1 s: 24 (eth0-rx-0) 3 times on CPU 3",
     )
 
 
-def test_counts_of_nothing_are_unknown(made_up: MadeUpHost) -> None:
+def test_counts_without_interrupts_are_unknown(made_up: MadeUpHost) -> None:
     assert interrupts.counts(made_up.host(interval=0.01)).verdict is Verdict.UNKNOWN
 
 
-def test_counts_compare_two_moments(made_up: MadeUpHost) -> None:
+def test_counts_compare_two_readings(made_up: MadeUpHost) -> None:
     made_up.proc("interrupts", counted(7, 1000))
     found = interrupts.counts(made_up.host(interval=0.01))
     assert (found.verdict, found.evidence) == (
         Verdict.OK,
-        "no interrupt of a device, at most 0 of the kernel on a CPU, in 0.01 s",
+        "no device interrupts and at most 0 kernel interrupts per CPU in 0.01 s",
     )
 
 
 @pytest.mark.parametrize(
     ("chip", "number"), [("GICv3", "27"), ("GIC-0", "30"), ("xen-percpu", "9")]
 )
-def test_interrupt_that_every_cpu_has_for_itself_is_no_devices(
+def test_per_cpu_interrupt_is_not_a_device_interrupt(
     made_up: MadeUpHost, chip: str, number: str
 ) -> None:
     made_up.irq(11, "arch_timer", "0-7")
@@ -165,7 +161,7 @@ def test_interrupt_that_every_cpu_has_for_itself_is_no_devices(
     found = interrupts.judge(made_up.host(1.0), {"11": {3: 1}}, {"11": {3: 3}})
     assert (found.verdict, found.evidence) == (
         Verdict.OK,
-        "no interrupt of a device, at most 2 of the kernel on a CPU, in 1 s",
+        "no device interrupts and at most 2 kernel interrupts per CPU in 1 s",
     )
     made_up.sys("kernel/irq/11/chip_name", "GICv3")
     made_up.sys("kernel/irq/11/hwirq", "35")
@@ -173,19 +169,19 @@ def test_interrupt_that_every_cpu_has_for_itself_is_no_devices(
 
 
 def test_host_without_irqbalance_is_ok(made_up: MadeUpHost) -> None:
-    assert interrupts.irqbalance(made_up.host()).evidence == "irqbalance does not run"
+    assert interrupts.irqbalance(made_up.host()).evidence == "irqbalance is not running"
 
 
-def test_container_that_calls_itself_irqbalance_is_not_believed(made_up: MadeUpHost) -> None:
+def test_irqbalance_in_a_container_is_not_trusted(made_up: MadeUpHost) -> None:
     made_up.process(50, "irqbalance", "0-1,4-5")
     made_up.proc("50/environ", "IRQBALANCE_BANNED_CPULIST=2-3,6-7")
     made_up.contains(50, "a", None)
     found = interrupts.irqbalance(made_up.host())
     assert found.verdict is Verdict.UNKNOWN
-    assert found.evidence.startswith("in container aaaaaaaaaaaa something calls itself irqbalance")
+    assert found.evidence.startswith("a process named irqbalance runs in container aaaaaaaaaaaa: ")
 
 
-def test_irqbalance_is_unseen_where_processes_are_hidden(made_up: MadeUpHost) -> None:
+def test_irqbalance_is_unknown_when_proc_hides_processes(made_up: MadeUpHost) -> None:
     made_up.hide_processes()
     with pytest.raises(files.Unseen, match="/proc hides processes"):
         interrupts.irqbalance(made_up.host())
@@ -199,11 +195,11 @@ def test_irqbalance_is_unseen_where_processes_are_hidden(made_up: MadeUpHost) ->
         ("IRQBALANCE_BANNED_CPUS=000000cc", Verdict.OK),
         ("PATH=/usr/bin\0IRQBALANCE_BANNED_CPULIST=2-3", Verdict.PROBLEM),
         ("IRQBALANCE_BANNED_CPUS=4c", Verdict.PROBLEM),
-        # With both, irqbalance looks at the mask.
+        # If both are set, irqbalance uses the mask.
         ("IRQBALANCE_BANNED_CPUS=0\0IRQBALANCE_BANNED_CPULIST=2-3,6-7", Verdict.PROBLEM),
     ],
 )
-def test_irqbalance_is_judged_by_what_it_was_told(
+def test_irqbalance_is_judged_by_its_banned_cpus(
     made_up: MadeUpHost, environment: str, verdict: Verdict
 ) -> None:
     made_up.process(50, "irqbalance", "0-1,4-5")

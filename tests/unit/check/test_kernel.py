@@ -1,4 +1,4 @@
-"""Whether the kernel isolates what it was told to."""
+"""Whether the kernel isolates the CPUs that its command line names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.conftest import MakeUp
 from .conftest import MadeUpHost
 
 
-def test_isolcpus_that_sysfs_confirms_is_ok(made_up: MadeUpHost) -> None:
+def test_isolcpus_confirmed_by_sysfs_is_ok(made_up: MadeUpHost) -> None:
     made_up.proc("cmdline", "quiet isolcpus=nohz,domain,managed_irq,2-3,6-7 -- isolcpus=1")
     found = kernel.arguments(made_up.host())
     assert (found.verdict, found.evidence) == (
@@ -35,22 +35,22 @@ def test_isolcpus_without_managed_irq_is_a_warning(made_up: MadeUpHost) -> None:
     assert found.advice == "Boot with isolcpus=nohz,domain,managed_irq,2-3,6-N"
 
 
-def test_isolation_that_nobody_asked_for_is_a_warning(made_up: MadeUpHost) -> None:
+def test_isolation_without_isolcpus_is_a_warning(made_up: MadeUpHost) -> None:
     made_up.proc("cmdline", "quiet")
     found = kernel.arguments(made_up.host())
     assert found.verdict is Verdict.WARNING
-    assert "isolcpus= is not on the command line" in found.evidence
+    assert "isolcpus= is not on the kernel command line" in found.evidence
 
 
 @pytest.mark.parametrize(
-    "said", ['"managed_irq,domain,2-3,6-7"', "tickless,managed_irq,domain,2-3,6-7"]
+    "value", ['"managed_irq,domain,2-3,6-7"', "tickless,managed_irq,domain,2-3,6-7"]
 )
-def test_isolcpus_is_read_as_the_kernel_reads_it(made_up: MadeUpHost, said: str) -> None:
-    made_up.proc("cmdline", f"isolcpus={said}")
+def test_isolcpus_is_parsed_as_by_the_kernel(made_up: MadeUpHost, value: str) -> None:
+    made_up.proc("cmdline", f"isolcpus={value}")
     assert kernel.arguments(made_up.host()).verdict is Verdict.OK
 
 
-def test_flag_that_is_misspelt_is_missed(made_up: MadeUpHost) -> None:
+def test_misspelled_flag_counts_as_missing(made_up: MadeUpHost) -> None:
     made_up.proc("cmdline", "isolcpus=managd_irq,2-3,6-7")
     found = kernel.arguments(made_up.host())
     assert found.verdict is Verdict.WARNING
@@ -58,16 +58,16 @@ def test_flag_that_is_misspelt_is_missed(made_up: MadeUpHost) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "evidence"),
+    ("value", "evidence"),
     [
-        ("domain,managed_irq,1-3,6-7", "but sysfs has CPU 2-3,6-7 isolated"),
+        ("domain,managed_irq,1-3,6-7", "but sysfs reports CPU 2-3,6-7 as isolated"),
         ("managed_irq,2-3,6..7", "'6..7' is not a CPU number"),
     ],
 )
-def test_isolcpus_that_did_not_happen_is_a_problem(
-    made_up: MadeUpHost, said: str, evidence: str
+def test_isolcpus_without_effect_is_a_problem(
+    made_up: MadeUpHost, value: str, evidence: str
 ) -> None:
-    made_up.proc("cmdline", f"isolcpus={said}")
+    made_up.proc("cmdline", f"isolcpus={value}")
     found = kernel.arguments(made_up.host())
     assert found.verdict is Verdict.PROBLEM
     assert evidence in found.evidence
@@ -83,30 +83,30 @@ def test_nohz_full_of_all_isolated_cpus_is_ok(made_up: MadeUpHost) -> None:
     made_up.proc("cmdline", "nohz_full=2-3,6-7")
     made_up.sys("devices/system/cpu/nohz_full", "2-3,6-7")
     found = kernel.nohz_full(made_up.host())
-    assert (found.verdict, found.evidence) == (Verdict.OK, "nohz_full is CPU 2-3,6-7")
+    assert (found.verdict, found.evidence) == (Verdict.OK, "nohz_full applies to CPU 2-3,6-7")
 
 
-def test_isolated_cpu_that_ticks_is_a_warning(made_up: MadeUpHost) -> None:
+def test_timer_tick_on_an_isolated_cpu_is_a_warning(made_up: MadeUpHost) -> None:
     made_up.sys("devices/system/cpu/nohz_full", "  (null)")
     found = kernel.nohz_full(made_up.host())
     assert found.verdict is Verdict.WARNING
-    assert found.evidence == "the tick interrupts CPU 2-3,6-7 while somebody runs there"
+    assert found.evidence == "the timer tick interrupts processes on CPU 2-3,6-7"
 
 
 @pytest.mark.parametrize(
-    ("said", "evidence"),
-    [("2-3,6-7", "but the kernel ticks on CPU 2-3,6-7"), ("x", "'x' is not a CPU number")],
+    ("value", "evidence"),
+    [("2-3,6-7", "but the timer tick runs on CPU 2-3,6-7"), ("x", "'x' is not a CPU number")],
 )
-def test_nohz_full_that_did_not_happen_is_a_problem(
-    made_up: MadeUpHost, said: str, evidence: str
+def test_nohz_full_without_effect_is_a_problem(
+    made_up: MadeUpHost, value: str, evidence: str
 ) -> None:
-    made_up.proc("cmdline", f"nohz_full={said}")
+    made_up.proc("cmdline", f"nohz_full={value}")
     found = kernel.nohz_full(made_up.host())
     assert found.verdict is Verdict.PROBLEM
     assert evidence in found.evidence
 
 
-def test_callbacks_taken_off_all_isolated_cpus_are_ok(made_up: MadeUpHost) -> None:
+def test_callbacks_offloaded_from_all_isolated_cpus_are_ok(made_up: MadeUpHost) -> None:
     made_up.proc("cmdline", "rcu_nocbs=2-3")
     made_up.sys("devices/system/cpu/nohz_full", "6-7")
     for cpu in (2, 3, 6, 7):
@@ -114,7 +114,7 @@ def test_callbacks_taken_off_all_isolated_cpus_are_ok(made_up: MadeUpHost) -> No
     found = kernel.rcu_nocbs(made_up.host())
     assert (found.verdict, found.evidence) == (
         Verdict.OK,
-        "RCU's callbacks are taken off CPU 2-3,6-7",
+        "RCU callbacks are offloaded from CPU 2-3,6-7",
     )
 
 
@@ -122,24 +122,24 @@ def test_isolated_cpu_that_runs_callbacks_is_a_warning(made_up: MadeUpHost) -> N
     made_up.proc("cmdline", "rcu_nocbs=2-3")
     found = kernel.rcu_nocbs(made_up.host())
     assert found.verdict is Verdict.WARNING
-    assert found.evidence == "RCU runs its callbacks on CPU 6-7 itself"
+    assert found.evidence == "RCU callbacks run on isolated CPU 6-7"
 
 
-def test_callbacks_that_no_thread_takes_are_a_problem(made_up: MadeUpHost) -> None:
+def test_callbacks_without_an_rcuo_thread_are_a_problem(made_up: MadeUpHost) -> None:
     made_up.proc("cmdline", "rcu_nocbs=all")
     for cpu in (2, 3, 6):
         made_up.kernel_thread(20 + cpu, f"rcuos/{cpu}", "0-1,4-5")
     found = kernel.rcu_nocbs(made_up.host())
     assert found.verdict is Verdict.PROBLEM
-    assert found.evidence == "no thread takes RCU's callbacks off CPU 7"
+    assert found.evidence == "RCU callbacks of CPU 7 are not offloaded: it has no rcuo thread"
 
 
-def test_list_of_callbacks_that_makes_no_sense_is_a_problem(made_up: MadeUpHost) -> None:
+def test_invalid_rcu_nocbs_list_is_a_problem(made_up: MadeUpHost) -> None:
     made_up.proc("cmdline", "rcu_nocbs=7-6")
     assert kernel.rcu_nocbs(made_up.host()).verdict is Verdict.PROBLEM
 
 
-def test_callbacks_are_unseen_where_threads_of_the_kernel_are_hidden(made_up: MadeUpHost) -> None:
+def test_callbacks_are_unknown_when_proc_hides_processes(made_up: MadeUpHost) -> None:
     made_up.proc("cmdline", "rcu_nocbs=2-3,6-7")
     made_up.hide_processes()
     with pytest.raises(files.Unseen, match="hides processes"):
@@ -164,17 +164,17 @@ def test_sibling_left_out_of_isolcpus_is_a_problem(make_up: MakeUp, tmp_path: Pa
     made_up = MadeUpHost(make_up("1x4x2", {2, 3, 7}), tmp_path)
     found = kernel.smt_siblings(made_up.host())
     assert found.verdict is Verdict.PROBLEM
-    assert found.evidence == "core 2,6 is isolated in part"
-    assert found.advice == "Boot with CPU 6 in isolcpus=, too, or take it offline."
+    assert found.evidence == "core 2,6 is only partly isolated"
+    assert found.advice == "Add CPU 6 to isolcpus= and reboot, or take it offline."
 
 
 @pytest.mark.parametrize(
     ("isolated", "advice"),
     [
-        # The usual mistake, on a machine whose siblings are not neighbours.
-        ({2, 3, 4, 5, 6, 7}, "Boot without CPU 4-5 in isolcpus=."),
-        # CPU 0 cannot be isolated with the others.
-        ({1, 2, 3, 4, 5, 6, 7}, "Boot without CPU 4 in isolcpus=."),
+        # A common mistake on a machine whose siblings do not have adjacent numbers.
+        ({2, 3, 4, 5, 6, 7}, "Remove CPU 4-5 from isolcpus= and reboot."),
+        # CPU 0 cannot be isolated as well.
+        ({1, 2, 3, 4, 5, 6, 7}, "Remove CPU 4 from isolcpus= and reboot."),
     ],
 )
 def test_advice_for_a_split_core_leaves_housekeeping_cpus(
@@ -184,7 +184,7 @@ def test_advice_for_a_split_core_leaves_housekeeping_cpus(
     assert (found.verdict, found.advice) == (Verdict.PROBLEM, advice)
 
 
-def test_sibling_that_is_offline_does_no_harm(make_up: MakeUp, tmp_path: Path) -> None:
+def test_offline_sibling_is_ok(make_up: MakeUp, tmp_path: Path) -> None:
     tree = make_up("1x4x2", {2, 3, 7})
     tree.set_offline(6)
     assert kernel.smt_siblings(MadeUpHost(tree, tmp_path).host()).verdict is Verdict.OK

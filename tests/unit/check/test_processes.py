@@ -1,4 +1,4 @@
-"""User processes where they should not be."""
+"""User processes on CPUs that they do not own."""
 
 from __future__ import annotations
 
@@ -17,42 +17,44 @@ def test_owner_on_its_cpus_is_ok(made_up: MadeUpHost) -> None:
     found = processes.foreign(made_up.host())
     assert (found.verdict, found.evidence) == (
         Verdict.OK,
-        "nobody but owners may run on isolated CPUs",
+        "only owners may run on isolated CPUs",
     )
 
 
-def test_owner_on_cpus_of_others_is_foreign_there(made_up: MadeUpHost) -> None:
+def test_owner_is_foreign_on_cpus_it_does_not_own(made_up: MadeUpHost) -> None:
     made_up.owns("default/forwarder/main", 2, 6)
     made_up.process(100, "forwarder", "2-3,6", ran_on=2)
     made_up.contains(100, "a", "default/forwarder/main")
     found = processes.foreign(made_up.host())
     assert (found.verdict, found.evidence) == (
         Verdict.WARNING,
-        "may run on isolated CPUs: forwarder (process 100) of default/forwarder/main on CPU 3",
+        "may run on isolated CPUs: forwarder (process 100) in default/forwarder/main,"
+        " allowed on CPU 3",
     )
 
 
-def test_other_container_of_an_owners_pod_is_foreign(made_up: MadeUpHost) -> None:
+def test_other_container_in_an_owners_pod_is_foreign(made_up: MadeUpHost) -> None:
     made_up.owns("default/forwarder/main", 2, 6)
     made_up.process(100, "sidecar", "0-7", ran_on=2)
     made_up.contains(100, "b", "default/forwarder/helper")
     found = processes.foreign(made_up.host())
     assert (found.verdict, found.evidence) == (
         Verdict.PROBLEM,
-        "ran on isolated CPUs: sidecar (process 100) of default/forwarder/helper on CPU 2-3,6-7",
+        "ran on isolated CPUs: sidecar (process 100) in default/forwarder/helper,"
+        " allowed on CPU 2-3,6-7",
     )
 
 
-def test_process_of_the_host_is_found_by_any_of_its_threads(made_up: MadeUpHost) -> None:
+def test_any_thread_makes_a_host_process_foreign(made_up: MadeUpHost) -> None:
     made_up.second_thread(100, "busy", "3", ran_on=3)
     found = processes.foreign(made_up.host())
     assert (found.verdict, found.evidence) == (
         Verdict.PROBLEM,
-        "ran on isolated CPUs: busy (process 100) on CPU 3",
+        "ran on isolated CPUs: busy (process 100), allowed on CPU 3",
     )
 
 
-def test_few_of_many_processes_are_named(made_up: MadeUpHost) -> None:
+def test_only_the_first_processes_are_listed(made_up: MadeUpHost) -> None:
     for pid in range(100, 110):
         made_up.process(pid, "worker", "0-7")
     found = processes.foreign(made_up.host())
@@ -61,13 +63,13 @@ def test_few_of_many_processes_are_named(made_up: MadeUpHost) -> None:
     assert found.evidence.endswith("; and 6 more")
 
 
-def test_container_that_the_kubelet_does_not_know_is_named_by_its_id(made_up: MadeUpHost) -> None:
+def test_container_without_a_log_link_is_named_by_its_id(made_up: MadeUpHost) -> None:
     made_up.process(100, "strange", "0-7")
     made_up.contains(100, "c", None)
-    assert "of container cccccccccccc on CPU" in processes.foreign(made_up.host()).evidence
+    assert "in container cccccccccccc, allowed" in processes.foreign(made_up.host()).evidence
 
 
-def test_monitor_of_a_container_is_not_the_container(made_up: MadeUpHost) -> None:
+def test_conmon_is_not_its_container(made_up: MadeUpHost) -> None:
     made_up.owns("default/owner/main", 2, 3, 6, 7)
     made_up.contains(100, "a", "default/owner/main")
     made_up.process(100, "worker", "2-3,6-7")
@@ -78,16 +80,16 @@ def test_monitor_of_a_container_is_not_the_container(made_up: MadeUpHost) -> Non
     assert "conmon (process 101)" in found.evidence
 
 
-def test_sandbox_of_a_pod_is_passed_over(made_up: MadeUpHost) -> None:
+def test_pod_sandbox_is_ignored(made_up: MadeUpHost) -> None:
     made_up.process(100, "pause", "0-7", ran_on=2)
     made_up.contains(100, "c", None)
     assert processes.foreign(made_up.host()).verdict is Verdict.OK
 
 
-def test_containers_on_isolated_cpus_are_unknown_without_the_kubelets_word(
+def test_containers_are_unknown_without_the_kubelet(
     made_up: MadeUpHost,
 ) -> None:
-    made_up.unseen = ("who owns which CPU: the kubelet does not answer",)
+    made_up.unseen = ("CPU owners: the kubelet does not answer",)
     made_up.process(100, "forwarder", "2,6", ran_on=2)
     made_up.contains(100, "a", "default/forwarder/main")
     found = processes.foreign(made_up.host())
@@ -95,7 +97,7 @@ def test_containers_on_isolated_cpus_are_unknown_without_the_kubelets_word(
     assert "the kubelet does not answer" in found.evidence
 
 
-def test_containers_on_isolated_cpus_are_unknown_without_their_names(
+def test_containers_are_unknown_without_their_log_links(
     made_up: MadeUpHost,
 ) -> None:
     made_up.owns("default/forwarder/main", 2, 6)
@@ -103,21 +105,19 @@ def test_containers_on_isolated_cpus_are_unknown_without_their_names(
     made_up.contains(100, "a", None)
     found = processes.foreign(made_up.host())
     assert found.verdict is Verdict.UNKNOWN
-    assert found.evidence.endswith("/containers names no container")
+    assert found.evidence.endswith("/containers lists no containers")
 
 
-def test_process_of_the_host_is_foreign_whatever_the_kubelet_says(made_up: MadeUpHost) -> None:
-    made_up.unseen = ("who owns which CPU: the kubelet does not answer",)
+def test_host_process_is_foreign_without_the_kubelet(made_up: MadeUpHost) -> None:
+    made_up.unseen = ("CPU owners: the kubelet does not answer",)
     made_up.process(100, "busy", "3", ran_on=3)
     assert processes.foreign(made_up.host()).verdict is Verdict.PROBLEM
 
 
 @pytest.mark.parametrize("name", ["", "bash"])
-def test_foreign_processes_are_unseen_where_processes_are_hidden(
-    made_up: MadeUpHost, name: str
-) -> None:
+def test_foreign_processes_are_unknown_when_proc_hides_some(made_up: MadeUpHost, name: str) -> None:
     made_up.hide_processes()
-    if name:  # in a PID namespace, 2 is a process like any other
+    if name:  # in a PID namespace, process 2 is not kthreadd
         made_up.process(2, name, "0-7")
     with pytest.raises(files.Unseen, match="/proc hides processes"):
         processes.foreign(made_up.host())

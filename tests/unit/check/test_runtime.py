@@ -1,4 +1,4 @@
-"""The container runtime, our daemons, and what throttles owners."""
+"""The container runtime, the daemons, and CPU quotas that throttle owners."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def owning(made_up: MadeUpHost) -> MadeUpHost:
     return made_up
 
 
-def test_quota_does_not_matter_where_nobody_owns_cpus(made_up: MadeUpHost) -> None:
+def test_quota_without_owners_is_ok(made_up: MadeUpHost) -> None:
     assert runtime.cpu_quota(made_up.host()).evidence == "no container owns CPUs"
 
 
@@ -48,7 +48,7 @@ def test_quota_of_an_owners_pod_is_a_problem(owning: MadeUpHost) -> None:
     found = runtime.cpu_quota(owning.host())
     assert found.verdict is Verdict.PROBLEM
     assert found.evidence == (
-        "owners are throttled: kubepods.slice/kubepods-pod1.slice/cpu.max is 10000"
+        "CPU quotas throttle owners: kubepods.slice/kubepods-pod1.slice/cpu.max is 10000"
     )
 
 
@@ -58,42 +58,42 @@ def test_quota_of_cgroups_version_1_is_a_problem(owning: MadeUpHost) -> None:
     owning.sys("fs/cgroup/cpu,cpuacct/kubepods/pod1/cpu.cfs_quota_us", "20000")
     found = runtime.cpu_quota(owning.host())
     assert found.verdict is Verdict.PROBLEM
-    assert found.evidence == "owners are throttled: kubepods/pod1/cpu.cfs_quota_us is 20000"
+    assert found.evidence == "CPU quotas throttle owners: kubepods/pod1/cpu.cfs_quota_us is 20000"
 
 
-def test_quota_that_is_kept_on_purpose_is_a_warning(owning: MadeUpHost) -> None:
+def test_quota_with_cpuquota_keep_is_a_warning(owning: MadeUpHost) -> None:
     owning.config = Config(pinning=PinningConfig(cpu_quota="keep"))
     owning.sys(f"{POD}/cpu.max", "10000 100000")
     assert runtime.cpu_quota(owning.host()).verdict is Verdict.WARNING
 
 
-def test_quota_is_unseen_when_owners_are(owning: MadeUpHost) -> None:
-    owning.unseen = ("who owns which CPU: nobody answers",)
-    with pytest.raises(files.Unseen, match="nobody answers"):
+def test_quota_is_unknown_without_the_kubelet(owning: MadeUpHost) -> None:
+    owning.unseen = ("CPU owners: the kubelet does not answer",)
+    with pytest.raises(files.Unseen, match="the kubelet does not answer"):
         runtime.cpu_quota(owning.host())
 
 
-def test_quota_is_unknown_without_the_names_of_containers(made_up: MadeUpHost) -> None:
+def test_quota_is_unknown_without_log_links(made_up: MadeUpHost) -> None:
     made_up.owns("default/forwarder/main", 2, 6)
     assert runtime.cpu_quota(made_up.host()).verdict is Verdict.UNKNOWN
 
 
-def test_quota_is_unknown_of_an_owner_without_a_process(owning: MadeUpHost) -> None:
+def test_quota_of_an_owner_without_a_process_is_unknown(owning: MadeUpHost) -> None:
     owning.owns("default/other/main", 3)
     found = runtime.cpu_quota(owning.host())
     assert (found.verdict, found.evidence) == (
         Verdict.UNKNOWN,
-        "no process is seen of default/other/main",
+        "found no process of default/other/main",
     )
 
 
-def test_quota_of_an_owner_is_a_problem_though_another_is_not_seen(owning: MadeUpHost) -> None:
+def test_quota_is_a_problem_if_another_owner_has_no_process(owning: MadeUpHost) -> None:
     owning.owns("default/other/main", 3)
     owning.sys(f"{POD}/cpu.max", "10000 100000")
     assert runtime.cpu_quota(owning.host()).verdict is Verdict.PROBLEM
 
 
-def test_quota_is_unseen_where_processes_are_hidden(owning: MadeUpHost) -> None:
+def test_quota_is_unknown_when_proc_hides_processes(owning: MadeUpHost) -> None:
     owning.hide_processes()
     with pytest.raises(files.Unseen, match="/proc hides processes"):
         runtime.cpu_quota(owning.host())
@@ -109,7 +109,7 @@ def test_runtime_that_listens_for_plugins_is_ok(made_up: MadeUpHost) -> None:
 
 
 @pytest.mark.parametrize(("unit", "verdict"), [(CONNECTED, "problem"), (ABSENT, "warning")])
-def test_runtime_that_does_not_listen_matters_if_we_are_to_pin(
+def test_runtime_without_nri_is_a_problem_if_pin_is_installed(
     made_up: MadeUpHost, unit: dict[str, str], verdict: str
 ) -> None:
     made_up.proc("net/unix", SOCKETS.format(flags="00000000"))
@@ -117,12 +117,12 @@ def test_runtime_that_does_not_listen_matters_if_we_are_to_pin(
     assert runtime.nri(made_up.host()).verdict.value == verdict
 
 
-def test_runtime_that_does_not_listen_is_a_warning_without_systemd(made_up: MadeUpHost) -> None:
+def test_runtime_without_nri_is_a_warning_without_systemd(made_up: MadeUpHost) -> None:
     made_up.proc("net/unix", SOCKETS.format(flags="00000000"))
     assert runtime.nri(made_up.host()).verdict is Verdict.WARNING
 
 
-def test_runtime_is_unknown_where_no_socket_is_seen(made_up: MadeUpHost) -> None:
+def test_runtime_is_unknown_if_proc_lists_no_sockets(made_up: MadeUpHost) -> None:
     assert runtime.nri(made_up.host()).verdict is Verdict.UNKNOWN
 
 
@@ -146,7 +146,7 @@ def test_absent_pin_daemon_is_a_warning(made_up: MadeUpHost) -> None:
         ({"ActiveState": "failed"}, f"{PIN} is failed"),
         (
             {"StatusText": "Waiting for a container runtime"},
-            f"{PIN} runs, but is not connected: Waiting for a container runtime",
+            f"{PIN} is running but not connected: Waiting for a container runtime",
         ),
     ],
 )
@@ -158,14 +158,14 @@ def test_pin_daemon_that_does_not_pin_is_a_problem(
     assert (found.verdict, found.evidence) == (Verdict.PROBLEM, evidence)
 
 
-def test_pin_daemon_is_unseen_without_systemd(made_up: MadeUpHost) -> None:
+def test_pin_daemon_is_unknown_without_systemd(made_up: MadeUpHost) -> None:
     with pytest.raises(files.Unseen):
         runtime.pin_daemon(made_up.host())
 
 
 def install(made_up: MadeUpHost, seconds_ago: float) -> None:
-    """Both daemons were started so long before the package came; boot was at 1000 s."""
-    module = made_up.folder / "package" / "cli.py"
+    """Both daemons started so long before the installation; the host booted at 1000 s."""
+    module = made_up.directory / "package" / "cli.py"
     module.parent.mkdir(exist_ok=True)
     module.write_text("")
     since_boot = int((module.stat().st_ctime - seconds_ago - 1000) * 1e6)
@@ -174,7 +174,7 @@ def install(made_up: MadeUpHost, seconds_ago: float) -> None:
     made_up.units = {PLUGIN: unit, PIN: unit}
 
 
-def test_daemons_that_run_what_is_installed_are_ok(made_up: MadeUpHost) -> None:
+def test_daemons_of_the_installed_version_are_ok(made_up: MadeUpHost) -> None:
     install(made_up, -60)
     assert runtime.versions(made_up.host()).verdict is Verdict.OK
 
@@ -183,16 +183,16 @@ def test_daemons_from_before_an_upgrade_are_a_warning(made_up: MadeUpHost) -> No
     install(made_up, 60)
     found = runtime.versions(made_up.host())
     assert found.verdict is Verdict.WARNING
-    assert found.advice == f"systemctl restart {PLUGIN} {PIN}"
+    assert found.advice == f"Run: systemctl restart {PLUGIN} {PIN}"
 
 
 def test_host_without_daemons_has_no_version_to_compare(made_up: MadeUpHost) -> None:
     made_up.units = {PLUGIN: ABSENT, PIN: ABSENT}
-    assert runtime.versions(made_up.host()).evidence == "no daemon of ours runs"
+    assert runtime.versions(made_up.host()).evidence == "no isolcpus-dp daemon is running"
 
 
-def test_version_is_unseen_without_the_time_of_boot(made_up: MadeUpHost) -> None:
+def test_version_is_unknown_without_the_time_of_boot(made_up: MadeUpHost) -> None:
     install(made_up, 60)
-    (made_up.folder / "proc/stat").unlink()
-    with pytest.raises(files.Unseen, match="does not tell when"):
+    (made_up.directory / "proc/stat").unlink()
+    with pytest.raises(files.Unseen, match="has no btime line"):
         runtime.versions(made_up.host())

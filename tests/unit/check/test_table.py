@@ -1,4 +1,4 @@
-"""All checks together: which are run, how bad it is, and how it is told."""
+"""All checks together: which ones run, the worst verdict, and the output."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ RESULTS = [
 ]
 
 
-def test_host_of_which_nothing_is_seen_has_no_traceback(made_up: MadeUpHost) -> None:
+def test_checks_of_an_empty_host_end_without_a_traceback(made_up: MadeUpHost) -> None:
     results = table.run(made_up.host(), [])
     assert len(results) == len(table.CHECKS) - 1  # all but irq-counts
     assert table.worst(results) is Verdict.WARNING
 
 
-def test_process_table_that_makes_no_sense_is_unknown(made_up: MadeUpHost) -> None:
+def test_invalid_process_status_is_unknown(made_up: MadeUpHost) -> None:
     made_up.proc("9/status", "Name:\tx\nPPid:\t1\nCpus_allowed_list:\t7-x")
     [result] = table.run(made_up.host(), ["foreign-processes"])
     assert result.finding.verdict is Verdict.UNKNOWN
     assert "'7-x'" in result.finding.evidence
 
 
-def test_what_may_not_be_read_is_unknown(made_up: MadeUpHost) -> None:
+def test_unreadable_file_is_unknown(made_up: MadeUpHost) -> None:
     def forbidden(_: Host) -> finding.Finding:
-        raise files.Unseen("/proc/50/environ cannot be read: Permission denied")
+        raise files.Unseen("cannot read /proc/50/environ: Permission denied")
 
     found = table.look(Check("irqbalance", "", forbidden), made_up.host())
     assert (found.verdict, found.evidence) == (
         Verdict.UNKNOWN,
-        "/proc/50/environ cannot be read: Permission denied",
+        "cannot read /proc/50/environ: Permission denied",
     )
 
 
-def test_what_others_wrote_cannot_draw_on_the_terminal(made_up: MadeUpHost) -> None:
+def test_control_characters_do_not_reach_the_terminal(made_up: MadeUpHost) -> None:
     made_up.process(100, "bad\x1b[2J", "0-7")
     made_up.process(50, "irqbalance", "0-1,4-5")
     made_up.proc("50/environ", "IRQBALANCE_BANNED_CPULIST=\x1b]0;owned\a")
@@ -66,23 +66,26 @@ def test_what_others_wrote_cannot_draw_on_the_terminal(made_up: MadeUpHost) -> N
     results = table.run(
         made_up.host(), ["foreign-processes", "irqbalance", "topology-manager", "reserved-cpus"]
     )
-    told = " ".join(f"{result.finding.evidence} {result.finding.advice}" for result in results)
-    assert "bad?[2J (process 100)" in told
-    assert "'?]0;owned?'" in told
-    assert "policy ?[31mx" in told
-    assert told.isprintable()
+    texts = " ".join(f"{result.finding.evidence} {result.finding.advice}" for result in results)
+    assert "bad?[2J (process 100)" in texts
+    assert "'?]0;owned?'" in texts
+    assert "policy ?[31mx" in texts
+    assert texts.isprintable()
 
 
-def test_only_the_checks_asked_for_are_run(made_up: MadeUpHost) -> None:
+def test_only_the_requested_checks_are_run(made_up: MadeUpHost) -> None:
     results = table.run(made_up.host(), ["nri", "smt-siblings"])
     assert [result.check.id for result in results] == ["smt-siblings", "nri"]
 
 
 @pytest.mark.parametrize(
     ("only", "sentence"),
-    [("nonsense", "--only nonsense is no check: there are kernel-arg"), ("irq-counts", "takes an")],
+    [
+        ("nonsense", "--only nonsense: no such check; use one of kernel-arguments, "),
+        ("irq-counts", "needs an --interval above 0"),
+    ],
 )
-def test_check_that_cannot_be_run_is_wrong_usage(
+def test_check_that_cannot_run_is_wrong_usage(
     made_up: MadeUpHost, only: str, sentence: str
 ) -> None:
     with pytest.raises(table.UsageError, match=sentence):
@@ -94,7 +97,7 @@ def test_ids_are_unique() -> None:
     assert len(set(ids)) == len(ids) == 23
 
 
-def test_every_check_is_described_and_completed() -> None:
+def test_every_check_is_documented_and_completed() -> None:
     ids = [check.id for check in table.CHECKS]
     page = (ROOT / "docs/check.md").read_text()
     assert re.findall(r"^\| `([a-z-]+)` \| [^|]+ \| .*\*\*", page, re.MULTILINE) == ids
@@ -123,7 +126,7 @@ def test_terminal_shows_verdicts_in_colour() -> None:
     assert "\033[33mwarning\033[0m  interrupts" in text
 
 
-def test_json_says_the_same() -> None:
+def test_json_contains_the_same_findings() -> None:
     jsonschema.validate(json.loads(show.as_json(RESULTS)), SCHEMA)
     assert json.loads(show.as_json(RESULTS)) == {
         "worst": "warning",
@@ -147,29 +150,32 @@ def test_json_says_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("isolated", "status", "said"),
-    [({2, 3, 6, 7}, 0, "isolated as a whole"), ({2, 3, 7}, 1, "core 2,6 is isolated in part")],
+    ("isolated", "status", "evidence"),
+    [
+        ({2, 3, 6, 7}, 0, "all threads of the isolated cores are isolated"),
+        ({2, 3, 7}, 1, "core 2,6 is only partly isolated"),
+    ],
 )
-def test_command_ends_by_the_worst(
+def test_exit_status_follows_the_worst_verdict(
     make_up: MakeUp,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     isolated: set[int],
     status: int,
-    said: str,
+    evidence: str,
 ) -> None:
     tree = make_up("1x4x2", isolated)
     arguments = ["check", "--sysfs", str(tree.root), "--kubelet-dir", str(tmp_path)]
     assert cli.main([*arguments, "--only", "smt-siblings"]) == status
     printed = capsys.readouterr().out
-    assert said in printed
+    assert evidence in printed
     assert "\033" not in printed
     cli.main([*arguments, "--only", "smt-siblings", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    jsonschema.validate(told, SCHEMA)
-    [check] = told["checks"]
+    document = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, SCHEMA)
+    [check] = document["checks"]
     assert check["id"] == "smt-siblings"
-    assert said in check["evidence"]
+    assert check["evidence"] == evidence
 
 
 @pytest.mark.parametrize("arguments", [["--only", "nonsense"], ["--interval", "-1"]])
