@@ -91,12 +91,13 @@ class Checkpoint:
 
     def held(self, resource: str) -> frozenset[str]:
         """The ids of a resource that are held by a pod."""
-        return frozenset(
-            device_id
-            for entries in self._entries.values()
-            for entry in entries
-            if entry.resource == resource
-            for device_id in entry.ids
+        return frozenset().union(
+            *(
+                entry.ids
+                for entries in self._entries.values()
+                for entry in entries
+                if entry.resource == resource
+            )
         )
 
     def register(self, resource: str, healthy: frozenset[str]) -> None:

@@ -37,7 +37,7 @@ class Plugin:
         )
 
     def nodes(self, ids: Iterable[str]) -> dict[str, int | None]:
-        """By device_id: the NUMA node of the device; None if it has none."""
+        """By id: the NUMA node of the device; None if it has none."""
         return {
             device_id: next((n.ID for n in self.devices[device_id].topology.nodes), None)
             for device_id in ids

@@ -37,9 +37,7 @@ def affinity(policy: str, wishes: Wishes) -> int | None:
 
 def aligned(free: Mapping[str, int | None], node: int | None) -> frozenset[str]:
     """The devices on a NUMA node, without those that have no node; empty if `node` is None."""
-    return frozenset(
-        device_id for device_id, own in free.items() if node is not None and own == node
-    )
+    return frozenset(device for device, own in free.items() if node is not None and own == node)
 
 
 def _has(free: Mapping[str, int | None], node: int, size: int) -> bool:

@@ -11,15 +11,15 @@ from isolcpus_dp.nri.cgroup import Quotas
 
 
 def watched() -> int:
-    """How many files and folders this process watches with inotify."""
+    """The number of files and directories that this process watches with inotify."""
     return sum(
         file.read_text().count("inotify wd:")
         for file in Path("/proc/self/fdinfo").iterdir()
-        if file.exists()  # the descriptor of the folder itself is closed by now
+        if file.exists()  # the descriptor of the directory itself is already closed
     )
 
 
-async def test_ended_pods_are_no_longer_watched(tmp_path: Path) -> None:
+async def test_cgroups_of_ended_pods_are_no_longer_watched(tmp_path: Path) -> None:
     """The kernel keeps a watch on a file of a removed cgroup; a hard link does the same here."""
     kept = tmp_path / "kept"
     kept.mkdir()

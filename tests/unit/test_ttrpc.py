@@ -168,7 +168,7 @@ async def test_answer_has_the_stream_of_its_request(wired: tuple[Connection, Wir
     }
 
 
-async def test_other_messages_are_ignored(wired: tuple[Connection, Wire]) -> None:
+async def test_unexpected_frames_are_ignored(wired: tuple[Connection, Wire]) -> None:
     connection, wire = wired
     connection.data_received(
         frames.message(5, 1, 1, b"another logical connection")
@@ -180,7 +180,7 @@ async def test_other_messages_are_ignored(wired: tuple[Connection, Wire]) -> Non
     assert list(answered(wire)) == [3]
 
 
-async def test_undecodable_request_is_answered_with_an_error(
+async def test_malformed_request_gets_an_error(
     wired: tuple[Connection, Wire],
 ) -> None:
     connection, wire = wired
