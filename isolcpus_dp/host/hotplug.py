@@ -44,8 +44,10 @@ class MachineWatch:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> MachineWatch:
-        self._stack.enter_context(watch(self._sysfs, self._changed))
-        self._read()  # the machine may have changed before the watch was set up
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(watch(self._sysfs, self._changed))
+            self._read()  # the machine may have changed before the watch was set up
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -120,10 +120,9 @@ class _Daemon:
                 await self._resources[0].endpoint.prove()
                 # Only now is it certain that no other daemon serves: these could be its metrics.
                 async with self._metrics_served():
-                    await process.until_signal(self._serve_kubelet())
+                    await self._serve_until_signal()
             finally:
                 self._systemd.notify("STOPPING=1")
-                self._runtime_directory.clear()
                 for resource in self._resources:
                     await resource.endpoint.close()
 
@@ -136,6 +135,12 @@ class _Daemon:
 
         async with exporter.serving(self._metrics, self._settings.metrics):
             yield
+
+    async def _serve_until_signal(self) -> None:
+        try:
+            await process.until_signal(self._serve_kubelet())
+        finally:
+            self._runtime_directory.clear()
 
     async def _serve_kubelet(self) -> None:
         """Waits for the kubelet, registers with it, and returns when it has gone away."""
@@ -237,8 +242,7 @@ async def _until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
+        await process.cancel(tasks)
     for task in done:
         task.result()
 

@@ -44,4 +44,5 @@ async def register(path: Path, resource_name: str, endpoint: str) -> None:
                 raise Left(
                     f"the kubelet did not answer the registration within {_REGISTER_SECONDS:.0f} s"
                 ) from error
-            raise Refused(error.details() or error.code().name) from error
+            # As one line: for systemd, each line of a notification is a separate assignment.
+            raise Refused(" ".join((error.details() or error.code().name).split())) from error

@@ -55,15 +55,14 @@ class Resource:
 
     def refuse(self, reason: str) -> None:
         """Records that the kubelet has rejected the registration."""
-        # As one line: for systemd, each line of a notification is a separate assignment.
-        self.state, self._refusal = State.REFUSED, " ".join(reason.split())
+        self.state, self._refusal = State.REFUSED, reason
 
     def offer(self, machine: Machine, pool: Pool) -> bool:
         """Offers the new pool; returns whether its devices differ from the earlier ones."""
         before = self.plugin.pool
         self.plugin.publish(machine, pool)
         _warn(pool, before.warnings)
-        _log_changes(before, pool)
+        _log_changes(before, pool, is_registered=self.state is State.REGISTERED)
         return pool.devices != before.devices
 
     @property
@@ -98,7 +97,7 @@ def _warn(pool: Pool, known: Iterable[str]) -> None:
             emit(log, Event.POOL_WARNING, warning, resource=pool.resource_name)
 
 
-def _log_changes(before: Pool, now: Pool) -> None:
+def _log_changes(before: Pool, now: Pool, *, is_registered: bool) -> None:
     """Logs the devices that were added or removed, or changed their health."""
     for device_id in sorted({*before.devices, *now.devices}, key=int):
         device, change = now.devices.get(device_id), ""
@@ -111,7 +110,8 @@ def _log_changes(before: Pool, now: Pool) -> None:
         else:
             change = "is offline" if len(device.core) == 1 else "is partly offline"
         emit(
-            log, Event.DEVICES_CHANGED, "%s %s %s; reported to the kubelet",
+            log, Event.DEVICES_CHANGED, "%s %s %s%s",
             "CPU" if len(device.core) == 1 else "core", cpulist.render(device.core), change,
+            "; reported to the kubelet" if is_registered else "",
             resource=now.resource_name, cpus=device.core,
         )  # fmt: skip

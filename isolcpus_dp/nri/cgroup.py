@@ -96,7 +96,7 @@ def nameable(root: Path, machine: Machine) -> frozenset[int]:
     if (root / "cgroup.controllers").exists():
         return machine.present
     for kubepods in ("kubepods.slice", "kubepods"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, cpulist.CpuListError):
             # A cgroup that was just created has no CPUs yet.
             cpus = cpulist.parse((root / "cpuset" / kubepods / "cpuset.cpus").read_text())
             return machine.online & cpus if cpus else machine.online

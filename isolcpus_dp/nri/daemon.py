@@ -124,8 +124,8 @@ class _Daemon:
             if outcome is Outcome.NOBODY:
                 await watch.next_attempt()
                 continue
-            if outcome is not Outcome.REFUSED:
-                emit(log, Event.RUNTIME_LEFT, "the connection to the runtime ended")
+            if outcome is Outcome.LEFT:
+                emit(log, Event.RUNTIME_LEFT, "the runtime closed the connection")
             self._tell_waiting()
             await watch.replaced(identity, outcome.retry_seconds)
 

@@ -103,15 +103,22 @@ class Session:
             connection = await self._connect()
             if connection is None:
                 return Outcome.NOBODY
+            rejection = "it closed the connection before it listed its containers"
             try:
                 if not self._is_outdated:
                     self._connection = connection
-                    await self._register(connection)
+                    rejection = await self._register(connection) or rejection
                     await connection.lost.wait()
             finally:
                 self._connection = None
                 connection.close()
-        return self._outcome()
+        outcome = self._outcome()
+        if outcome is Outcome.REFUSED:
+            emit(
+                log, Event.RUNTIME_REFUSED, "the runtime rejected the plugin: %s; trying again in"
+                " %.0f s, or when it creates a new socket", rejection, outcome.retry_seconds,
+            )  # fmt: skip
+        return outcome
 
     def end(self) -> None:
         """Closes the connection, also while it is being made: the host's CPUs have changed."""
@@ -146,8 +153,8 @@ class Session:
             return None
         return connection
 
-    async def _register(self, connection: ttrpc.Connection) -> None:
-        """Registers with the runtime; if it rejects that, the connection is closed."""
+    async def _register(self, connection: ttrpc.Connection) -> str:
+        """Registers with the runtime. If that fails, the connection is closed: why, or nothing."""
         request = api.RegisterPluginRequest(
             plugin_name=NAME, plugin_idx=INDEX, NRI_version=VERSION
         ).SerializeToString()
@@ -156,12 +163,9 @@ class Session:
                 plugin.RUNTIME_SERVICE, "RegisterPlugin", request, _REGISTER_SECONDS
             )
         except (ttrpc.CallError, ttrpc.Lost, asyncio.TimeoutError) as error:
-            emit(
-                log, Event.RUNTIME_REFUSED, "the runtime rejected the plugin: %s; trying again in"
-                " %.0f s, or when it creates a new socket", str(error) or "no answer",
-                Outcome.REFUSED.retry_seconds,
-            )  # fmt: skip
             connection.close()
+            return str(error) or "no answer"
+        return ""
 
     async def _update(self, connection: ttrpc.Connection, update: Update) -> None:
         request = api.UpdateContainersRequest(update=[update.message]).SerializeToString()

@@ -12,10 +12,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
-from typing import Any, NoReturn
+from collections.abc import Collection, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from isolcpus_dp.service.events import Event, emit
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +85,20 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
     stop.cancel()
     if not task.done():
         emit(log, Event.STOPPED, "asked to stop")
-    # Before Python 3.12, wait_for() may swallow a cancellation (bpo-37658).
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=0.1)
+    await cancel([task])
     if not task.cancelled():
         task.result()
+
+
+async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancels tasks and waits until they have ended; ended ones are left alone."""
+    import asyncio
+
+    # Before Python 3.12, wait_for() may swallow a cancellation (bpo-37658).
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.1)
 
 
 def explain(error: OSError) -> str:
