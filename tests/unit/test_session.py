@@ -1,0 +1,139 @@
+"""One connection to a runtime: its outcomes, against a runtime that answers as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from isolcpus_dp.api import nri_pb2 as api
+from isolcpus_dp.config import Config
+from isolcpus_dp.host import machine
+from isolcpus_dp.nri import pinning
+from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
+from isolcpus_dp.nri.session import Outcome, Session
+from isolcpus_dp.nri.ttrpc import CallError, Code, Connection
+from isolcpus_dp.nri.unconfirmed import Unconfirmed
+
+from .conftest import MakeUp
+
+# What the runtime does with a connection while it answers RegisterPlugin.
+OnRegister = Callable[[Connection], None]
+
+
+@pytest.fixture
+def session(make_up: MakeUp, tmp_path: Path) -> Session:
+    present = machine.read(make_up("1x4x1", {2, 3}).root)
+    rules = pinning.rules(present, Config(), present.present, frozenset())
+    return Session(tmp_path / "nri.sock", tmp_path, rules, Unconfirmed(), lambda runtime: None)
+
+
+@asynccontextmanager
+async def runtime(socket: Path, on_register: OnRegister) -> AsyncIterator[None]:
+    """Serves a runtime that calls `on_register` for each plugin that registers."""
+
+    def connection() -> Connection:
+        def answer(service: str, method: str, payload: bytes) -> bytes:
+            assert method == "RegisterPlugin"
+            on_register(made)
+            return b""
+
+        made = Connection(TO_RUNTIME, TO_PLUGIN, answer)
+        return made
+
+    server = await asyncio.get_running_loop().create_unix_server(connection, str(socket))
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def ended(session: Session) -> Outcome:
+    return await asyncio.wait_for(session.run(), 10)
+
+
+async def test_absent_socket_is_nobody(session: Session) -> None:
+    assert await ended(session) is Outcome.NOBODY
+
+
+async def test_socket_without_a_listener_is_nobody(session: Session, tmp_path: Path) -> None:
+    async with runtime(tmp_path / "nri.sock", lambda connection: None):
+        pass
+    (tmp_path / "nri.sock").touch()
+    assert await ended(session) is Outcome.NOBODY
+
+
+async def test_rejected_registration_is_refused_with_the_reason(
+    session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reject(connection: Connection) -> None:
+        raise CallError(Code.UNKNOWN, "plugins are disabled")
+
+    async with runtime(tmp_path / "nri.sock", reject):
+        assert await ended(session) is Outcome.REFUSED
+    assert caplog.messages == [
+        "the runtime rejected the plugin: plugins are disabled; trying again in 5 s,"
+        " or when it creates a new socket"
+    ]
+
+
+async def test_runtime_that_closes_before_synchronize_is_refused(
+    session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def close_later(connection: Connection) -> None:
+        asyncio.get_running_loop().call_later(0.05, connection.close)
+
+    async with runtime(tmp_path / "nri.sock", close_later):
+        assert await ended(session) is Outcome.REFUSED
+    assert caplog.messages == [
+        "the runtime rejected the plugin: it closed the connection before it listed its"
+        " containers; trying again in 5 s, or when it creates a new socket"
+    ]
+
+
+async def test_runtime_that_closes_after_synchronize_has_left(
+    session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def synchronize_and_close(connection: Connection) -> None:
+        configure = api.ConfigureRequest(runtime_name="r", runtime_version="1").SerializeToString()
+        await connection.call(PLUGIN_SERVICE, "Configure", configure, 5)
+        await connection.call(PLUGIN_SERVICE, "Synchronize", b"", 5)
+        connection.close()
+
+    tasks = []
+
+    def on_register(connection: Connection) -> None:
+        tasks.append(asyncio.ensure_future(synchronize_and_close(connection)))
+
+    caplog.set_level(logging.WARNING)
+    async with runtime(tmp_path / "nri.sock", on_register):
+        assert await ended(session) is Outcome.LEFT
+    await asyncio.gather(*tasks)
+    assert caplog.messages == []
+
+
+async def test_change_of_cpus_while_registering_is_outdated_and_no_rejection(
+    session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with runtime(tmp_path / "nri.sock", lambda connection: session.end()):
+        assert await ended(session) is Outcome.OUTDATED
+    assert caplog.messages == []
+
+
+async def test_change_of_cpus_while_connecting_is_outdated(
+    session: Session, tmp_path: Path
+) -> None:
+    registered: list[Connection] = []
+    async with runtime(tmp_path / "nri.sock", registered.append):
+        session.end()
+        assert await ended(session) is Outcome.OUTDATED
+    assert registered == []
+
+
+def test_only_a_refusal_waits_for_seconds() -> None:
+    assert Outcome.REFUSED.retry_seconds == 5.0
+    assert Outcome.LEFT.retry_seconds == Outcome.OUTDATED.retry_seconds == 0.1
