@@ -41,7 +41,8 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(
         prog="isolcpus-dp",
-        description="Exports the CPUs that the kernel has isolated to Kubernetes.",
+        description="Makes the CPUs that the kernel has isolated available to Kubernetes.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(
@@ -49,7 +50,12 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parsers = {}
     for subcommand in SUBCOMMANDS:
-        parsers[subcommand.name] = commands.add_parser(subcommand.name, help=subcommand.help)
+        parsers[subcommand.name] = commands.add_parser(
+            subcommand.name,
+            help=subcommand.help,
+            description=f"{subcommand.help[0].upper()}{subcommand.help[1:]}.",
+            allow_abbrev=False,
+        )
         _add_options(parsers[subcommand.name], subcommand)
     options, unknown = parser.parse_known_args(words)
     if unknown:

@@ -36,19 +36,20 @@ def main(words: Sequence[str] | None = None) -> int:
     # Every fork here is followed by an exec at once; gRPC's fork handlers can only fail.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     events.set_up("isolcpus-dp", _level(options))
+    fail = _fail_daemon if options.command in _DAEMONS else _fail
     try:
         return _COMMANDS[options.command](options)
     except config.ConfigError as error:
-        return _fail(str(error), WRONG_USAGE)
+        return fail(str(error), WRONG_USAGE)
     except machine.MachineError as error:
-        return _fail(str(error), FAILED)
+        return fail(str(error), FAILED)
     except BrokenPipeError:
         # The reader of a pipe, such as head, has ended.
         _redirect_stdout_to_null()
         return FAILED
     except _OutputError as error:
         _redirect_stdout_to_null()
-        return _fail(str(error), FAILED)
+        return fail(str(error), FAILED)
     except KeyboardInterrupt:
         return FAILED
 
@@ -78,9 +79,9 @@ def _serve(options: SimpleNamespace) -> int:
     try:
         daemon.serve(host, options.config)
     except EndpointError as error:
-        return _fail(str(error), FAILED)
+        return _fail_daemon(str(error), FAILED)
     except OSError as error:
-        return _fail(process.explain(error), FAILED)
+        return _fail_daemon(process.explain(error), FAILED)
     return process.exit_now(DONE)
 
 
@@ -90,9 +91,9 @@ def _pin(options: SimpleNamespace) -> int:
     try:
         daemon.serve(daemon.Host(options.sysfs, options.nri_socket), options.config)
     except daemon.HostError as error:
-        return _fail(str(error), FAILED)
+        return _fail_daemon(str(error), FAILED)
     except OSError as error:
-        return _fail(process.explain(error), FAILED)
+        return _fail_daemon(process.explain(error), FAILED)
     return process.exit_now(DONE)
 
 
@@ -180,6 +181,12 @@ def _redirect_stdout_to_null() -> None:
 
 
 def _fail(sentence: str, status: int) -> int:
+    print(sentence, file=sys.stderr)
+    return status
+
+
+def _fail_daemon(sentence: str, status: int) -> int:
+    """As _fail; in the journal, the entry has the fields of the event."""
     events.emit(logging.getLogger("isolcpus_dp"), events.Event.FAILED, "%s", sentence)
     return status
 

@@ -147,7 +147,7 @@ def _warnings(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> l
     if wanted - machine.isolated:
         found.append(
             f"CPU {cpulist.render(wanted - machine.isolated)} of CPUs= is not isolated and is not"
-            f" offered: isolated is {cpulist.render(machine.isolated)}"
+            f" offered: isolated CPUs are {cpulist.render(machine.isolated)}"
         )
     absent = wanted & machine.isolated - machine.present
     if absent:

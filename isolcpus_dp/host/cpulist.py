@@ -110,7 +110,7 @@ def _groups(part: str, cpus: range, used: int, size: int) -> frozenset[int]:
 
 def _checked_range(part: str, low: int, high: int, last: int) -> range:
     if low > high:
-        raise CpuListError(part, "runs backwards")
+        raise CpuListError(part, "ends before it starts")
     if high > last:
         raise CpuListError(part, f"goes beyond CPU {last}, the highest possible CPU")
     return range(low, high + 1)

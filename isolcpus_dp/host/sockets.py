@@ -109,11 +109,13 @@ class SocketWatch:
         The socket `other_than` is ignored, and so is a dead one: a killed process leaves its socket
         file behind. Raises Gone if the directory is removed.
         """
+        delays = iter(_BIND_TO_LISTEN)
         while True:
             identity = _listened_on(self._path)
             if identity is not None and identity != other_than:
                 return identity
-            await self.next_attempt()
+            if await self.changed(next(delays, None)):
+                delays = iter(_BIND_TO_LISTEN)
 
     async def replaced(self, identity: Identity | None, seconds: float) -> None:
         """Waits at most so long for a socket of another identity.

@@ -56,13 +56,7 @@ def serve(host: Host, config_file: Path | None) -> None:
     os.umask(0o177)  # the socket is for the kubelet, which is root
     present = machine.read(host.sysfs)
     settings = config.load(config_file, present.last)
-    asyncio.run(live(host, settings, present))
-
-
-async def live(host: Host, settings: config.Config, present: machine.Machine) -> None:
-    """Runs the daemon; `present` is the machine as it was read. See serve()."""
-    # Created in the running loop: before Python 3.10, an asyncio.Event is bound to a loop at once.
-    await _Daemon(host, settings, present).live()
+    process.run(lambda: _Daemon(host, settings, present).live())
 
 
 class _Daemon:
@@ -230,7 +224,7 @@ class _Daemon:
             self._tell_status()
 
     def _machine_unreadable(self, error: machine.MachineError) -> None:
-        emit(log, Event.DEGRADED, "%s; the devices are not changed", error)
+        emit(log, Event.DEGRADED, "could not read the CPUs: %s; continuing as before", error)
 
     def _tell_status(self) -> None:
         self._systemd.notify(f"STATUS={status(self._resources)}")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from isolcpus_dp.host import sockets
 from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ class _Exporter:
     async def listen(self, listen: Listen) -> asyncio.AbstractServer:
         """Binds the address or path and serves on it. Raises OSError."""
         if isinstance(listen, Path):
+            # asyncio would remove another process's socket.
+            if sockets.peer(listen):
+                raise OSError(errno.EADDRINUSE, "the socket is already in use")
             return await asyncio.start_unix_server(self._serve, str(listen), limit=_MOST_REQUEST)
         # Bound here: asyncio skips an address for which it gets no socket, and may have none
         # left.
@@ -75,17 +79,21 @@ class _Exporter:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers one request, and closes the connection."""
         self._connections += 1
-        with contextlib.suppress(
-            OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError,
-            asyncio.CancelledError,  # the daemon is ending
-        ):  # fmt: skip
+        try:
             if self._connections <= _MOST_CONNECTIONS:
-                await self._answer(reader, writer)
-        self._connections -= 1
-        writer.close()
+                # Also a client that does not read its answer is dropped.
+                await asyncio.wait_for(self._answer(reader, writer), _REQUEST_SECONDS)
+        except (
+            OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError,
+            asyncio.CancelledError,  # the daemon ends
+        ):  # fmt: skip
+            pass
+        finally:
+            self._connections -= 1
+            writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_SECONDS)
+        request = await reader.readuntil(b"\r\n\r\n")
         method, target, *_ = [*request.split(b"\r\n", 1)[0].split(), b"", b""]
         if method not in (b"GET", b"HEAD") or target.split(b"?")[0] not in (b"/metrics", b"/"):
             writer.write(b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n")

@@ -32,6 +32,11 @@ def pods(kubelet_dir: Path) -> Path:
     return kubelet_dir / "pods"
 
 
+def configuration(kubelet_dir: Path) -> Path:
+    """The kubelet's configuration file, if its command line does not name another one."""
+    return kubelet_dir / "config.yaml"
+
+
 def cpu_manager_state(kubelet_dir: Path) -> Path:
     """The file in which the kubelet's CPU manager stores its policy and CPUs."""
     return kubelet_dir / "cpu_manager_state"

@@ -104,7 +104,7 @@ def _log_changes(before: Pool, now: Pool, *, is_registered: bool) -> None:
         if device == before.devices.get(device_id):
             continue
         if device is None:
-            device, change = before.devices[device_id], "is gone"
+            device, change = before.devices[device_id], "is no longer offered"
         elif device.healthy:
             change = "is online"
         else:

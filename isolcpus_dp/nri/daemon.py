@@ -7,7 +7,6 @@ containers.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +48,7 @@ def serve(host: Host, config_file: Path | None) -> None:
     """
     present = machine.read(host.sysfs)
     settings = config.load(config_file, present.last)
-    asyncio.run(live(host, settings, present))
-
-
-async def live(host: Host, settings: config.Config, present: machine.Machine) -> None:
-    """Runs the daemon; `present` is the machine as it was read. See serve()."""
-    # Created in the running loop: before Python 3.10, an asyncio.Event is bound to a loop at once.
-    await _Daemon(host, settings, present).live()
+    process.run(lambda: _Daemon(host, settings, present).live())
 
 
 class _Daemon:
@@ -124,8 +117,6 @@ class _Daemon:
             if outcome is Outcome.NOBODY:
                 await watch.next_attempt()
                 continue
-            if outcome is Outcome.LEFT:
-                emit(log, Event.RUNTIME_LEFT, "the runtime closed the connection")
             self._tell_waiting()
             await watch.replaced(identity, outcome.retry_seconds)
 
@@ -137,7 +128,11 @@ class _Daemon:
 
     def _machine_changed(self, present: machine.Machine) -> None:
         """Ends the session if the rules have changed: a new one updates all containers."""
-        rules = self._rules_for(present)
+        try:
+            rules = self._rules_for(present)
+        except machine.MachineError as error:
+            self._machine_unreadable(error)
+            return
         if rules == self._rules:
             return
         self._rules = rules
@@ -149,7 +144,7 @@ class _Daemon:
             self._session.end()
 
     def _machine_unreadable(self, error: machine.MachineError) -> None:
-        emit(log, Event.DEGRADED, "%s; the CPUs are not changed", error)
+        emit(log, Event.DEGRADED, "could not read the CPUs: %s; continuing as before", error)
 
     def _tell_connected(self, runtime: str) -> None:
         isolated = cpulist.render(self._rules.isolated) or "(none)"

@@ -162,7 +162,7 @@ class Plugin:
         self._connection.update(update)
 
     def _shutdown(self, _request: api.Empty) -> api.Empty:
-        emit(log, Event.RUNTIME_LEFT, "%s shuts down", self._runtime)
+        log.debug("%s shuts down", self._runtime)
         return api.Empty()
 
     def _update_for(self, pod: api.PodSandbox, container: api.Container) -> Update | None:

@@ -10,17 +10,19 @@ Its life:
 4. The runtime calls the plugin for each container that is created, updated or started. The plugin
    calls UpdateContainers for a container that the runtime has not asked about.
 5. The runtime closes the connection when it stops, or drops a plugin that answers too late: LEFT.
+   The plugin closes it when the runtime sends invalid data: PROTOCOL_ERROR.
    The daemon closes it when the CPUs of the host have changed, since only Synchronize reports
    all containers: OUTDATED.
 
 What the daemon does after each outcome:
 
-| outcome  | next connection                                                                     |
-|----------|-------------------------------------------------------------------------------------|
-| NOBODY   | when the socket is created, and several times within the 4 s after that             |
-| REFUSED  | to another socket as soon as there is one; to the same one after 5 s                |
-| LEFT     | to another socket as soon as there is one; to the same one after 0.1 s              |
-| OUTDATED | the same as LEFT                                                                    |
+| outcome        | next connection                                                               |
+|----------------|-------------------------------------------------------------------------------|
+| NOBODY         | when the socket is created, and several times within the 4 s after that       |
+| REFUSED        | to another socket as soon as there is one; to the same one after 5 s          |
+| PROTOCOL_ERROR | the same as REFUSED                                                           |
+| LEFT           | to another socket as soon as there is one; to the same one after 0.1 s        |
+| OUTDATED       | the same as LEFT                                                              |
 """
 
 from __future__ import annotations
@@ -64,13 +66,14 @@ class Outcome(enum.Enum):
 
     NOBODY = enum.auto()
     REFUSED = enum.auto()
+    PROTOCOL_ERROR = enum.auto()
     LEFT = enum.auto()
     OUTDATED = enum.auto()
 
     @property
     def retry_seconds(self) -> float:
         """The delay before the next connection to the same socket."""
-        return 5.0 if self is Outcome.REFUSED else 0.1
+        return 5.0 if self in (Outcome.REFUSED, Outcome.PROTOCOL_ERROR) else 0.1
 
 
 class Session:
@@ -112,13 +115,7 @@ class Session:
             finally:
                 self._connection = None
                 connection.close()
-        outcome = self._outcome()
-        if outcome is Outcome.REFUSED:
-            emit(
-                log, Event.RUNTIME_REFUSED, "the runtime rejected the plugin: %s; trying again in"
-                " %.0f s, or when it creates a new socket", rejection, outcome.retry_seconds,
-            )  # fmt: skip
-        return outcome
+        return self._outcome(connection.protocol_error, rejection)
 
     def end(self) -> None:
         """Closes the connection, also while it is being made: the host's CPUs have changed."""
@@ -185,10 +182,26 @@ class Session:
             # not forced: its update might fail the same way, again and again.
             _update_failed(update, str(error) or "no answer")
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self, protocol_error: str, rejection: str) -> Outcome:
+        """The outcome of a connection that is closed; logged, with the reason."""
         if self._is_outdated:
             return Outcome.OUTDATED
-        return Outcome.LEFT if self._is_synchronized else Outcome.REFUSED
+        if protocol_error:
+            emit(
+                log, Event.PROTOCOL_ERROR, "protocol error: %s; connecting again in %.0f s, or when"
+                " the runtime creates a new socket",
+                protocol_error, Outcome.PROTOCOL_ERROR.retry_seconds,
+            )  # fmt: skip
+            return Outcome.PROTOCOL_ERROR
+        if not self._is_synchronized:
+            emit(
+                log, Event.RUNTIME_REFUSED, "the runtime rejected the plugin: %s; trying again in"
+                " %.0f s, or when it creates a new socket",
+                rejection, Outcome.REFUSED.retry_seconds,
+            )  # fmt: skip
+            return Outcome.REFUSED
+        emit(log, Event.RUNTIME_LEFT, "the runtime closed the connection")
+        return Outcome.LEFT
 
 
 def _update_failed(update: Update, reason: str) -> None:

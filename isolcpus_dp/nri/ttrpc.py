@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[api.Response]] = {}
         self._transport: asyncio.Transport | None = None
         self.lost = asyncio.Event()
+        self.protocol_error = ""  # why the connection was closed, if the peer's data was invalid
 
     async def call(self, service: str, method: str, payload: bytes, seconds: float) -> bytes:
         """Makes a call; returns the payload of the response.
@@ -107,7 +108,7 @@ class Connection(asyncio.Protocol):
                     for header, body in self._messages[connection].cut(payload):
                         self._take(connection, header, body)
         except frames.FrameError as error:
-            emit(log, Event.PROTOCOL_ERROR, "protocol error; closing the connection: %s", error)
+            self.protocol_error = str(error)
             self.close()
 
     def _take(self, connection: int, header: frames.Header, data: bytes) -> None:

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from isolcpus_dp.service.events import Event, emit
@@ -71,9 +71,23 @@ def unload(*names: str) -> None:
     gc.collect()
 
 
+def run(live: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs `live` in an event loop until it ends.
+
+    It is called in the loop: before Python 3.10, an asyncio.Event is bound to the loop in which it
+    is created.
+    """
+    # Not at the top: asyncio must be imported after UNNEEDED is blocked.
+    import asyncio
+
+    async def main() -> None:
+        await live()
+
+    asyncio.run(main())
+
+
 async def until_signal(work: Coroutine[Any, Any, None]) -> None:
     """Runs `work` until it ends, or cancels it on SIGTERM or SIGINT. Raises what `work` raises."""
-    # Not at the top: asyncio must be imported after UNNEEDED is blocked.
     import asyncio
 
     loop = asyncio.get_running_loop()

@@ -80,7 +80,8 @@ def _made_up(root: Path, shape: str | None, isolated: str | None) -> MadeUpMachi
         last = len(places) - 1
         cpus = cpulist.parse_configured(isolated, last) if isolated else _all_but_first(places)
     except ValueError as error:
-        raise UsageError(f"--machine {shape} --isolated {isolated}: {error}") from error
+        given = f"--machine {shape}" + (f" --isolated {isolated}" if isolated else "")
+        raise UsageError(f"{given}: {error}") from error
     return MadeUpMachine(root, places, cpus)
 
 

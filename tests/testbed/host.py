@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.simulator.machine import MadeUpMachine, Place
 
 # What the device plugin offers the isolated CPUs as, unless its configuration says otherwise.
@@ -26,7 +27,7 @@ class Host:
         self.folder = folder
         self.machine = MadeUpMachine(folder / "sys", places, isolated)
         self.kubelet_dir = folder / "kubelet"
-        self.device_plugins = self.kubelet_dir / "device-plugins"
+        self.device_plugins = paths.device_plugins(self.kubelet_dir)
         self.device_plugins.mkdir(parents=True)
         self.kubelet_socket = self.device_plugins / "kubelet.sock"
         self.endpoint = self.device_plugins / "windriver.com-isolcpus.sock"

@@ -309,7 +309,11 @@ def row_of(module: str) -> str:
 def imports(file: Path) -> Iterator[str]:
     """The modules of isolcpus_dp that a module imports, also in functions, without the prefix."""
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "isolcpus_dp":
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{file}: a relative import"
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("isolcpus_dp.")]
+            yield from (name.partition(".")[2] for name in names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "isolcpus_dp":
             yield from (alias.name for alias in node.names if alias.name != "__version__")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("isolcpus_dp."):
             yield str(node.module).partition(".")[2]

@@ -194,7 +194,7 @@ def test_cpu_list_is_expanded_for_the_machine(main: Path, text: str, cpus: set[i
     [
         ("CPUs=2-x", "'2-x' is not a CPU number, a range (2-3), a group (0-31:2/8), N or all"),
         ("CPUs=2,32", "'32' goes beyond CPU 31, the highest possible CPU"),
-        ("CPUs=5-3", "'5-3' runs backwards"),
+        ("CPUs=5-3", "'5-3' ends before it starts"),
         (
             "CPUs=0-7:5/4",
             "'0-7:5/4' must use at least one CPU of a group and at most all of it",

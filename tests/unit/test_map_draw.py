@@ -193,7 +193,7 @@ def test_more_owners_than_letters_line_up(make_up: MakeUp) -> None:
 def test_what_was_not_seen_is_said_and_nothing_is_called_free(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x2x1", {1}).root)
     text = drawn(look(host, unseen=("who owns which CPU: there is no socket",)))
-    assert "o  isolated, free as far as seen  1\n" in text
+    assert "o  isolated, owner unknown  1\n" in text
     assert text.endswith("\nnot seen: who owns which CPU: there is no socket\n")
 
 

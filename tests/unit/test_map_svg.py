@@ -169,7 +169,7 @@ def test_what_was_not_seen_is_at_the_bottom(make_up: MakeUp) -> None:
     assert lines == ["not seen: who owns which CPU: there", "is no socket"]
     heights = [float(text.get("y", "")) for text in root.iter(f"{NAMESPACE}text")]
     assert sorted(heights)[-2:] == heights[-2:]
-    assert "isolated, free as far as seen" in texts(root)
+    assert "isolated, owner unknown" in texts(root)
 
 
 def test_summary_is_heading_title_and_description() -> None:

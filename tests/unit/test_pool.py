@@ -93,7 +93,7 @@ def test_configured_cpus_are_offered_only_if_isolated(make_up: MakeUp) -> None:
     config = PoolConfig(cpus=frozenset({0, 1, 3, 5, 6}))
     assert list(make(host, config).devices) == ["3", "6"]
     assert make(host, config).warnings == (
-        "CPU 0-1,5 of CPUs= is not isolated and is not offered: isolated is 2-3,6-7",
+        "CPU 0-1,5 of CPUs= is not isolated and is not offered: isolated CPUs are 2-3,6-7",
     )
 
 
@@ -109,7 +109,7 @@ def test_two_causes_give_two_warnings(make_up: MakeUp) -> None:
     (made_up.folder / "isolated").write_text("2-3,12\n")
     config = PoolConfig(cpus=frozenset({0, 2, 12}))
     assert make(machine.read(made_up.root), config).warnings == (
-        "CPU 0 of CPUs= is not isolated and is not offered: isolated is 2-3,12",
+        "CPU 0 of CPUs= is not isolated and is not offered: isolated CPUs are 2-3,12",
         "CPU 12 is isolated but not present and is not offered",
     )
 
@@ -284,7 +284,9 @@ def test_isolated_means_cpus_in_no_other_pool(make_up: MakeUp) -> None:
     )
     assert [set(one.cpus) for one in (plugin, dpdk, rt)] == [{2, 3, 6}, {4, 5}, {7}]
     assert plugin.warnings == ()
-    assert rt.warnings == ("CPU 0 of CPUs= is not isolated and is not offered: isolated is 2-7",)
+    assert rt.warnings == (
+        "CPU 0 of CPUs= is not isolated and is not offered: isolated CPUs are 2-7",
+    )
 
 
 def test_pool_without_remaining_cpus_gives_a_warning(make_up: MakeUp) -> None:

@@ -96,7 +96,7 @@ def topology_manager(host: Host) -> Finding:
 def _settings(host: Host) -> Mapping[str, Any]:
     """By key: the kubelet's settings, from its files and its flags. Raises Unseen."""
     flags = _flags(host)
-    file = Path(flags.get("config", str(host.roots.kubelet_dir / "config.yaml")))
+    file = Path(flags.get("config", str(paths.configuration(host.roots.kubelet_dir))))
     settings: dict[str, Any] = _yaml(file)
     directory = Path(flags["config-dir"]) if "config-dir" in flags else None
     for name in files.names(directory) if directory else []:

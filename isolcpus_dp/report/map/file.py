@@ -23,8 +23,9 @@ def replace(path: Path, text: str) -> None:
             target = path.resolve()
         if target.exists() and not target.is_file():
             raise PictureError(f"{path} is no ordinary file: --svg takes the name of one")
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        with temporary.open("x", encoding="utf-8") as file:
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        with beside.open("x", encoding="utf-8") as file:
+            temporary = beside
             file.write(text)
         temporary.replace(target)
     except OSError as error:

@@ -103,7 +103,7 @@ def marks(seen: Snapshot) -> tuple[Mark, ...]:
     )
     left = (online & isolated) - owned
     # If the kubelet could not be asked, a CPU that looks free may have an owner.
-    free = "isolated, free as far as seen" if seen.unseen else "isolated, free"
+    free = "isolated, owner unknown" if seen.unseen else "isolated, free"
     states = (
         Mark(HOUSEKEEPING, "housekeeping", online - isolated - owned),
         Mark(FREE, free, left & offered),
