@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 
 PROTO = Path("proto")
 # The interface definitions lie in proto/, but Python imports what comes of them from here:
-# protoc takes the virtual path and the folder in one --proto_path.
+# protoc takes the virtual path and the directory in one --proto_path.
 PACKAGE = Path("isolcpus_dp/api")
 
 

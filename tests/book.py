@@ -43,7 +43,7 @@ BY_HAND = {
     "make bench": "takes minutes, and a host that does nothing else; make lint checks its types",
     "make fuzz": "a search by chance; make lint checks its types",
     "make picture": "a test draws the picture to another file and compares it",
-    "make clean": "takes away what the tests run from; one does it in a folder of its own",
+    "make clean": "takes away what the tests run from; one does it in a directory of its own",
 }
 
 # What begins with the name of a program, or with its path, and goes on is a command also in the

@@ -21,21 +21,21 @@ class ConfigError(Exception):
 
 def paths(main: Path, *, must_exist: bool) -> list[Path]:
     """The main file and its drop-ins, in the order in which they are read. Raises ConfigError."""
-    folder = main.parent / f"{main.name}.d"
+    directory = main.parent / f"{main.name}.d"
     exists, names = False, list[str]()
     # Only a missing file counts as missing; is_file() also returns False for some other errors.
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             exists = stat.S_ISREG(main.stat().st_mode)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            names = [path.name for path in folder.iterdir()]
+            names = [path.name for path in directory.iterdir()]
     except OSError as error:
         raise ConfigError(f"{error.filename}: {_reason(error)}") from error
     if must_exist and not exists:
         raise ConfigError(f"{main}: no such file; --config needs an existing configuration file")
     # As in systemd, hidden files are no drop-ins: editors create them.
     drop_ins = sorted(name for name in names if name.endswith(".conf") and name[0] != ".")
-    return [*([main] if exists else []), *(folder / name for name in drop_ins)]
+    return [*([main] if exists else []), *(directory / name for name in drop_ins)]
 
 
 def sections(path: Path) -> dict[str, dict[str, str]]:

@@ -59,7 +59,7 @@ class PoolConfig:
 
     @property
     def endpoint(self) -> str:
-        """The name of the plugin's socket in the kubelet's folder."""
+        """The name of the plugin's socket in the kubelet's directory."""
         return f"{self.resource_name.replace('/', '-')}.sock"
 
 

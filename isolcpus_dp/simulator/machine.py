@@ -67,14 +67,14 @@ class MadeUpMachine:
     ) -> None:
         """`distances` has pairs of NUMA nodes, lower first, whose distance is not the usual 21."""
         self.root = root
-        self.folder = root / "devices" / "system" / "cpu"
+        self.directory = root / "devices" / "system" / "cpu"
         self._places = {place.cpu: place for place in places}
         self._online = set(self._places)
         self._write("possible", self._places)
         self._write("present", self._places)
         self._write("isolated", isolated)
         for cpu, place in self._places.items():
-            (self.folder / f"cpu{cpu}" / f"node{place.node}").mkdir(parents=True)
+            (self.directory / f"cpu{cpu}" / f"node{place.node}").mkdir(parents=True)
             self._write_topology(cpu)
         self._write("online", self._online)
         self._write_nodes(distances or {})
@@ -95,7 +95,7 @@ class MadeUpMachine:
         self._write("online", self._online)
 
     def _write_topology(self, cpu: int) -> None:
-        directory, place = self.folder / f"cpu{cpu}", self._places[cpu]
+        directory, place = self.directory / f"cpu{cpu}", self._places[cpu]
         if cpu not in self._online:
             for name in ("topology", "cache"):
                 shutil.rmtree(directory / name, ignore_errors=True)
@@ -134,7 +134,7 @@ class MadeUpMachine:
 
     def _write_text(self, name: str, text: str) -> None:
         # Renamed into place, so that a reader never sees an incomplete file.
-        path = self.folder / name
+        path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}")
         temporary.write_text(f"{text}\n")

@@ -28,20 +28,20 @@ class UsageError(Exception):
 class Stage:
     """The directory, machine and configuration of the simulation."""
 
-    folder: Path  # temporary: the kubelet's directory, the daemon's log, a simulated machine
+    directory: Path  # temporary: the kubelet's directory, the daemon's log, a simulated machine
     sysfs: Path
     made_up: MadeUpMachine | None
     config_file: Path | None
     resource: str
 
     def kubelet(self, *static_pods: Pod) -> Kubelet:
-        return Kubelet(self.folder / "kubelet", self.folder / "containers", static_pods)
+        return Kubelet(self.directory / "kubelet", self.directory / "containers", static_pods)
 
     def daemon(self) -> Supervisor:
         command: list[str | Path] = [sys.executable, "-m", "isolcpus_dp", "serve"]
-        command += ["--sysfs", self.sysfs, "--kubelet-dir", self.folder / "kubelet"]
+        command += ["--sysfs", self.sysfs, "--kubelet-dir", self.directory / "kubelet"]
         command += ["--config", self.config_file] if self.config_file else []
-        return Supervisor(command, self.folder)
+        return Supervisor(command, self.directory)
 
 
 def run(sysfs: Path, config_file: Path | None, shape: str | None, isolated: str | None) -> bool:
@@ -51,12 +51,12 @@ def run(sysfs: Path, config_file: Path | None, shape: str | None, isolated: str 
     machine under `sysfs` is used. Raises UsageError, machine.MachineError and config.ConfigError.
     """
     logging.getLogger("kubelet").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix="isolcpus-dp-") as folder:
-        made_up = _made_up(Path(folder) / "sys", shape, isolated)
+    with tempfile.TemporaryDirectory(prefix="isolcpus-dp-") as directory:
+        made_up = _made_up(Path(directory) / "sys", shape, isolated)
         root = made_up.root if made_up else sysfs
         present = machine.read(root)
         resource = config.load(config_file, present.last).pools[0].resource_name
-        stage = Stage(Path(folder), root, made_up, config_file, resource)
+        stage = Stage(Path(directory), root, made_up, config_file, resource)
         _tell_machine(shape or f"this host, as {sysfs} shows it", present)
         try:
             asyncio.run(_play(stage))
@@ -91,7 +91,7 @@ def _all_but_first(places: Sequence[Place]) -> frozenset[int]:
 
 
 async def _play(stage: Stage) -> None:
-    paths.device_plugins(stage.folder / "kubelet").mkdir(parents=True)
+    paths.device_plugins(stage.directory / "kubelet").mkdir(parents=True)
     async with stage.daemon().running() as daemon:
         run = await daemon.until(lambda run: run.ready > 0)
         _tell("daemon", "is loaded, serves and waits for a kubelet", run.ready - run.started)

@@ -32,21 +32,21 @@ class Run:
 class Supervisor:
     """Keeps a daemon running; `runs` has all its processes, the last one is current.
 
-    `folder` is a directory for the notification socket, the runtime directory, which is removed
-    after each run as by systemd, and the daemon's `log`.
+    `directory` contains the notification socket, the daemon's `log`, and the runtime directory,
+    which is removed after each run, as by systemd.
     """
 
     def __init__(
         self,
         command: Sequence[str | Path],
-        folder: Path,
+        directory: Path,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.runs: list[Run] = []
-        self.runtime_dir = folder / "run"
-        self.log = folder / "log"
+        self.runtime_dir = directory / "run"
+        self.log = directory / "log"
         self._command = [str(word) for word in command]
-        self._notify_socket = folder / "notify"
+        self._notify_socket = directory / "notify"
         self._environment = {
             **(os.environ if environment is None else environment),
             "NOTIFY_SOCKET": str(self._notify_socket),

@@ -177,7 +177,7 @@ def test_daemon_loads_nothing_that_it_does_not_need() -> None:
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> list[str]:
+def directories(tmp_path: Path) -> list[str]:
     """The options for a made-up machine without a kubelet."""
     MadeUpMachine(tmp_path / "sys", regular(1, 4, 2), (2, 3))
     return ["--sysfs", str(tmp_path / "sys"), "--kubelet-dir", str(tmp_path)]
@@ -198,18 +198,18 @@ LOOKS = pytest.mark.parametrize(
 
 
 @LOOKS
-def test_closed_pipe_prints_no_traceback(look: list[str], folders: list[str]) -> None:
+def test_closed_pipe_prints_no_traceback(look: list[str], directories: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "isolcpus_dp", *look, *folders]
+    command = [sys.executable, "-m", "isolcpus_dp", *look, *directories]
     result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (result.returncode, result.stderr) == (1, "")
 
 
 @LOOKS
-def test_full_disk_is_a_one_line_error(look: list[str], folders: list[str]) -> None:
-    command = [sys.executable, "-m", "isolcpus_dp", *look, *folders]
+def test_full_disk_is_a_one_line_error(look: list[str], directories: list[str]) -> None:
+    command = [sys.executable, "-m", "isolcpus_dp", *look, *directories]
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (result.returncode, result.stderr) == (
@@ -219,9 +219,9 @@ def test_full_disk_is_a_one_line_error(look: list[str], folders: list[str]) -> N
 
 
 @pytest.fixture
-def counting(folders: list[str]) -> Iterator[subprocess.Popen[str]]:
+def counting(directories: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A check that counts interrupts for a minute."""
-    command = [sys.executable, "-X", "importtime", "-m", "isolcpus_dp", "check", *folders]
+    command = [sys.executable, "-X", "importtime", "-m", "isolcpus_dp", "check", *directories]
     process = subprocess.Popen(
         [*command, "--only=irq-counts", "--interval=60"],
         # The tests may run as a background job of a shell, which ignores the signal.

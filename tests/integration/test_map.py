@@ -80,7 +80,7 @@ async def test_map_works_without_a_kubelet(host: Host) -> None:
 
 @pytest.mark.usefixtures("registered")
 async def test_map_is_written_to_an_svg_file(host: Host, kubelet: Kubelet) -> None:
-    file = host.folder / "map.svg"
+    file = host.directory / "map.svg"
     await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
     assert await run(host, "--svg", file) == (0, "", "")
     drawn = [text.strip() for text in ET.parse(file).getroot().itertext()]
@@ -98,7 +98,7 @@ def test_picture_in_the_readme_is_what_is_drawn(tmp_path: Path) -> None:
 
 
 async def test_unwritable_svg_file_is_a_one_line_error(host: Host) -> None:
-    file = host.folder / "nowhere" / "map.svg"
+    file = host.directory / "nowhere" / "map.svg"
     status, _, complaints = await run(host, "--svg", file)
     assert status == 1
     assert complaints == (
@@ -176,6 +176,6 @@ def test_missing_rich_is_a_one_line_error(host: Host) -> None:
 
 
 def test_svg_file_needs_no_rich(host: Host) -> None:
-    result = without_rich(host, "--svg", host.folder / "map.svg")
+    result = without_rich(host, "--svg", host.directory / "map.svg")
     assert (result.returncode, result.stderr) == (0, "")
-    assert (host.folder / "map.svg").exists()
+    assert (host.directory / "map.svg").exists()

@@ -32,8 +32,8 @@ def archive() -> Path:
     return BUILD / f"isolcpus-dp-{isolcpus_dp.__version__}.tar.gz"
 
 
-def build_in(root: Root, folder: str, environment: Mapping[str, str] = UNTESTED) -> Path:
-    """Builds in a folder of the root, without a network; where the packages lie outside of it."""
+def build_in(root: Root, directory: str, environment: Mapping[str, str] = UNTESTED) -> Path:
+    """Builds without a network in a directory of the root. Returns its path on the host."""
     source = root.path("/source")
     source.mkdir()
     subprocess.run(
@@ -44,12 +44,12 @@ def build_in(root: Root, folder: str, environment: Mapping[str, str] = UNTESTED)
     root.run("apt-get build-dep -qq --yes --no-install-recommends /source", environment=environment)
     (source / "debian").unlink()
     built = root.run(
-        f"mkdir -p {folder} && cd /source && tools/deb {archive().name} {folder}",
+        f"mkdir -p {directory} && cd /source && tools/deb {archive().name} {directory}",
         network=False,
         environment=environment,
     )
-    root.path(f"{folder}/build.log").write_text(built.stdout)
-    return root.path(folder)
+    root.path(f"{directory}/build.log").write_text(built.stdout)
+    return root.path(directory)
 
 
 def as_made() -> list[Path]:
@@ -63,14 +63,14 @@ def as_made() -> list[Path]:
 
 def packages(suite: str) -> list[Path]:
     """Both binary packages, as built in that suite; built once for each source archive."""
-    folder = BUILD / "packages" / suite
-    with _locked(folder):
-        built_of = folder / archive().name
+    directory = BUILD / "packages" / suite
+    with _locked(directory):
+        built_of = directory / archive().name
         if not (built_of.exists() and built_of.read_bytes() == archive().read_bytes()):
             with unpacked(BUILDERS[suite]) as root:
                 made = build_in(root, "/build")
-                _replace(folder, [*made.glob("*.deb"), archive()])
-    return sorted(folder.glob("*.deb"))
+                _replace(directory, [*made.glob("*.deb"), archive()])
+    return sorted(directory.glob("*.deb"))
 
 
 def previous() -> list[Path]:
@@ -80,11 +80,11 @@ def previous() -> list[Path]:
     """
     if not (TOP / ".git").exists():
         return []
-    folder = BUILD / "packages" / "previous"
+    directory = BUILD / "packages" / "previous"
     commit = _last_of_previous_version()
     assert commit, "the version before is not in this clone: git fetch --unshallow"
-    with _locked(folder):
-        if not (folder / commit).exists():
+    with _locked(directory):
+        if not (directory / commit).exists():
             source = BUILD / "previous"
             shutil.rmtree(source, ignore_errors=True)
             subprocess.run(["git", "clone", "--quiet", TOP, source], check=True)
@@ -96,8 +96,8 @@ def previous() -> list[Path]:
                     ["make", "deb"], cwd=source, env=environment, stdout=log, stderr=log, check=True
                 )
             (source / commit).touch()
-            _replace(folder, [*source.glob("build/*.deb"), source / commit])
-    return sorted(folder.glob("*.deb"))
+            _replace(directory, [*source.glob("build/*.deb"), source / commit])
+    return sorted(directory.glob("*.deb"))
 
 
 def _last_of_previous_version() -> str:
@@ -113,16 +113,16 @@ def _last_of_previous_version() -> str:
     return found.stdout.strip()
 
 
-def _replace(folder: Path, files: list[Path]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _replace(directory: Path, files: list[Path]) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
     for file in files:
-        shutil.copy(file, folder)
+        shutil.copy(file, directory)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
+def _locked(directory: Path) -> Iterator[None]:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,6 +1,6 @@
-"""Debian in a folder: packages are built, installed and run in it, but nothing runs as a service.
+"""Debian in a directory, in which packages are built, installed and run, but not as services.
 
-As image builds and package builders have it: no systemd, no kubelet, a kernel that is the host's.
+This is how images and packages are built: without systemd or a kubelet, on the host's kernel.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class Recipe:
 
 
 class Root:
-    """One such folder."""
+    """One such directory."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
     def run(
         self,
@@ -81,7 +81,7 @@ class Root:
         namespaces = () if network else ("--net",)
         ended = self.around(
             "chroot",
-            self.folder,
+            self.directory,
             "bash",
             "-c",
             command,
@@ -89,7 +89,7 @@ class Root:
             environment=environment,
         )
         assert not check or ended.returncode == 0, (
-            f"failed in {self.folder}: {command}\nexit status {ended.returncode}\n{ended.stdout}"
+            f"failed in {self.directory}: {command}\nexit status {ended.returncode}\n{ended.stdout}"
         )
         return ended
 
@@ -103,7 +103,7 @@ class Root:
         return subprocess.run(
             [
                 *("unshare", "--mount", "--pid", "--fork", "--kill-child", *namespaces),
-                *("sh", "-c", MOUNT, "sh", self.folder, *command),
+                *("sh", "-c", MOUNT, "sh", self.directory, *command),
             ],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -119,7 +119,7 @@ class Root:
 
     def path(self, inside: str) -> Path:
         """Where a path of the root lies outside of it."""
-        return self.folder / inside.lstrip("/")
+        return self.directory / inside.lstrip("/")
 
 
 @contextmanager
@@ -127,23 +127,25 @@ def unpacked(recipe: Recipe) -> Iterator[Root]:
     """A fresh root of that recipe, gone at the end of the block."""
     archive = _cached(recipe)
     with tempfile.TemporaryDirectory(prefix=f"{recipe.suite}-", dir=MEMORY) as name:
-        folder = Path(name) / "root"
-        folder.mkdir()
-        subprocess.run(["tar", "--extract", "--file", archive, "--directory", folder], check=True)
-        (folder / "etc/hosts").write_text("127.0.0.1 localhost\n")
-        yield Root(folder)
+        directory = Path(name) / "root"
+        directory.mkdir()
+        subprocess.run(
+            ["tar", "--extract", "--file", archive, "--directory", directory], check=True
+        )
+        (directory / "etc/hosts").write_text("127.0.0.1 localhost\n")
+        yield Root(directory)
 
 
 def _cached(recipe: Recipe) -> Path:
     """The recipe's root as an archive, made if there is none of today in place of an older one."""
-    folder = cache_directory().parent / "root"
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / f"{recipe.name}-{recipe.key()}.tar"
-    with locked(folder):
+    directory = cache_directory().parent / "root"
+    directory.mkdir(parents=True, exist_ok=True)
+    archive = directory / f"{recipe.name}-{recipe.key()}.tar"
+    with locked(directory):
         if not archive.exists() or time.time() - archive.stat().st_mtime > FRESH_SECONDS:
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            with tempfile.TemporaryDirectory(dir=directory) as scratch:
                 made = _make(recipe, Path(scratch))
-                for outdated in folder.glob(f"{recipe.name}-*.tar"):
+                for outdated in directory.glob(f"{recipe.name}-*.tar"):
                     outdated.unlink()
                 made.rename(archive)
     return archive

@@ -1,8 +1,8 @@
-"""A distribution of RPM packages in a folder: it builds them, keeps a repository, installs hosts.
+"""An RPM distribution in a directory: builds packages, keeps a repository and installs hosts.
 
-Of what isolcpus-dp depends on it has stand-ins: packages of the right name with nothing in them,
-but for a shell that runs scriptlets, and a systemctl and journalctl that write down what they are
-told. Nothing here touches what the host itself knows of RPM packages.
+The dependencies of isolcpus-dp are stand-ins: empty packages with the right names, except for a
+shell that runs scriptlets, and a systemctl and a journalctl that record their arguments. The
+host's own RPM database is not changed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ DEPENDENCIES = {
     "python3-systemd": ("python{0}dist(systemd-python)",),
 }
 
-# The folders that belong to the distribution: what else is left after a removal is ours.
-FOLDERS = {
+# The directories that belong to the distribution: what else is left after a removal is ours.
+DIRECTORIES = {
     "filesystem": (
         "/dev",
         "/etc",
@@ -104,20 +104,20 @@ def as_made() -> list[Path]:
 
 
 class Distribution:
-    """What is built and published in a folder."""
+    """What is built and published in a directory."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.repository = folder / "repository"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.repository = directory / "repository"
         self.repository.mkdir()
         # Debian's rpm has its database at home. The hosts' lies where RPM distributions have it.
-        self._home = self._make_home("home", folder / "db")
+        self._home = self._make_home("home", directory / "db")
         self._hosts_home = self._make_home("hosts-home", Path("/var/lib/rpm"))
-        self._configuration = folder / "dnf.conf"
+        self._configuration = directory / "dnf.conf"
         self._configuration.write_text("[main]\nreposdir=/nowhere\nvarsdir=/nowhere\n")
 
     def _make_home(self, name: str, database: Path) -> Path:
-        home = self.folder / name
+        home = self.directory / name
         home.mkdir()
         (home / ".rpmmacros").write_text(f"%_dbpath {database}\n")
         return home
@@ -139,8 +139,8 @@ class Distribution:
 
     def archive_of_version_before(self, archive: Path) -> Path:
         """The archive as if of version 0.0.1, which says so, with another sample configuration."""
-        self.run("tar", "--extract", "--file", archive, cwd=self.folder)
-        tree = self.folder / archive.name[: -len(".tar.gz")]
+        self.run("tar", "--extract", "--file", archive, cwd=self.directory)
+        tree = self.directory / archive.name[: -len(".tar.gz")]
         version = tree.name.rpartition("-")[2]
         package, spec = tree / "isolcpus_dp/__init__.py", tree / "packaging/rpm/isolcpus-dp.spec"
         package.write_text(package.read_text().replace(f'"{version}"', '"0.0.1"'))
@@ -152,22 +152,22 @@ class Distribution:
         )
         with (tree / "packaging/isolcpus-dp.conf").open("a") as sample:
             sample.write("# Of the version before.\n")
-        before = self.folder / "isolcpus-dp-0.0.1.tar.gz"
+        before = self.directory / "isolcpus-dp-0.0.1.tar.gz"
         self.run("tools/dist", before, cwd=tree)
         return before
 
-    def build(self, archive: Path, folder: Path, *options: str) -> list[Path]:
+    def build(self, archive: Path, directory: Path, *options: str) -> list[Path]:
         """The packages that tools/rpm makes of a source archive without a network, by name."""
-        self.run("unshare", "--net", "tools/rpm", archive, folder, *options)
-        return sorted(folder.glob("*.rpm"))
+        self.run("unshare", "--net", "tools/rpm", archive, directory, *options)
+        return sorted(directory.glob("*.rpm"))
 
     def build_stand_ins(self) -> None:
         """Builds the dependencies into the repository."""
-        files, version = self.folder / "files", python_version()
-        folders = {
-            name: [path.format(version) for path in paths] for name, paths in FOLDERS.items()
+        files, version = self.directory / "files", python_version()
+        directories = {
+            name: [path.format(version) for path in paths] for name, paths in DIRECTORIES.items()
         }
-        for path in (path for paths in folders.values() for path in paths):
+        for path in (path for paths in directories.values() for path in paths):
             (files / path[1:]).mkdir(parents=True)
         (files / "bin").symlink_to("usr/bin")
         programs = files / "usr/bin"
@@ -185,15 +185,18 @@ class Distribution:
                 name=name,
                 provides="\n".join(f"Provides: {one.format(version)}" for one in provides),
                 files="\n".join(
-                    [*(f"%dir {path}" for path in folders.get(name, ())), *contents.get(name, ())]
+                    [
+                        *(f"%dir {path}" for path in directories.get(name, ())),
+                        *contents.get(name, ()),
+                    ]
                 ),
             )
             for name, provides in DEPENDENCIES.items()
         ]
-        spec = self.folder / "stand-ins.spec"
+        spec = self.directory / "stand-ins.spec"
         spec.write_text(_SPEC.replace("@FILES@", str(files)) + "".join(packages))
         self.run(
-            *("rpmbuild", "-bb", "--quiet", "--define", f"_topdir {self.folder}/tree"),
+            *("rpmbuild", "-bb", "--quiet", "--define", f"_topdir {self.directory}/tree"),
             *("--define", f"_rpmdir {self.repository}", spec),
         )
 
@@ -202,7 +205,7 @@ class Distribution:
         self.run("createrepo_c", "--quiet", self.repository)
 
     def dnf(self, root: Path, *arguments: str) -> str:
-        """Runs dnf on the host in a folder, and returns what it said."""
+        """Runs dnf on the host in a directory, and returns what it said."""
         return self.run(
             *("dnf", f"--config={self._configuration}", f"--installroot={root}", "--assumeyes"),
             *("--noplugins", "--nogpgcheck", "--releasever=1", "--disablerepo=*"),
@@ -213,13 +216,13 @@ class Distribution:
         )
 
     def rpm_at(self, root: Path, *arguments: str | Path) -> str:
-        """Runs rpm on the host in a folder, and returns what it said."""
+        """Runs rpm on the host in a directory, and returns what it said."""
         return self.run("rpm", "--root", root, *arguments, home=self._hosts_home)
 
 
 @dataclass(frozen=True)
 class Host:
-    """A host in a folder, with the stand-ins and whatever dnf installs besides."""
+    """A host in a directory, with the stand-ins and whatever dnf installs besides."""
 
     distribution: Distribution
     root: Path
@@ -248,7 +251,7 @@ class Host:
         return lines
 
     def files(self) -> set[str]:
-        """Every file and folder, but for what dnf and rpm keep for themselves."""
+        """Every file and directory, but for what dnf and rpm keep for themselves."""
         own = ("/var/cache/dnf", "/var/lib/dnf", "/var/lib/rpm", "/var/log", "/var/tmp", "/tmp")
         found = {f"/{path.relative_to(self.root)}" for path in self.root.rglob("*")}
         return {path for path in found if not path.startswith(own)}

@@ -30,11 +30,11 @@ ELSEWHERE = {"TZ": "Asia/Tokyo", "LC_ALL": "C", "LANG": "de_DE", "HOME": "/nowhe
 UNITS = ("isolcpus-dp.service", "isolcpus-dp-kubelet.path", "isolcpus-dp-pin.service")
 
 
-def digests(folder: Path) -> dict[str, str]:
+def digests(directory: Path) -> dict[str, str]:
     """What a build has made, without what tells of the builder."""
     return {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in folder.iterdir()
+        for file in directory.iterdir()
         if file.is_file() and file.suffix not in (".buildinfo", ".changes", ".log")
     }
 
@@ -136,7 +136,7 @@ def test_autopkgtest_of_the_package_passes(root: Root, tmp_path: Path) -> None:
         tree,
         "--",
         "chroot",
-        root.folder,
+        root.directory,
     )
     assert "daemon               PASS" in ended.stdout, ended.stdout
     # That one needs units that run: tests/vm has them.

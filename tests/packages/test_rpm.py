@@ -1,4 +1,4 @@
-"""RPM's packages, as `make rpm` has made them: installed by dnf in folders, run from there."""
+"""RPM's packages, as `make rpm` has made them: installed by dnf in directories, run from there."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def hosts_own() -> dict[Path, str]:
     """All that dnf and rpm would write on the host itself, with digests of what is in it."""
     return {
         path: hashlib.sha256(path.read_bytes()).hexdigest()
-        for folder in HOSTS_OWN
-        for path in folder.rglob("*")
+        for directory in HOSTS_OWN
+        for path in directory.rglob("*")
         # Of /var/log, what is theirs; of a database, what lasts: to look at it changes the rest.
         if path.is_file()
-        and (folder.name != "log" or path.name.startswith(("dnf", "hawkey")))
+        and (directory.name != "log" or path.name.startswith(("dnf", "hawkey")))
         and not path.name.endswith(("-shm", "-wal"))
     }
 
@@ -91,7 +91,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     # The unit tests have passed on the new one.
     previous = distribution.build(
         distribution.archive_of_version_before(archive()),
-        distribution.folder / "before",
+        distribution.directory / "before",
         "--without=tests",
     )
     for package in (*made, *previous):
@@ -105,7 +105,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 @pytest.fixture(scope="session")
 def bare(packages: Packages) -> Host:
     """A host with the stand-ins alone: copied, never used."""
-    host = Host(packages.distribution, packages.distribution.folder / "bare")
+    host = Host(packages.distribution, packages.distribution.directory / "bare")
     host.install_distribution()
     return host
 
@@ -267,7 +267,7 @@ AFTER_REMOVAL = """\
 journalctl --update-catalog >/dev/null 2>&1 || :
 postun isolcpus-dp.service isolcpus-dp-kubelet.path
 if [ $1 -eq 0 ]; then
-    # The service makes the kubelet's folder where no kubelet has done it yet.
+    # The service makes the kubelet's directory where no kubelet has done it yet.
     rmdir --ignore-fail-on-non-empty /var/lib/kubelet/device-plugins /var/lib/kubelet \\
         2>/dev/null || :
 fi"""
@@ -334,11 +334,11 @@ def test_rpmlint_finds_nothing(packages: Packages) -> None:
 
 def test_building_twice_makes_the_same_bytes(packages: Packages, tmp_path: Path) -> None:
     later = Path(shutil.copy(packages.archive, tmp_path))
-    folder = tmp_path / "rpm"
+    directory = tmp_path / "rpm"
     first, second = (
         {
             path.name: path.read_bytes()
-            for path in packages.distribution.build(later, folder, "--without=tests")
+            for path in packages.distribution.build(later, directory, "--without=tests")
         }
         for _ in range(2)
     )
@@ -482,7 +482,7 @@ def test_removal_leaves_what_the_administrator_wrote(host: Host) -> None:
     assert saved.read_text() == "[Plugin]\nMixed=yes\n"
 
 
-def test_removal_takes_the_kubelets_folders_if_there_was_no_kubelet(host: Host) -> None:
+def test_removal_takes_the_kubelets_directories_if_there_was_no_kubelet(host: Host) -> None:
     files = host.files()
     host.dnf("install", *BEFORE)
     (host.root / DEVICE_PLUGINS).mkdir(parents=True)  # as the service does
@@ -500,7 +500,7 @@ def test_removal_leaves_what_is_the_kubelets(host: Host, own: str) -> None:
     (host.root / DEVICE_PLUGINS / own).touch()
     output = host.dnf("remove", *BOTH)
     assert said_without_complaint(output), output
-    # An empty folder within its own the kubelet makes again.
+    # An empty directory within its own the kubelet makes again.
     assert (host.root / DEVICE_PLUGINS).exists() == (own == "kubelet_internal_checkpoint")
     assert (host.root / DEVICE_PLUGINS.parent).exists()
 
@@ -539,28 +539,28 @@ def test_installed_program_says_what_it_can(host: Host) -> None:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
+def directory() -> Iterator[Path]:
     # Not tmp_path, whose names are longer than the path of a socket may be.
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
 
-async def test_installed_daemon_registers_its_devices(host: Host, folder: Path) -> None:
+async def test_installed_daemon_registers_its_devices(host: Host, directory: Path) -> None:
     host.dnf("install", "isolcpus-dp")
     unit = (host.root / "usr/lib/systemd/system/isolcpus-dp.service").read_text()
     [start] = re.findall(r"^ExecStart=(.+)$", unit, re.MULTILINE)
-    machine = MadeUpMachine(folder / "sys", regular(2, 4, 2), (1, 5, 9, 13))
-    kubelet_dir = folder / "kubelet"
+    machine = MadeUpMachine(directory / "sys", regular(2, 4, 2), (1, 5, 9, 13))
+    kubelet_dir = directory / "kubelet"
     paths.device_plugins(kubelet_dir).mkdir(parents=True)
     options: list[str | Path] = ["--config", host.root / CONFIGURATION]
     options += ["--sysfs", machine.root, "--kubelet-dir", kubelet_dir]
-    # From a folder where Python finds no isolcpus_dp, and says where it finds what it loads.
+    # From a directory where Python finds no isolcpus_dp, and says where it finds what it loads.
     daemon = Supervisor(
         ["env", "--chdir=/", *start.split(), *options],
-        folder,
+        directory,
         {**environment(host), "PYTHONVERBOSE": "1"},
     )
-    simulated = Kubelet(kubelet_dir, folder / "containers")
+    simulated = Kubelet(kubelet_dir, directory / "containers")
     await simulated.start()
     try:
         async with daemon.running():

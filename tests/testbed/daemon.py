@@ -33,7 +33,7 @@ def supervisor(
     """
     options = () if configuration is None else ("--config", host.configure(configuration))
     command = host.command(subcommand, *options, prelude=prelude)
-    return Supervisor(command, host.folder, environment or plain_environment())
+    return Supervisor(command, host.directory, environment or plain_environment())
 
 
 def plain_environment() -> dict[str, str]:
@@ -46,7 +46,7 @@ def unit_environment(host: Host, subcommand: Subcommand) -> dict[str, str]:
 
     The log is said to be the journal, so that the daemon loads its handler for that.
     """
-    log = host.folder / "log"
+    log = host.directory / "log"
     log.touch()
     lines = (_SYSTEMD / _UNITS[subcommand]).read_text().splitlines()
     assigned = dict(

@@ -21,7 +21,7 @@ _MAIN = "import sys; from isolcpus_dp import cli; sys.exit(cli.main(sys.argv[1:]
 
 
 class Host:
-    """A made-up host below `folder`, whose path must be short: there are sockets below it."""
+    """A made-up host below `directory`, whose path must be short: there are sockets below it."""
 
     def __init__(self, folder: Path, places: Iterable[Place], isolated: Iterable[int]) -> None:
         self.folder = folder
@@ -31,18 +31,18 @@ class Host:
         self.device_plugins.mkdir(parents=True)
         self.kubelet_socket = self.device_plugins / "kubelet.sock"
         self.endpoint = self.device_plugins / "windriver.com-isolcpus.sock"
-        self.containers = folder / "containers"  # a simulated kubelet's, see there
-        self.nri_socket = folder / "nri" / "nri.sock"
+        self.containers = directory / "containers"  # a simulated kubelet's, see there
+        self.nri_socket = directory / "nri" / "nri.sock"
 
     @property
     def log(self) -> str:
         """The log of the daemon's processes so far."""
-        log = self.folder / "log"
+        log = self.directory / "log"
         return log.read_text() if log.exists() else ""
 
     def configure(self, configuration: str) -> Path:
         """Writes the configuration file, and returns its path."""
-        file = self.folder / "isolcpus-dp.conf"
+        file = self.directory / "isolcpus-dp.conf"
         file.write_text(configuration)
         return file
 

@@ -22,9 +22,9 @@ class Pause:
     `prelude` defines pause(), which waits.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._reached = folder / "reached"
-        self._over = folder / "over"
+    def __init__(self, directory: Path) -> None:
+        self._reached = directory / "reached"
+        self._over = directory / "over"
         self.prelude = (
             "import pathlib, time\n"
             "def pause():\n"

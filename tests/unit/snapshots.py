@@ -35,9 +35,9 @@ def look(
 def made_up(
     places: Iterable[Place], isolated: Iterable[int] = (), offline: Iterable[int] = ()
 ) -> Machine:
-    """Read from a folder that is gone afterwards: one of a big machine has thousands of files."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = MadeUpMachine(Path(folder), places, isolated)
+    """Reads a simulated machine, and removes its files: a large one has thousands of them."""
+    with tempfile.TemporaryDirectory() as directory:
+        tree = MadeUpMachine(Path(directory), places, isolated)
         tree.set_offline(*offline)
         return machine.read(tree.root)
 

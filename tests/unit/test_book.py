@@ -155,10 +155,10 @@ def test_make_test_runs_what_its_parts_run() -> None:
     assert recipe("test-placement").endswith(" -q tests/unit/test_placement_proof.py\n")
 
 
-@pytest.mark.parametrize(("target", "folder"), [("bench", "bench"), ("fuzz", "tests/fuzz")])
-def test_all_programs_of_a_folder_are_run(target: str, folder: str) -> None:
-    there = {path.name for path in (ROOT / folder).iterdir() if path.is_file()}
-    assert set(re.findall(rf"/{folder}/(\S+)", recipe(target))) == there
+@pytest.mark.parametrize(("target", "directory"), [("bench", "bench"), ("fuzz", "tests/fuzz")])
+def test_all_programs_of_a_directory_are_run(target: str, directory: str) -> None:
+    there = {path.name for path in (ROOT / directory).iterdir() if path.is_file()}
+    assert set(re.findall(rf"/{directory}/(\S+)", recipe(target))) == there
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
@@ -269,7 +269,7 @@ def test_containerd_is_told_what_the_tests_tell_it() -> None:
     assert set(lines) <= set(runtime.SETTINGS[1].splitlines())
 
 
-def test_drop_ins_for_another_folder_say_what_the_units_say() -> None:
+def test_drop_ins_for_another_directory_say_what_the_units_say() -> None:
     [drop_ins] = [one for one in blocks("docs/kubelet.md", "ini") if "/data/kubelet" in one.text]
     files = drop_ins.files()
     assert len(files) == 3
@@ -294,9 +294,9 @@ def test_every_metric_is_one_that_is_served_and_all_are_told() -> None:
 
 
 def layout() -> list[str]:
-    """The folders and modules in the table of docs/architecture.md, in its order."""
+    """The directories and modules in the table of docs/architecture.md, in its order."""
     page = book.text_of("docs/architecture.md")
-    table = page.partition("| folder or module in")[2].partition("\n\n")[0]
+    table = page.partition("| directory or module in")[2].partition("\n\n")[0]
     return re.findall(r"^\| `([\w./]+)` \|", table, re.MULTILINE)
 
 
@@ -319,7 +319,7 @@ def imports(file: Path) -> Iterator[str]:
             yield str(node.module).partition(".")[2]
 
 
-def test_every_folder_and_module_is_in_the_layout() -> None:
+def test_every_directory_and_module_is_in_the_layout() -> None:
     there = {
         path.name if path.is_file() else f"{path.name}/"
         for path in (ROOT / "isolcpus_dp").iterdir()

@@ -32,10 +32,10 @@ def main(tmp_path: Path) -> Path:
 
 
 def drop_in(main: Path, name: str, text: str) -> Path:
-    folder = main.with_name(f"{main.name}.d")
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(text)
-    return folder / name
+    directory = main.with_name(f"{main.name}.d")
+    directory.mkdir(exist_ok=True)
+    (directory / name).write_text(text)
+    return directory / name
 
 
 def error_of(main: Path) -> str:
@@ -490,9 +490,9 @@ def test_file_that_is_not_utf8_is_an_error(main: Path) -> None:
 
 def test_unreadable_drop_in_is_an_error(main: Path) -> None:
     main.write_text("[Plugin]\n")
-    folder = main.with_name(f"{main.name}.d") / "10-folder.conf"
-    folder.mkdir(parents=True)
-    assert error_of(main) == f"{folder}: cannot be read: Is a directory"
+    directory = main.with_name(f"{main.name}.d") / "10-directory.conf"
+    directory.mkdir(parents=True)
+    assert error_of(main) == f"{directory}: cannot be read: Is a directory"
 
 
 def test_file_that_is_given_must_exist(main: Path) -> None:

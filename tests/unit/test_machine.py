@@ -17,13 +17,13 @@ from .conftest import MakeUp
 
 
 def write(made_up: MadeUpMachine, name: str, text: str) -> Path:
-    path = made_up.folder / name
+    path = made_up.directory / name
     path.write_text(text)
     return path
 
 
 def remove_from_each_cpu(made_up: MadeUpMachine, pattern: str) -> None:
-    found = list(made_up.folder.glob(f"cpu[0-9]*/{pattern}"))
+    found = list(made_up.directory.glob(f"cpu[0-9]*/{pattern}"))
     assert found
     for path in found:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -59,7 +59,7 @@ def test_node_is_read_from_a_link_as_on_a_real_host(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
     remove_from_each_cpu(made_up, "node*")
     (made_up.root / "devices/system/node/node5").mkdir(parents=True)
-    (made_up.folder / "cpu1/node5").symlink_to("../../node/node5")
+    (made_up.directory / "cpu1/node5").symlink_to("../../node/node5")
     machine = read(made_up.root)
     assert (machine.cpus[0].node, machine.cpus[1].node) == (None, 5)
 
@@ -79,7 +79,7 @@ def test_host_without_caches_has_one_per_cpu(make_up: MakeUp) -> None:
 
 def test_last_level_cache_has_the_highest_level(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", {1})
-    (made_up.folder / "cpu1/cache/index4").mkdir()
+    (made_up.directory / "cpu1/cache/index4").mkdir()
     write(made_up, "cpu1/cache/index4/level", "2\n")
     write(made_up, "cpu1/cache/index4/shared_cpu_list", "0-1\n")
     assert read(made_up.root).cpus[1].cache == {0, 1, 2, 3}
@@ -140,7 +140,7 @@ def test_present_cpus_may_have_gaps(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", {3})
     write(made_up, "present", "0-1,3\n")
     write(made_up, "online", "0-1,3\n")
-    shutil.rmtree(made_up.folder / "cpu2")
+    shutil.rmtree(made_up.directory / "cpu2")
     assert sorted(read(made_up.root).cpus) == [0, 1, 3]
 
 
@@ -173,14 +173,14 @@ def test_last_cpu_is_the_highest_possible_one(make_up: MakeUp) -> None:
 @pytest.mark.parametrize("name", ["possible", "present", "online"])
 def test_one_list_of_cpus_may_be_missing(make_up: MakeUp, name: str) -> None:
     made_up = make_up("1x4x1", {3})
-    (made_up.folder / name).unlink()
+    (made_up.directory / name).unlink()
     machine = read(made_up.root)
     assert machine.possible == machine.present == machine.online == {0, 1, 2, 3}
 
 
 def test_kernel_without_isolated_file_has_none(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
-    (made_up.folder / "isolated").unlink()
+    (made_up.directory / "isolated").unlink()
     assert read(made_up.root).isolated == set()
 
 
@@ -206,7 +206,7 @@ def test_kernel_without_die_id_has_no_die(make_up: MakeUp) -> None:
 
 def test_siblings_are_read_from_the_older_file(make_up: MakeUp) -> None:
     made_up = make_up("1x2x2", {1, 3})
-    for path in made_up.folder.glob("cpu*/topology/core_cpus_list"):
+    for path in made_up.directory.glob("cpu*/topology/core_cpus_list"):
         path.rename(path.with_name("thread_siblings_list"))
     machine = read(made_up.root)
     assert [machine.cpus[cpu].siblings for cpu in (0, 1)] == [{0, 2}, {1, 3}]
@@ -261,7 +261,7 @@ def test_invalid_list_is_an_error_that_names_the_file(make_up: MakeUp, name: str
 
 def test_binary_list_is_an_error_that_names_the_file(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
-    path = made_up.folder / "isolated"
+    path = made_up.directory / "isolated"
     path.write_bytes(b"\x00\xff\xfe")
     with pytest.raises(MachineError, match="is not a CPU list") as caught:
         read(made_up.root)

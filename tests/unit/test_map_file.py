@@ -20,14 +20,14 @@ def write(make_up: MakeUp, tmp_path: Path, file: Path) -> None:
 def test_svg_file_is_replaced_as_a_whole_and_nothing_else_is_left(
     make_up: MakeUp, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "old.svg").write_text("old")
-    (folder / "link.svg").symlink_to("old.svg")
-    write(make_up, tmp_path, folder / "link.svg")
-    assert (folder / "old.svg").read_text(encoding="utf-8").startswith("<svg")
-    assert (folder / "link.svg").is_symlink()
-    assert sorted(os.listdir(folder)) == ["link.svg", "old.svg"]  # noqa: PTH208
+    directory = tmp_path / "out"
+    directory.mkdir()
+    (directory / "old.svg").write_text("old")
+    (directory / "link.svg").symlink_to("old.svg")
+    write(make_up, tmp_path, directory / "link.svg")
+    assert (directory / "old.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert (directory / "link.svg").is_symlink()
+    assert sorted(os.listdir(directory)) == ["link.svg", "old.svg"]  # noqa: PTH208
 
 
 def test_link_of_another_user_is_not_followed(

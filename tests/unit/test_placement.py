@@ -99,8 +99,8 @@ def test_four_threads_of_a_core_stay_together(make_up: MakeUp) -> None:
 def test_machine_without_topology(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", {0, 1, 2, 3})
     for cpu in range(4):
-        (made_up.folder / f"cpu{cpu}/node0").rmdir()
-        (made_up.folder / f"cpu{cpu}/topology/core_cpus_list").unlink()
+        (made_up.directory / f"cpu{cpu}/node0").rmdir()
+        (made_up.directory / f"cpu{cpu}/topology/core_cpus_list").unlink()
     assert chosen(machine.read(made_up.root), {0, 1, 2, 3}, {2}, 3) == {0, 1, 2}
 
 
@@ -329,7 +329,7 @@ def test_core_offered_as_one_device_is_placed_as_one_cpu(host: Machine) -> None:
 def test_siblings_are_used_without_caches(make_up: MakeUp) -> None:
     made_up = make_up("1x4x2", set(range(8)))
     for cpu in range(8):
-        shutil.rmtree(made_up.folder / f"cpu{cpu}/cache")
+        shutil.rmtree(made_up.directory / f"cpu{cpu}/cache")
     host = machine.read(made_up.root)
     assert chosen(host, {0, 1, 2, 6, 3}, set(), 3) == {0, 2, 6}
     assert chosen(host, {0, 4, 5}, set(), 2, "spread") == {0, 5}

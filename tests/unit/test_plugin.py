@@ -427,7 +427,7 @@ async def test_host_without_isolated_cpus_sends_an_empty_list(make_up: MakeUp) -
 
 async def test_device_of_a_host_without_numa_has_no_topology(make_up: MakeUp) -> None:
     tree = make_up("1x2x1", {1})
-    (tree.folder / "cpu1/node0").rmdir()
+    (tree.directory / "cpu1/node0").rmdir()
     plugin = Host(tree, PoolConfig()).plugin
     stream = plugin.ListAndWatch(api.Empty(), CONTEXT)
     answer = await stream.__anext__()

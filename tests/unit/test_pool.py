@@ -65,7 +65,7 @@ def test_cpu_brought_back_is_healthy_again(make_up: MakeUp) -> None:
 
 def test_host_without_numa_has_devices_without_node(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
-    (made_up.folder / "cpu1/node0").rmdir()
+    (made_up.directory / "cpu1/node0").rmdir()
     made = make(machine.read(made_up.root), PoolConfig())
     assert made.devices == {"1": lone(1, None)}
 
@@ -80,7 +80,7 @@ def test_host_without_isolated_cpus_has_no_devices(make_up: MakeUp) -> None:
 
 def test_isolated_cpu_that_is_not_present_is_not_offered(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", set())
-    (made_up.folder / "isolated").write_text("2-3,12-13\n")
+    (made_up.directory / "isolated").write_text("2-3,12-13\n")
     host = machine.read(made_up.root)
     assert list(make(host, PoolConfig()).devices) == ["2", "3"]
     assert make(host, PoolConfig()).warnings == (
@@ -106,7 +106,7 @@ def test_configured_isolated_cpus_cause_no_warning(make_up: MakeUp) -> None:
 
 def test_two_causes_give_two_warnings(make_up: MakeUp) -> None:
     made_up = make_up("1x4x1", set())
-    (made_up.folder / "isolated").write_text("2-3,12\n")
+    (made_up.directory / "isolated").write_text("2-3,12\n")
     config = PoolConfig(cpus=frozenset({0, 2, 12}))
     assert make(machine.read(made_up.root), config).warnings == (
         "CPU 0 of CPUs= is not isolated and is not offered: isolated CPUs are 2-3,12",

@@ -18,7 +18,7 @@ FREE = frozenset({"2", "3", "34", "35"})
 
 
 def text(made_up: MadeUpMachine, name: str) -> str:
-    return (made_up.folder / name).read_text()
+    return (made_up.directory / name).read_text()
 
 
 def answering(ids: Iterable[str]) -> Preference:
@@ -72,7 +72,7 @@ def test_shape_with_too_many_cpus_is_an_error() -> None:
 
 def test_machine_has_the_layout_of_sysfs(make_up: MakeUp) -> None:
     made_up = make_up("2x2x2", {2, 3, 6, 7})
-    assert made_up.folder == made_up.root / "devices/system/cpu"
+    assert made_up.directory == made_up.root / "devices/system/cpu"
     assert text(made_up, "present") == "0-7\n"
     assert text(made_up, "possible") == "0-7\n"
     assert text(made_up, "online") == "0-7\n"
@@ -84,7 +84,7 @@ def test_machine_has_the_layout_of_sysfs(make_up: MakeUp) -> None:
     assert text(made_up, "cpu7/cache/index0/shared_cpu_list") == "3,7\n"
     assert text(made_up, "cpu7/cache/index3/level") == "3\n"
     assert text(made_up, "cpu7/cache/index3/shared_cpu_list") == "2-3,6-7\n"
-    assert (made_up.folder / "cpu7/node1").is_dir()
+    assert (made_up.directory / "cpu7/node1").is_dir()
 
 
 def test_machine_without_isolated_cpus(make_up: MakeUp) -> None:
@@ -96,7 +96,7 @@ def test_offline_cpu_is_removed_from_all_topology(make_up: MakeUp) -> None:
     made_up.set_offline(7)
     assert text(made_up, "online") == "0-6\n"
     assert text(made_up, "present") == "0-7\n"
-    assert sorted(path.name for path in (made_up.folder / "cpu7").iterdir()) == ["node1"]
+    assert sorted(path.name for path in (made_up.directory / "cpu7").iterdir()) == ["node1"]
     assert text(made_up, "cpu3/topology/core_cpus_list") == "3\n"
     assert text(made_up, "cpu2/cache/index3/shared_cpu_list") == "2-3,6\n"
     assert text(made_up, "cpu0/cache/index3/shared_cpu_list") == "0-1,4-5\n"

@@ -11,8 +11,8 @@ from isolcpus_dp.report.map import PictureError
 
 def replace(path: Path, text: str) -> None:
     """Writes the text to a file, or to what a link of this user's leads to. Raises PictureError."""
-    # What a link leads to is replaced, and not the link: /dev/stdout is one. But in a folder like
-    # /tmp, another user's link may lead to a file that this user could not write himself.
+    # The target of a link is replaced, not the link: /dev/stdout is a link. But in a directory such
+    # as /tmp, a link of another user may lead to a file that only this process's user can write.
     target, temporary = path.parent.resolve() / path.name, None
     try:
         if path.is_symlink():

@@ -101,12 +101,12 @@ async def test_each_rejecting_runtime_is_tried_once(
 
 
 def test_socket_without_a_parent_directory_is_one_line_error(host: Host) -> None:
-    nowhere = host.folder / "no" / "such" / "nri.sock"
+    nowhere = host.directory / "no" / "such" / "nri.sock"
     command = host.command("pin", "--nri-socket", nowhere)  # the last of two options counts
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == (
-        f"{host.folder}/no cannot be watched for such: No such file or directory:"
+        f"{host.directory}/no cannot be watched for such: No such file or directory:"
         " --nri-socket must be in a directory whose parent exists"
     )
 

@@ -65,7 +65,7 @@ async def test_cpu_that_goes_offline_during_connect_is_not_used(
     host: Host, runtime: Runtime, pod: api.PodSandbox
 ) -> None:
     owner = await runtime.create(pod, "owner", OWNER)
-    pause = Pause(host.folder)
+    pause = Pause(host.directory)
     async with supervisor(host, "pin", prelude=pause.prelude + CONNECT_LATER).running():
         await pause.reached()
         host.machine.set_offline(3)

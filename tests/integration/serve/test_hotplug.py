@@ -55,7 +55,7 @@ async def test_offline_cpu_becomes_unhealthy_in_one_message(
 async def test_cpu_that_goes_offline_during_the_start_is_unhealthy(
     host: Host, kubelet: Kubelet
 ) -> None:
-    pause = Pause(host.folder)
+    pause = Pause(host.directory)
     async with supervisor(host, "serve", prelude=pause.prelude + PAUSE_AFTER_READING).running():
         await pause.reached()
         host.machine.set_offline(9)  # before the daemon watches for changes

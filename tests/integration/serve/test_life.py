@@ -38,7 +38,7 @@ async def test_pidfile_has_the_pid_of_the_serving_daemon(serving: Supervisor) ->
 async def test_signal_ends_the_daemon_and_removes_its_files(
     host: Host, kubelet: Kubelet, number: signal.Signals
 ) -> None:
-    runtime_dir = host.folder / "runtime"
+    runtime_dir = host.directory / "runtime"
     runtime_dir.mkdir()
     # Not under the supervisor, which removes the runtime directory as systemd does.
     process = await asyncio.create_subprocess_exec(
@@ -61,10 +61,10 @@ async def test_signal_ends_the_daemon_and_removes_its_files(
 
 
 async def test_unwritable_mark_and_pidfile_are_logged(host: Host, kubelet: Kubelet) -> None:
-    with (host.folder / "log").open("wb") as log:
+    with (host.directory / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *host.command("serve"),
-            env={**plain_environment(), "RUNTIME_DIRECTORY": str(host.folder / "absent")},
+            env={**plain_environment(), "RUNTIME_DIRECTORY": str(host.directory / "absent")},
             stderr=log,
         )
     await has_devices(kubelet)
@@ -72,7 +72,7 @@ async def test_unwritable_mark_and_pidfile_are_logged(host: Host, kubelet: Kubel
     process.terminate()
     assert await process.wait() == 0
     for name in ("registered", "isolcpus-dp.pid"):
-        assert (f"{host.folder}/absent/{name}: No such file or directory;") in host.log
+        assert (f"{host.directory}/absent/{name}: No such file or directory;") in host.log
 
 
 async def test_daemon_restarts_when_its_kubelet_ends(

@@ -31,7 +31,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "metrics"
 @pytest.fixture
 def path(host: Host) -> Path:
     """The socket on which the daemon serves its metrics."""
-    return host.folder / "metrics.sock"
+    return host.directory / "metrics.sock"
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ async def test_plugin_serves_without_prometheus_client(
     host: Host, kubelet: Kubelet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Comes before the installed one on the path.
-    absent = host.folder / "absent" / "prometheus_client.py"
+    absent = host.directory / "absent" / "prometheus_client.py"
     absent.parent.mkdir()
     absent.write_text("raise ModuleNotFoundError(name='prometheus_client')\n")
     monkeypatch.setenv("PYTHONPATH", str(absent.parent))
@@ -91,7 +91,7 @@ async def test_address_without_a_network_names_the_drop_in_it_needs(
             "AF_UNIX path too long: the unit's sandbox allows a socket in /run/isolcpus-dp",
         ),
     ],
-    ids=["folder", "long"],
+    ids=["directory", "long"],
 )
 async def test_unusable_address_is_a_one_line_error(
     metrics: Metrics, caplog: pytest.LogCaptureFixture, listen: Any, complaint: str

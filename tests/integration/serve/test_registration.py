@@ -135,7 +135,7 @@ async def test_kubelet_replaced_during_registration_ends_the_daemon(
 
 
 async def test_host_without_isolated_cpus_registers_no_device(host: Host, kubelet: Kubelet) -> None:
-    host.machine = MadeUpMachine(host.folder / "plain", regular(1, 2, 1))
+    host.machine = MadeUpMachine(host.directory / "plain", regular(1, 2, 1))
     async with registered_with(supervisor(host, "serve"), kubelet) as daemon:
         assert kubelet.plugins[RESOURCE].devices == {}
         assert "no CPU of this host is isolated: boot it with isolcpus=" in host.log

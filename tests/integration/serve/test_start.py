@@ -34,12 +34,12 @@ async def test_second_daemon_names_the_holder_of_the_socket(
 
 async def test_daemon_waits_while_another_one_binds_its_socket(host: Host) -> None:
     """Two daemons that look for a holder at the same time would both find none."""
-    folder = os.open(host.device_plugins, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
+    directory = os.open(host.device_plugins, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
     async with supervisor(host, "serve").running() as daemon:
         await asyncio.sleep(1)
         assert not host.endpoint.exists()
-        os.close(folder)
+        os.close(directory)
         await daemon.until(is_ready)
         assert host.endpoint.exists()
 
