@@ -263,11 +263,11 @@ AFTER_INSTALLATION = """\
 journalctl --update-catalog >/dev/null 2>&1 || :
 post isolcpus-dp.service isolcpus-dp-kubelet.path"""
 AFTER_REMOVAL = """\
-# systemd's own trigger does not see a catalogue go.
+# systemd's own trigger does not run when a catalogue is removed.
 journalctl --update-catalog >/dev/null 2>&1 || :
 postun isolcpus-dp.service isolcpus-dp-kubelet.path
 if [ $1 -eq 0 ]; then
-    # The service makes the kubelet's directory where no kubelet has done it yet.
+    # The service creates the kubelet's directories if no kubelet has created them yet.
     rmdir --ignore-fail-on-non-empty /var/lib/kubelet/device-plugins /var/lib/kubelet \\
         2>/dev/null || :
 fi"""
