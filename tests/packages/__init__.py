@@ -1,1 +1,1 @@
-"""The packages, as their installation finds them."""
+"""Tests of the packages: their contents, and what installing them does."""

@@ -1,4 +1,4 @@
-"""The packages that are tested: built of the source archive, each in the Debian it is for."""
+"""The Debian packages under test, built from the source archive in each supported Debian suite."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .root import Recipe, Root, unpacked
 TOP = Path(__file__).parents[2]
 BUILD = TOP / "build"
 
-# Enough to build a package; what it needs beside that, its Build-Depends must say.
+# Only what every build needs: the Build-Depends of the package must name the rest.
 BUILDERS = {
     suite: Recipe(suite, ("build-essential", "fakeroot", "lintian"))
     for suite in ("bookworm", "trixie")
 }
 
-# Leaves out the package's own tests, and what they need.
-UNTESTED = {"DEB_BUILD_OPTIONS": "nocheck", "DEB_BUILD_PROFILES": "nocheck"}
+# Skips the tests of the build and their dependencies.
+WITHOUT_TESTS = {"DEB_BUILD_OPTIONS": "nocheck", "DEB_BUILD_PROFILES": "nocheck"}
 
 
 def archive() -> Path:
-    """The source archive, as `make dist` has made it."""
+    """The source archive that `make dist` has written."""
     return BUILD / f"isolcpus-dp-{isolcpus_dp.__version__}.tar.gz"
 
 
-def build_in(root: Root, directory: str, environment: Mapping[str, str] = UNTESTED) -> Path:
+def build_in(root: Root, directory: str, environment: Mapping[str, str] = WITHOUT_TESTS) -> Path:
     """Builds without a network in a directory of the root. Returns its path on the host."""
     source = root.path("/source")
     source.mkdir()
@@ -53,20 +53,20 @@ def build_in(root: Root, directory: str, environment: Mapping[str, str] = UNTEST
 
 
 def as_made() -> list[Path]:
-    """Both binary packages of this version, as `make deb` has made them: the plugin's, pin's."""
+    """Both binary packages that `make deb` has built: isolcpus-dp, then isolcpus-dp-pin."""
     changelog = (TOP / "packaging/deb/changelog").read_text()
     version = changelog[changelog.index("(") + 1 : changelog.index(")")]
     files = [BUILD / f"{name}_{version}_all.deb" for name in ("isolcpus-dp", "isolcpus-dp-pin")]
-    assert all(file.exists() for file in files), f"{files} are not there: make deb"
+    assert all(file.exists() for file in files), f"{files} are missing: run make deb"
     return files
 
 
 def packages(suite: str) -> list[Path]:
-    """Both binary packages, as built in that suite; built once for each source archive."""
+    """Both binary packages, built in this suite, once for each source archive."""
     directory = BUILD / "packages" / suite
     with _locked(directory):
-        built_of = directory / archive().name
-        if not (built_of.exists() and built_of.read_bytes() == archive().read_bytes()):
+        built_from = directory / archive().name
+        if not (built_from.exists() and built_from.read_bytes() == archive().read_bytes()):
             with unpacked(BUILDERS[suite]) as root:
                 made = build_in(root, "/build")
                 _replace(directory, [*made.glob("*.deb"), archive()])
@@ -74,22 +74,22 @@ def packages(suite: str) -> list[Path]:
 
 
 def previous() -> list[Path]:
-    """Both binary packages of the version before this one, built from git's history on this host.
+    """Both binary packages of the previous version, built on this host from the git history.
 
-    Empty where there is no history, as in a source archive.
+    Empty if there is no history, as in an unpacked source archive.
     """
     if not (TOP / ".git").exists():
         return []
     directory = BUILD / "packages" / "previous"
     commit = _last_of_previous_version()
-    assert commit, "the version before is not in this clone: git fetch --unshallow"
+    assert commit, "the previous version is not in this clone: run git fetch --unshallow"
     with _locked(directory):
         if not (directory / commit).exists():
             source = BUILD / "previous"
             shutil.rmtree(source, ignore_errors=True)
             subprocess.run(["git", "clone", "--quiet", TOP, source], check=True)
             subprocess.run(["git", "checkout", "--quiet", commit], cwd=source, check=True)
-            # With Debian's own Python, whatever else a developer has.
+            # Use Debian's own Python, not another one in the developer's PATH.
             environment = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
             with (BUILD / "previous.log").open("w") as log:
                 subprocess.run(
@@ -101,7 +101,7 @@ def previous() -> list[Path]:
 
 
 def _last_of_previous_version() -> str:
-    """The commit before the one that began the present version's entry in the changelog."""
+    """The commit before the one that added this version to the changelog."""
     line = rf"^isolcpus-dp \({isolcpus_dp.__version__}-"
     found = subprocess.run(
         ["git", "log", "-1", "--format=%P", f"-G{line}", "--", "packaging/deb/changelog"],

@@ -25,10 +25,10 @@ from tests.vm.image import (
     require_tools,
 )
 
-# Its lists of packages name some that are no more, after a while.
-FRESH_SECONDS = 24 * 3600
+# After this time the package lists may name versions that are no longer in the archive.
+MAX_AGE_SECONDS = 24 * 3600
 
-# In namespaces of its own: nothing stays mounted, and nothing goes on when the command has ended.
+# Runs in its own namespaces: no mount and no process remains when the command has ended.
 MOUNT = """\
 set -e
 mount -t proc proc "$1/proc"
@@ -41,11 +41,11 @@ exec "$@"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A Debian suite, and the packages in it beside those that every system has."""
+    """A Debian suite, and the packages to install in addition to the minimal system."""
 
     suite: str
     packages: tuple[str, ...] = ()
-    apt_options: tuple[str, ...] = ()  # in the words of apt.conf
+    apt_options: tuple[str, ...] = ()  # lines of apt.conf
 
     @property
     def name(self) -> str:
@@ -57,7 +57,7 @@ class Recipe:
 
 
 class Root:
-    """One such directory."""
+    """A directory with a Debian system."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -70,7 +70,7 @@ class Root:
         check: bool = True,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a bash command in it as root. Raises AssertionError if a checked one fails."""
+        """Runs a bash command in it as root. With `check`, raises AssertionError if it fails."""
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
@@ -79,7 +79,7 @@ class Root:
             **(environment or {}),
         }
         namespaces = () if network else ("--net",)
-        ended = self.around(
+        ended = self.run_on_host(
             "chroot",
             self.directory,
             "bash",
@@ -93,13 +93,13 @@ class Root:
         )
         return ended
 
-    def around(
+    def run_on_host(
         self,
         *command: str | Path,
         namespaces: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command of the host's, which finds the kernel's file systems in the root."""
+        """Runs a command of the host, with proc, dev and sys mounted in the root."""
         return subprocess.run(
             [
                 *("unshare", "--mount", "--pid", "--fork", "--kill-child", *namespaces),
@@ -114,17 +114,17 @@ class Root:
         )
 
     def install(self, *packages: str) -> None:
-        """Installs packages, from the archive by name or from the root by path."""
+        """Installs packages: a name from the archive, or a path in the root."""
         self.run(f"apt-get install -qq --yes --no-install-recommends {' '.join(packages)}")
 
     def path(self, inside: str) -> Path:
-        """Where a path of the root lies outside of it."""
+        """The path on the host of a path in the root."""
         return self.directory / inside.lstrip("/")
 
 
 @contextmanager
 def unpacked(recipe: Recipe) -> Iterator[Root]:
-    """A fresh root of that recipe, gone at the end of the block."""
+    """A new root made by this recipe, removed at the end of the block."""
     archive = _cached(recipe)
     with tempfile.TemporaryDirectory(prefix=f"{recipe.suite}-", dir=MEMORY) as name:
         directory = Path(name) / "root"
@@ -137,12 +137,12 @@ def unpacked(recipe: Recipe) -> Iterator[Root]:
 
 
 def _cached(recipe: Recipe) -> Path:
-    """The recipe's root as an archive, made if there is none of today in place of an older one."""
+    """An archive of the recipe's root; rebuilt if it is missing or too old."""
     directory = cache_directory().parent / "root"
     directory.mkdir(parents=True, exist_ok=True)
     archive = directory / f"{recipe.name}-{recipe.key()}.tar"
     with locked(directory):
-        if not archive.exists() or time.time() - archive.stat().st_mtime > FRESH_SECONDS:
+        if not archive.exists() or time.time() - archive.stat().st_mtime > MAX_AGE_SECONDS:
             with tempfile.TemporaryDirectory(dir=directory) as scratch:
                 made = _make(recipe, Path(scratch))
                 for outdated in directory.glob(f"{recipe.name}-*.tar"):
@@ -160,9 +160,9 @@ def _make(recipe: Recipe, scratch: Path) -> Path:
         *(f"--include={package}" for package in recipe.packages),
         f"--aptopt={options}",
         *(f"--aptopt={option}" for option in recipe.apt_options),
-        # What is lost in a power cut was a test's.
+        # A test root need not survive a power failure.
         "--dpkgopt=force-unsafe-io",
-        # Kept, as the root is to install more.
+        # Kept to install more packages later.
         "--skip=cleanup/apt/lists",
         suite=recipe.suite,
         target=archive,

@@ -34,7 +34,7 @@ DEPENDENCIES = {
     "python3-systemd": ("python{0}dist(systemd-python)",),
 }
 
-# The directories that belong to the distribution: what else is left after a removal is ours.
+# Directories of the distribution. Any other that remains after a removal is a leftover.
 DIRECTORIES = {
     "filesystem": (
         "/dev",
@@ -55,7 +55,7 @@ DIRECTORIES = {
 
 CALLS = Path("tmp/calls")
 
-# As the real ones they can do nothing where systemd does not run.
+# Like the real programs, they fail if systemd is not running.
 _RECORDER = f"""#!/bin/sh
 echo "${{0##*/}} $*" >>/{CALLS}
 [ -d /run/systemd/system ]
@@ -88,7 +88,7 @@ AutoReqProv:    no
 
 
 def python_version() -> str:
-    """Such as 3.11: of Debian's Python, for which Debian's rpmbuild builds."""
+    """The version of Debian's Python, such as 3.11, for which Debian's rpmbuild builds."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     return subprocess.run(
         [PYTHON, "-c", code], capture_output=True, text=True, check=True
@@ -96,21 +96,22 @@ def python_version() -> str:
 
 
 def as_made() -> list[Path]:
-    """The packages of the source archive by name, as `make rpm` has made them."""
+    """The packages that `make rpm` has built from the source archive, sorted by name."""
     files = sorted((BUILD / "rpm").glob("*.rpm"))
     oldest = min((file.stat().st_mtime for file in files), default=0.0)
-    assert oldest >= archive().stat().st_mtime, "not there, or of an older archive: make rpm"
+    assert oldest >= archive().stat().st_mtime, "missing or older than the archive: run make rpm"
     return files
 
 
 class Distribution:
-    """What is built and published in a directory."""
+    """Builds and publishes packages in a directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.repository = directory / "repository"
         self.repository.mkdir()
-        # Debian's rpm has its database at home. The hosts' lies where RPM distributions have it.
+        # Debian's rpm has its database in the home directory, the hosts have it in /var/lib/rpm, as
+        # in RPM distributions.
         self._home = self._make_home("home", directory / "db")
         self._hosts_home = self._make_home("hosts-home", Path("/var/lib/rpm"))
         self._configuration = directory / "dnf.conf"
@@ -123,7 +124,7 @@ class Distribution:
         return home
 
     def run(self, *command: str | Path, cwd: Path = ROOT, home: Path | None = None) -> str:
-        """Runs a command to its successful end, and returns all that it said."""
+        """Runs a command and returns its output. Raises AssertionError if it fails."""
         environment = {"PATH": PATH, "HOME": str(home or self._home), "LC_ALL": "C.UTF-8"}
         ended = subprocess.run(
             command,
@@ -137,8 +138,8 @@ class Distribution:
         assert ended.returncode == 0, f"{command}\n{ended.stdout}"
         return ended.stdout
 
-    def archive_of_version_before(self, archive: Path) -> Path:
-        """The archive as if of version 0.0.1, which says so, with another sample configuration."""
+    def archive_of_previous_version(self, archive: Path) -> Path:
+        """The archive changed to version 0.0.1, with a different sample configuration."""
         self.run("tar", "--extract", "--file", archive, cwd=self.directory)
         tree = self.directory / archive.name[: -len(".tar.gz")]
         version = tree.name.rpartition("-")[2]
@@ -148,16 +149,16 @@ class Distribution:
         day, _, _ = entries.partition(" - ")
         spec.write_text(
             text.replace(f"Version:        {version}\n", "Version:        0.0.1\n")
-            + f"%changelog\n{day} - 0.0.1-1\n- Stands in for the version before, to upgrade from.\n"
+            + f"%changelog\n{day} - 0.0.1-1\n- A stand-in for the previous version.\n"
         )
         with (tree / "packaging/isolcpus-dp.conf").open("a") as sample:
-            sample.write("# Of the version before.\n")
+            sample.write("# Of the previous version.\n")
         before = self.directory / "isolcpus-dp-0.0.1.tar.gz"
         self.run("tools/dist", before, cwd=tree)
         return before
 
     def build(self, archive: Path, directory: Path, *options: str) -> list[Path]:
-        """The packages that tools/rpm makes of a source archive without a network, by name."""
+        """The packages that tools/rpm builds without a network, sorted by name."""
         self.run("unshare", "--net", "tools/rpm", archive, directory, *options)
         return sorted(directory.glob("*.rpm"))
 
@@ -201,11 +202,11 @@ class Distribution:
         )
 
     def publish(self) -> None:
-        """Lets dnf see what is in the repository."""
+        """Updates the metadata of the repository for dnf."""
         self.run("createrepo_c", "--quiet", self.repository)
 
     def dnf(self, root: Path, *arguments: str) -> str:
-        """Runs dnf on the host in a directory, and returns what it said."""
+        """Runs dnf on the host in a directory, and returns its output."""
         return self.run(
             *("dnf", f"--config={self._configuration}", f"--installroot={root}", "--assumeyes"),
             *("--noplugins", "--nogpgcheck", "--releasever=1", "--disablerepo=*"),
@@ -216,19 +217,19 @@ class Distribution:
         )
 
     def rpm_at(self, root: Path, *arguments: str | Path) -> str:
-        """Runs rpm on the host in a directory, and returns what it said."""
+        """Runs rpm on the host in a directory, and returns its output."""
         return self.run("rpm", "--root", root, *arguments, home=self._hosts_home)
 
 
 @dataclass(frozen=True)
 class Host:
-    """A host in a directory, with the stand-ins and whatever dnf installs besides."""
+    """A host in a directory, with the stand-ins and what a test installs."""
 
     distribution: Distribution
     root: Path
 
     def install_distribution(self) -> None:
-        """The stand-ins, and what a builder of images mounts for scriptlets."""
+        """Installs the stand-ins and what scriptlets need, as an image builder does."""
         self.dnf("install", *DEPENDENCIES)
         os.mknod(self.root / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         (self.root / CALLS).touch()
@@ -244,14 +245,14 @@ class Host:
         return self.distribution.rpm_at(self.root, *arguments)
 
     def calls(self) -> list[str]:
-        """What systemctl and journalctl were told since this was asked last."""
+        """The calls of systemctl and journalctl since the last call of this method."""
         file = self.root / CALLS
         lines = file.read_text().splitlines()
         file.write_text("")
         return lines
 
     def files(self) -> set[str]:
-        """Every file and directory, but for what dnf and rpm keep for themselves."""
+        """All files and directories except those of dnf and rpm."""
         own = ("/var/cache/dnf", "/var/lib/dnf", "/var/lib/rpm", "/var/log", "/var/tmp", "/tmp")
         found = {f"/{path.relative_to(self.root)}" for path in self.root.rglob("*")}
         return {path for path in found if not path.startswith(own)}

@@ -1,4 +1,4 @@
-"""Debian's packages: what lintian says, built twice, and installed where nothing runs."""
+"""The Debian packages: lintian, reproducible builds, and installation without systemd."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import pytest
 
 from isolcpus_dp import __version__
 
-from .build import BUILDERS, TOP, UNTESTED, build_in, packages, previous
+from .build import BUILDERS, TOP, WITHOUT_TESTS, build_in, packages, previous
 from .root import Recipe, Root, unpacked
 
 SUITES = ("bookworm", "trixie")
 CONFIGURATION = "/etc/isolcpus-dp/isolcpus-dp.conf"
-# What an administrator answers when the package has a new sample and the file is a changed one.
+# Keep the administrator's file if both the file and the packaged sample have changed.
 KEEP = "-o Dpkg::Options::=--force-confold"
-# The packages follow the policy of the oldest Debian that they are for: what a later one calls a
-# tag that it has dropped, and a version of the policy that is not its own, is no fault.
+# The packages follow the policy of the oldest supported Debian. Later versions of lintian report
+# that policy version, and tags that they have dropped.
 LATER_POLICY = {
     "bookworm": "",
     "trixie": "--suppress-tags alien-tag,out-of-date-standards-version",
 }
-# Where a build must not differ, either.
+# The build must not depend on these variables.
 ELSEWHERE = {"TZ": "Asia/Tokyo", "LC_ALL": "C", "LANG": "de_DE", "HOME": "/nowhere"}
 UNITS = ("isolcpus-dp.service", "isolcpus-dp-kubelet.path", "isolcpus-dp-pin.service")
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """What a build has made, without what tells of the builder."""
+    """The files that a build has written, except those that describe the build itself."""
     return {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
         for file in directory.iterdir()
@@ -40,7 +40,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 def found(root: Root) -> str:
-    """Whatever in the root has our name."""
+    """All paths in the root with isolcpus in their name, except logs."""
     return root.run(
         "find / -xdev -path /proc -prune -o -iname '*isolcpus*' -not -path '/packages/*' -print"
         " | grep -v ^/var/log/ || true"
@@ -49,7 +49,7 @@ def found(root: Root) -> str:
 
 @pytest.fixture
 def root(request: pytest.FixtureRequest) -> Iterator[Root]:
-    """A small Debian with the packages of some builder in /packages, by their age."""
+    """A minimal Debian with this version in /packages/new and the previous one in /packages/old."""
     built_on, suite = request.param
     with unpacked(Recipe(suite)) as root:
         for age, files in (("new", packages(built_on)), ("old", previous())):
@@ -60,26 +60,26 @@ def root(request: pytest.FixtureRequest) -> Iterator[Root]:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_lintian_finds_nothing_and_two_builds_are_the_same(suite: str) -> None:
+def test_lintian_reports_nothing_and_builds_are_reproducible(suite: str) -> None:
     with unpacked(BUILDERS[suite]) as root:
         built = build_in(root, "/first", environment={})
         assert re.search(r"^\d{3} passed", (built / "build.log").read_text(), re.MULTILINE)
         first = digests(built)
-        # Another place, language and habit, and what the first build has left is still there.
+        # Another directory, locale and umask, with the leftovers of the first build.
         root.run(
             "mkdir /tmp/second && mv /first/deb /tmp/second && cp /first/*.orig.* /tmp/second &&"
             " umask 077 && cd /tmp/second/deb && dpkg-buildpackage --no-sign",
             network=False,
-            environment={**UNTESTED, **ELSEWHERE},
+            environment={**WITHOUT_TESTS, **ELSEWHERE},
         )
         assert digests(root.path("/tmp/second")) == first
         assert {name.partition("_")[0] for name in first} == {"isolcpus-dp", "isolcpus-dp-pin"}
         assert {name.rpartition(".")[2] for name in first} == {"deb", "dsc", "gz", "xz"}
-        said = root.run(
+        report = root.run(
             f"lintian --allow-root --pedantic -I {LATER_POLICY[suite]} /first/*.changes",
             check=False,
         )
-        assert said.stdout == ""
+        assert report.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_lintian_finds_nothing_and_two_builds_are_the_same(suite: str) -> None:
     ids=lambda both: f"built on {both[0]}, installed on {both[1]}",
     indirect=True,
 )
-def test_package_installs_runs_and_goes_where_neither_systemd_nor_a_kubelet_is(root: Root) -> None:
+def test_package_can_be_used_and_purged_without_systemd(root: Root) -> None:
     assert root.run("test -e /run/systemd/system", check=False).returncode == 1
     root.run("apt-get install -qq --yes /packages/new/*.deb")
     for unit in UNITS:
@@ -106,9 +106,9 @@ def test_package_installs_runs_and_goes_where_neither_systemd_nor_a_kubelet_is(r
 
 
 @pytest.mark.parametrize("root", [("trixie", "trixie")], ids=["trixie"], indirect=True)
-def test_changed_configuration_outlives_upgrade_downgrade_and_reinstallation(root: Root) -> None:
+def test_changed_configuration_is_kept_by_every_installation(root: Root) -> None:
     if not previous():
-        pytest.skip("no git history, and so no previous version")
+        pytest.skip("without git history there is no previous version")
     root.run("apt-get install -qq --yes --no-install-recommends /packages/old/*.deb")
     mine = "[Plugin]\nCPUs=2\n"
     root.path(CONFIGURATION).write_text(mine)
@@ -129,7 +129,7 @@ def test_changed_configuration_outlives_upgrade_downgrade_and_reinstallation(roo
 def test_autopkgtest_of_the_package_passes(root: Root, tmp_path: Path) -> None:
     tree = tmp_path / "source"
     shutil.copytree(TOP / "packaging/deb", tree / "debian")
-    ended = root.around(
+    ended = root.run_on_host(
         "autopkgtest",
         "--no-built-binaries",
         *packages("bookworm"),
@@ -139,7 +139,7 @@ def test_autopkgtest_of_the_package_passes(root: Root, tmp_path: Path) -> None:
         root.directory,
     )
     assert "daemon               PASS" in ended.stdout, ended.stdout
-    # That one needs units that run: tests/vm has them.
+    # It needs running units; tests/vm runs it.
     assert "service              SKIP" in ended.stdout
     # Bit 2: a test was skipped.
     assert ended.returncode == 2

@@ -1,4 +1,4 @@
-"""RPM's packages, as `make rpm` has made them: installed by dnf in directories, run from there."""
+"""The RPM packages that `make rpm` has built: contents, and installation with dnf."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONFIGURATION = "etc/isolcpus-dp/isolcpus-dp.conf"
 RESOURCE = "windriver.com/isolcpus"
 
 BOTH = ("isolcpus-dp", "isolcpus-dp-pin")
-BEFORE = tuple(f"{name}-0.0.1" for name in BOTH)
+PREVIOUS = tuple(f"{name}-0.0.1" for name in BOTH)
 
 CATALOGUE = "journalctl --update-catalog"
 PRESET = "systemctl --no-reload preset isolcpus-dp.service isolcpus-dp-kubelet.path"
@@ -44,8 +44,8 @@ RELOAD = "systemctl daemon-reload"
 RESTART = "systemctl try-restart isolcpus-dp.service isolcpus-dp-kubelet.path"
 RESTART_PIN = "systemctl try-restart isolcpus-dp-pin.service"
 
-# What the host itself knows of RPM packages.
-HOSTS_OWN = [
+# The host's own state of rpm and dnf, which the tests must not change.
+HOST_PATHS = [
     Path(name)
     for name in ("/var/lib/rpm", "/var/lib/dnf", "/var/cache/dnf", "/root/.rpmdb", "/var/log")
 ]
@@ -53,7 +53,7 @@ HOSTS_OWN = [
 
 @dataclass(frozen=True)
 class Packages:
-    """The distribution, and what of isolcpus-dp is in it."""
+    """The distribution and the packages of isolcpus-dp in it."""
 
     distribution: Distribution
     archive: Path
@@ -61,19 +61,19 @@ class Packages:
     source: Path
     main: Path
     pin: Path
-    hosts_own: dict[Path, str]
+    host_state: dict[Path, str]
 
     def rpm(self, *arguments: str | Path) -> list[str]:
         return self.distribution.run("rpm", *arguments).splitlines()
 
 
-def hosts_own() -> dict[Path, str]:
-    """All that dnf and rpm would write on the host itself, with digests of what is in it."""
+def host_state() -> dict[Path, str]:
+    """The files that dnf and rpm would write on the host itself, with their digests."""
     return {
         path: hashlib.sha256(path.read_bytes()).hexdigest()
-        for directory in HOSTS_OWN
+        for directory in HOST_PATHS
         for path in directory.rglob("*")
-        # Of /var/log, what is theirs; of a database, what lasts: to look at it changes the rest.
+        # Only their own logs, and no temporary files of a database, which reading changes.
         if path.is_file()
         and (directory.name != "log" or path.name.startswith(("dnf", "hawkey")))
         and not path.name.endswith(("-shm", "-wal"))
@@ -82,16 +82,16 @@ def hosts_own() -> dict[Path, str]:
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    """A repository of isolcpus-dp, the version before it, and stand-ins for its dependencies."""
-    before = hosts_own()
+    """A repository with isolcpus-dp, its previous version and stand-ins for its dependencies."""
+    before = host_state()
     distribution = Distribution(tmp_path_factory.mktemp("rpm"))
     distribution.build_stand_ins()
     version = archive().name[len("isolcpus-dp-") : -len(".tar.gz")]
     made = as_made()
-    # The unit tests have passed on the new one.
+    # The new version has already passed the unit tests.
     previous = distribution.build(
-        distribution.archive_of_version_before(archive()),
-        distribution.directory / "before",
+        distribution.archive_of_previous_version(archive()),
+        distribution.directory / "previous",
         "--without=tests",
     )
     for package in (*made, *previous):
@@ -104,7 +104,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
 @pytest.fixture(scope="session")
 def bare(packages: Packages) -> Host:
-    """A host with the stand-ins alone: copied, never used."""
+    """A host with only the stand-ins; it is copied for each test."""
     host = Host(packages.distribution, packages.distribution.directory / "bare")
     host.install_distribution()
     return host
@@ -112,18 +112,18 @@ def bare(packages: Packages) -> Host:
 
 @pytest.fixture
 def host(bare: Host, tmp_path: Path) -> Host:
-    """A host as an image is built: isolcpus-dp is not installed, and systemd does not run."""
+    """A host as in an image build: isolcpus-dp is not installed and systemd does not run."""
     root = tmp_path / "root"
     subprocess.run(["cp", "-a", bare.root, root], check=True)
     return Host(bare.distribution, root)
 
 
-def said_without_complaint(output: str) -> bool:
-    """Whether dnf, rpm and the scriptlets were content."""
+def has_no_warning(output: str) -> bool:
+    """Whether dnf, rpm and the scriptlets printed no warning or error."""
     return re.search(r"warning|error|fail|not found|cannot", output, re.I) is None
 
 
-def test_packages_are_these_three(packages: Packages) -> None:
+def test_build_makes_three_packages(packages: Packages) -> None:
     assert [path.name for path in (packages.main, packages.source, packages.pin)] == [
         f"isolcpus-dp-{packages.version}-1.noarch.rpm",
         f"isolcpus-dp-{packages.version}-1.src.rpm",
@@ -134,7 +134,7 @@ def test_packages_are_these_three(packages: Packages) -> None:
 LISTED = "[%{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILEFLAGS:fflags} %{FILENAMES}\n]"
 
 
-def test_main_package_has_exactly_these_files(packages: Packages) -> None:
+def test_main_package_has_the_expected_files(packages: Packages) -> None:
     listed = packages.rpm("-qp", "--qf", LISTED, packages.main)
     own_docs = {
         path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".json", ".svg")
@@ -171,7 +171,7 @@ def test_main_package_has_exactly_these_files(packages: Packages) -> None:
     }
 
 
-def test_pin_package_has_exactly_these_files(packages: Packages) -> None:
+def test_pin_package_has_the_expected_files(packages: Packages) -> None:
     licenses = f"/usr/share/licenses/isolcpus-dp-pin-{packages.version}"
     assert packages.rpm("-qp", "--qf", LISTED, packages.pin) == [
         "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp-pin.service",
@@ -180,7 +180,7 @@ def test_pin_package_has_exactly_these_files(packages: Packages) -> None:
     ]
 
 
-def test_python_package_has_every_module_compiled_and_what_is_made_of_the_interfaces(
+def test_python_package_has_all_modules_and_their_bytecode(
     packages: Packages,
 ) -> None:
     listed = packages.rpm("-qp", "--qf", LISTED, packages.main)
@@ -202,7 +202,7 @@ def test_python_package_has_every_module_compiled_and_what_is_made_of_the_interf
     }
 
 
-def test_main_package_needs_the_distributions_own_packages(packages: Packages) -> None:
+def test_main_package_requires_packages_of_the_distribution(packages: Packages) -> None:
     requires = set(packages.rpm("-qp", "--requires", packages.main))
     assert {
         "/bin/sh",
@@ -225,11 +225,13 @@ def test_main_package_needs_the_distributions_own_packages(packages: Packages) -
 
 
 @pytest.mark.parametrize("distribution", ["rhel 9", "rhel 10", "fedora 43"])
-def test_spec_asks_a_distribution_for_its_tools(packages: Packages, distribution: str) -> None:
-    asked = packages.distribution.run(
+def test_spec_requires_the_build_tools_of_a_distribution(
+    packages: Packages, distribution: str
+) -> None:
+    requires = packages.distribution.run(
         "rpmspec", "--query", "--buildrequires", "--define", distribution, SPEC
     )
-    assert asked.splitlines() == [
+    assert requires.splitlines() == [
         "grpc-plugins",
         "protobuf-compiler",
         "pyproject-rpm-macros",
@@ -238,7 +240,7 @@ def test_spec_asks_a_distribution_for_its_tools(packages: Packages, distribution
     ]
 
 
-# In place of the macros of EL and Fedora: what they were called with.
+# Replace the macros of EL and Fedora, and show their arguments.
 STAND_INS = """\
 %pyproject_buildrequires(x:) echo 'needs(build)' %{-x:'needs(%{-x*})'}
 %pyproject_wheel() make-wheel
@@ -281,7 +283,7 @@ def macros(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("distribution", ["rhel 9", "fedora 43"])
-def test_spec_leaves_the_work_to_a_distributions_macros(
+def test_spec_uses_the_macros_of_a_distribution(
     packages: Packages, macros: Path, distribution: str
 ) -> None:
     expanded = packages.distribution.run(
@@ -303,12 +305,12 @@ def test_spec_leaves_the_work_to_a_distributions_macros(
 
 
 @pytest.mark.parametrize(
-    ("options", "asked"), [((), ["build", "test"]), (("--without=tests",), ["build"])]
+    ("options", "needs"), [((), ["build", "test"]), (("--without=tests",), ["build"])]
 )
-def test_build_asks_for_what_the_tests_need_if_they_are_run(
-    packages: Packages, macros: Path, tmp_path: Path, options: tuple[str, ...], asked: list[str]
+def test_build_requires_the_test_tools_only_with_tests(
+    packages: Packages, macros: Path, tmp_path: Path, options: tuple[str, ...], needs: list[str]
 ) -> None:
-    # Exit status 11: it ends there, and a package has all that it asks for.
+    # rpmbuild ends with exit status 11, and writes a package with the build requirements.
     packages.distribution.run(
         *("sh", "-c", '"$@"; test $? -eq 11', "sh"),
         *("rpmbuild", "-tr", "--nodeps", "--load", macros, "--define", "rhel 9"),
@@ -316,23 +318,23 @@ def test_build_asks_for_what_the_tests_need_if_they_are_run(
         *options,
         packages.archive,
     )
-    [asking] = (tmp_path / "SRPMS").iterdir()
-    assert asking.name == f"isolcpus-dp-{packages.version}-1.buildreqs.nosrc.rpm"
-    requires = packages.rpm("-qp", "--requires", asking)
-    assert [one for one in requires if "needs" in one] == [f"needs({one})" for one in asked]
+    [written] = (tmp_path / "SRPMS").iterdir()
+    assert written.name == f"isolcpus-dp-{packages.version}-1.buildreqs.nosrc.rpm"
+    requires = packages.rpm("-qp", "--requires", written)
+    assert [one for one in requires if "needs" in one] == [f"needs({one})" for one in needs]
     assert "grpc-plugins" in requires
 
 
-def test_rpmlint_finds_nothing(packages: Packages) -> None:
-    said = packages.distribution.run(
+def test_rpmlint_reports_nothing(packages: Packages) -> None:
+    report = packages.distribution.run(
         *("rpmlint", "--strict", "--config", SPEC.with_name("rpmlint.toml")),
         *("--rpmlintrc", SPEC.with_name("isolcpus-dp.rpmlintrc")),
         *(SPEC, packages.source, packages.main, packages.pin),
     )
-    assert "3 packages and 1 specfiles checked; 0 errors, 0 warnings" in said
+    assert "3 packages and 1 specfiles checked; 0 errors, 0 warnings" in report
 
 
-def test_building_twice_makes_the_same_bytes(packages: Packages, tmp_path: Path) -> None:
+def test_builds_are_reproducible(packages: Packages, tmp_path: Path) -> None:
     later = Path(shutil.copy(packages.archive, tmp_path))
     directory = tmp_path / "rpm"
     first, second = (
@@ -346,7 +348,7 @@ def test_building_twice_makes_the_same_bytes(packages: Packages, tmp_path: Path)
     assert first == second
 
 
-def test_source_package_makes_the_same_files_again(packages: Packages, tmp_path: Path) -> None:
+def test_source_package_builds_the_same_files(packages: Packages, tmp_path: Path) -> None:
     packages.distribution.run(
         *("rpmbuild", "--rebuild", "--quiet", "--without=tests"),
         *("--define", f"_topdir {tmp_path}"),
@@ -359,16 +361,16 @@ def test_source_package_makes_the_same_files_again(packages: Packages, tmp_path:
         assert packages.rpm(*query, again) == packages.rpm(*query, package)
 
 
-def test_installation_leaves_it_to_the_distribution_what_is_enabled(host: Host) -> None:
+def test_presets_of_the_distribution_enable_units(host: Host) -> None:
     output = host.dnf("install", *BOTH)
-    assert said_without_complaint(output), output
+    assert has_no_warning(output), output
     assert host.calls() == [CATALOGUE, PRESET, PRESET_PIN]
     assert host.rpm("-V", *BOTH) == ""
 
 
 def test_main_package_installs_without_the_other(host: Host) -> None:
     output = host.dnf("install", "isolcpus-dp")
-    assert said_without_complaint(output), output
+    assert has_no_warning(output), output
     assert host.calls() == [CATALOGUE, PRESET]
     assert host.rpm("-qa", "isolcpus-dp*").split() == [
         host.rpm("-q", "isolcpus-dp").strip(),
@@ -376,19 +378,21 @@ def test_main_package_installs_without_the_other(host: Host) -> None:
     assert not (host.root / "usr/lib/systemd/system/isolcpus-dp-pin.service").exists()
 
 
-def test_pin_package_brings_the_main_one_of_its_version(host: Host, packages: Packages) -> None:
+def test_pin_package_installs_the_main_package_of_its_version(
+    host: Host, packages: Packages
+) -> None:
     host.dnf("install", "isolcpus-dp-pin")
     assert host.rpm("-q", "--qf", "%{VERSION} ", *BOTH) == f"{packages.version} " * 2
 
 
-def test_upgrade_restarts_the_daemons_that_run(host: Host, packages: Packages) -> None:
-    host.dnf("install", *BEFORE)
+def test_upgrade_restarts_running_daemons(host: Host, packages: Packages) -> None:
+    host.dnf("install", *PREVIOUS)
     host.boot()
     host.calls()
     output = host.dnf("upgrade", *BOTH)
-    assert said_without_complaint(output), output
+    assert has_no_warning(output), output
     assert host.rpm("-q", "--qf", "%{VERSION} ", *BOTH) == f"{packages.version} " * 2
-    # Nothing is enabled or disabled again.
+    # No unit is enabled or disabled.
     assert host.calls() == [
         CATALOGUE,
         *(RELOAD, RESTART_PIN),
@@ -397,16 +401,16 @@ def test_upgrade_restarts_the_daemons_that_run(host: Host, packages: Packages) -
     assert host.rpm("-V", *BOTH) == ""
 
 
-def test_upgrade_where_systemd_does_not_run_leaves_it_alone(host: Host) -> None:
-    host.dnf("install", *BEFORE)
+def test_upgrade_without_systemd_only_updates_the_catalogue(host: Host) -> None:
+    host.dnf("install", *PREVIOUS)
     host.calls()
     output = host.dnf("upgrade")
-    assert said_without_complaint(output), output
+    assert has_no_warning(output), output
     assert host.calls() == [CATALOGUE, CATALOGUE]
 
 
-def test_changed_configuration_survives_an_upgrade(host: Host) -> None:
-    host.dnf("install", *BEFORE)
+def test_changed_configuration_is_kept_by_an_upgrade(host: Host) -> None:
+    host.dnf("install", *PREVIOUS)
     file = host.root / CONFIGURATION
     file.write_text("[Plugin]\nGranularity=core\n")
     drop_in = host.root / "etc/isolcpus-dp/isolcpus-dp.conf.d/50-cpus.conf"
@@ -419,24 +423,24 @@ def test_changed_configuration_survives_an_upgrade(host: Host) -> None:
     assert file.with_name("isolcpus-dp.conf.rpmnew").read_text() == sample
 
 
-def test_unchanged_configuration_is_the_new_one_after_an_upgrade(host: Host) -> None:
-    host.dnf("install", *BEFORE)
+def test_unchanged_configuration_is_replaced_by_an_upgrade(host: Host) -> None:
+    host.dnf("install", *PREVIOUS)
     file = host.root / CONFIGURATION
     sample = (ROOT / "packaging/isolcpus-dp.conf").read_text()
-    assert file.read_text() == sample + "# Of the version before.\n"
+    assert file.read_text() == sample + "# Of the previous version.\n"
     host.dnf("upgrade")
     assert file.read_text() == sample
     assert [path.name for path in file.parent.iterdir() if path.is_file()] == [file.name]
 
 
-def test_downgrade_brings_the_version_before_back(host: Host) -> None:
-    host.dnf("install", *BEFORE)
+def test_downgrade_installs_the_previous_version(host: Host) -> None:
+    host.dnf("install", *PREVIOUS)
     files = host.files()
     host.dnf("upgrade")
     host.boot()
     host.calls()
-    output = host.dnf("downgrade", *BEFORE)
-    assert said_without_complaint(output), output
+    output = host.dnf("downgrade", *PREVIOUS)
+    assert has_no_warning(output), output
     assert host.rpm("-q", "--qf", "%{VERSION} ", *BOTH) == "0.0.1 0.0.1 "
     assert host.files() - {"/run/systemd", "/run/systemd/system"} == files
     calls = host.calls()
@@ -444,29 +448,29 @@ def test_downgrade_brings_the_version_before_back(host: Host) -> None:
     assert not [call for call in calls if "preset" in call or "disable" in call]
 
 
-def test_reinstallation_puts_lost_files_back_and_keeps_the_configuration(host: Host) -> None:
+def test_reinstallation_restores_files_and_keeps_configuration(host: Host) -> None:
     host.dnf("install", *BOTH)
     files = host.files()
     (host.root / CONFIGURATION).write_text("[Plugin]\nMixed=yes\n")
     shutil.rmtree(host.root / SITE_PACKAGES[1:] / "isolcpus_dp")
     output = host.dnf("reinstall", *BOTH)
-    assert said_without_complaint(output), output
+    assert has_no_warning(output), output
     assert host.files() == files
     assert (host.root / CONFIGURATION).read_text() == "[Plugin]\nMixed=yes\n"
 
 
-def test_removal_stops_the_daemons_and_leaves_nothing(host: Host) -> None:
+def test_removal_stops_the_daemons_and_removes_all_files(host: Host) -> None:
     files = host.files()
     host.boot()
     host.dnf("install", *BOTH)
     host.calls()
     output = host.dnf("remove", *BOTH)
-    assert said_without_complaint(output), output
+    assert has_no_warning(output), output
     assert host.files() - {"/run/systemd", "/run/systemd/system"} == files
     assert host.calls() == [DISABLE_PIN, RELOAD, DISABLE, CATALOGUE, RELOAD]
 
 
-def test_removal_leaves_what_the_administrator_wrote(host: Host) -> None:
+def test_removal_keeps_files_of_the_administrator(host: Host) -> None:
     files = host.files()
     host.dnf("install", *BOTH)
     (host.root / CONFIGURATION).write_text("[Plugin]\nMixed=yes\n")
@@ -482,30 +486,30 @@ def test_removal_leaves_what_the_administrator_wrote(host: Host) -> None:
     assert saved.read_text() == "[Plugin]\nMixed=yes\n"
 
 
-def test_removal_takes_the_kubelets_directories_if_there_was_no_kubelet(host: Host) -> None:
+def test_removal_removes_empty_kubelet_directories(host: Host) -> None:
     files = host.files()
-    host.dnf("install", *BEFORE)
+    host.dnf("install", *PREVIOUS)
     (host.root / DEVICE_PLUGINS).mkdir(parents=True)  # as the service does
     host.dnf("upgrade", *BOTH)
     assert (host.root / DEVICE_PLUGINS).exists()
     output = host.dnf("remove", *BOTH)
-    assert said_without_complaint(output), output
+    assert has_no_warning(output), output
     assert host.files() == files
 
 
 @pytest.mark.parametrize("own", ["kubelet_internal_checkpoint", "../config.yaml"])
-def test_removal_leaves_what_is_the_kubelets(host: Host, own: str) -> None:
+def test_removal_keeps_directories_with_files_of_the_kubelet(host: Host, own: str) -> None:
     host.dnf("install", *BOTH)
     (host.root / DEVICE_PLUGINS).mkdir(parents=True)
     (host.root / DEVICE_PLUGINS / own).touch()
     output = host.dnf("remove", *BOTH)
-    assert said_without_complaint(output), output
-    # An empty directory within its own the kubelet makes again.
+    assert has_no_warning(output), output
+    # The kubelet recreates an empty device plugin directory.
     assert (host.root / DEVICE_PLUGINS).exists() == (own == "kubelet_internal_checkpoint")
     assert (host.root / DEVICE_PLUGINS.parent).exists()
 
 
-def test_removal_of_pin_leaves_the_main_package_alone(host: Host) -> None:
+def test_removal_of_pin_keeps_the_main_package(host: Host) -> None:
     host.dnf("install", *BOTH)
     host.calls()
     host.dnf("remove", "isolcpus-dp-pin")
@@ -514,7 +518,7 @@ def test_removal_of_pin_leaves_the_main_package_alone(host: Host) -> None:
 
 
 def environment(host: Host) -> dict[str, str]:
-    """Lets Debian's Python, and its gRPC, run what is installed on the host."""
+    """Runs what is installed on the host with Debian's Python and gRPC."""
     return {
         "PATH": PATH,
         "PYTHONPATH": f"{host.root}{SITE_PACKAGES}",
@@ -522,25 +526,25 @@ def environment(host: Host) -> dict[str, str]:
     }
 
 
-def test_installed_program_says_what_it_can(host: Host) -> None:
+def test_installed_program_prints_help_and_version(host: Host) -> None:
     host.dnf("install", "isolcpus-dp")
     program = host.root / "usr/bin/isolcpus-dp"
     assert program.read_text().startswith(f"#!{PYTHON} -s\n")
 
-    def says(option: str) -> str:
+    def output(option: str) -> str:
         ended = subprocess.run(
             [program, option], env=environment(host), cwd="/", capture_output=True, text=True
         )
         assert (ended.returncode, ended.stderr) == (0, "")
         return ended.stdout
 
-    assert says("--help").startswith("usage: isolcpus-dp ")
-    assert says("--version") == f"isolcpus-dp {__version__}\n"
+    assert output("--help").startswith("usage: isolcpus-dp ")
+    assert output("--version") == f"isolcpus-dp {__version__}\n"
 
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    # Not tmp_path, whose names are longer than the path of a socket may be.
+    # Not tmp_path, whose path is too long for a unix socket.
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
@@ -554,7 +558,7 @@ async def test_installed_daemon_registers_its_devices(host: Host, directory: Pat
     paths.device_plugins(kubelet_dir).mkdir(parents=True)
     options: list[str | Path] = ["--config", host.root / CONFIGURATION]
     options += ["--sysfs", machine.root, "--kubelet-dir", kubelet_dir]
-    # From a directory where Python finds no isolcpus_dp, and says where it finds what it loads.
+    # Started in a directory without isolcpus_dp. Python prints the paths of the modules it loads.
     daemon = Supervisor(
         ["env", "--chdir=/", *start.split(), *options],
         directory,
@@ -583,6 +587,6 @@ async def test_installed_daemon_registers_its_devices(host: Host, directory: Pat
     assert [path for path in loaded if not path.startswith(compiled)] == []
 
 
-def test_host_itself_knows_of_no_package(packages: Packages, bare: Host) -> None:
+def test_rpm_state_of_the_host_is_unchanged(packages: Packages, bare: Host) -> None:
     assert bare.rpm("-q", "systemd").startswith("systemd-1-1")
-    assert hosts_own() == packages.hosts_own
+    assert host_state() == packages.host_state
