@@ -1,6 +1,6 @@
-"""Any bytes from a runtime, guided by what they make the code do. `make fuzz` runs it.
+"""Fuzzes the NRI transport and plugin with bytes from a runtime. `make fuzz` runs it.
 
-Nothing may escape: a connection answers, waits, or is dropped.
+No exception may be raised: a connection answers, waits for more, or is closed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NoQuotas:
 
 
 class Runtime:
-    """The plugin's connection; updates that it asks for go nowhere."""
+    """The plugin's connection to the runtime; it drops the updates that the plugin requests."""
 
     rules = RULES
 
@@ -64,7 +64,7 @@ class Runtime:
 
 
 class Wire(asyncio.Transport):
-    """Counts answers."""
+    """A transport that counts the answers."""
 
     answers = 0
 
@@ -78,8 +78,8 @@ class Wire(asyncio.Transport):
         pass
 
 
-def take(data: bytes) -> None:
-    """Bytes as they are, in parts; or as the payload of a call that must be answered."""
+def fuzz(data: bytes) -> None:
+    """Sends the bytes in parts as they are, or as the payload of a call, which must be answered."""
     source = atheris.FuzzedDataProvider(data)
     connection = Connection(
         TO_PLUGIN,
@@ -97,11 +97,11 @@ def take(data: bytes) -> None:
     request = ttrpc_pb2.Request(service=PLUGIN_SERVICE, method=method, payload=payload)
     connection.data_received(frames.message(TO_PLUGIN, 1, 1, request.SerializeToString()))
     if wire.answers != 1:
-        raise AssertionError("a call was left without an answer")
+        raise AssertionError("a call was not answered exactly once")
 
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     asyncio.set_event_loop(asyncio.new_event_loop())
-    atheris.Setup(sys.argv, take)
+    atheris.Setup(sys.argv, fuzz)
     atheris.Fuzz()

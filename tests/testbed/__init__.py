@@ -1,4 +1,4 @@
-"""What tests and benchmarks run the daemons with: a made-up host, processes, a container runtime.
+"""A simulated host, daemon processes and a container runtime, for tests and benchmarks.
 
-It needs no pytest, and it is not part of the package.
+It does not need pytest, and is not part of the package.
 """

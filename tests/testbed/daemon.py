@@ -1,4 +1,4 @@
-"""The daemons of a made-up host as processes: `serve`, the device plugin, and `pin`."""
+"""The daemons of a simulated host as processes: `serve`, the device plugin, and `pin`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def supervisor(
     environment: Mapping[str, str] | None = None,
     prelude: str = "",
 ) -> Supervisor:
-    """Runs a daemon, with a configuration file of this text; None for what the host has.
+    """Runs a daemon with a configuration file that has this text; None for the default file.
 
     `environment` is `plain_environment()` by default; `prelude` is as in `Host.command`.
     """
@@ -37,14 +37,14 @@ def supervisor(
 
 
 def plain_environment() -> dict[str, str]:
-    """This process's environment; the log is plain text, whatever collects the tests' output."""
+    """The environment of this process without JOURNAL_STREAM, so that the log is plain text."""
     return {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"}
 
 
 def unit_environment(host: Host, subcommand: Subcommand) -> dict[str, str]:
     """The environment that the daemon's unit sets, with a watchdog.
 
-    The log is said to be the journal, so that the daemon loads its handler for that.
+    JOURNAL_STREAM names the log file, so that the daemon loads its journal handler.
     """
     log = host.directory / "log"
     log.touch()
@@ -60,7 +60,7 @@ def unit_environment(host: Host, subcommand: Subcommand) -> dict[str, str]:
 
 
 def is_ready(run: Run) -> bool:
-    """Whether the process has told systemd so, and still runs."""
+    """Whether the process has sent READY=1 to systemd and is still running."""
     return run.ready > 0 and not run.ended
 
 
@@ -71,7 +71,7 @@ def is_registered(run: Run) -> bool:
 
 @contextlib.asynccontextmanager
 async def registered(daemon: Supervisor, kubelet: Kubelet) -> AsyncIterator[Supervisor]:
-    """Runs the device plugin within the block, from when the kubelet has its devices."""
+    """Runs the device plugin; the block begins when the kubelet has its devices."""
     async with daemon.running():
         await first_devices(kubelet)
         await daemon.until(is_registered)
@@ -79,7 +79,7 @@ async def registered(daemon: Supervisor, kubelet: Kubelet) -> AsyncIterator[Supe
 
 
 async def first_devices(kubelet: Kubelet) -> float:
-    """Waits for the device plugin's first message; the time.monotonic() when it came."""
+    """Waits for the first ListAndWatch message, and returns its time.monotonic()."""
     await kubelet.until(
         lambda: RESOURCE in kubelet.plugins and kubelet.plugins[RESOURCE].reported > 0
     )
@@ -87,13 +87,13 @@ async def first_devices(kubelet: Kubelet) -> float:
 
 
 async def has_devices(kubelet: Kubelet, healthy: int = 4, resource: str = RESOURCE) -> None:
-    """Waits until the kubelet has so many healthy devices of a resource."""
+    """Waits until the kubelet has this number of healthy devices of a resource."""
     await kubelet.until(lambda: kubelet.allocatable(resource) == healthy)
 
 
 @contextlib.asynccontextmanager
 async def connected(daemon: Supervisor, runtime: Runtime) -> AsyncIterator[Supervisor]:
-    """Runs the pinning daemon within the block, from when it is synchronized with the runtime."""
+    """Runs the pinning daemon; the block begins when it is synchronized with the runtime."""
     async with daemon.running():
         await runtime.until_connected()
         yield daemon

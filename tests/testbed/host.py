@@ -1,6 +1,6 @@
-"""A made-up host: a machine, the kubelet's directory, the runtime's socket, and commands for them.
+"""A simulated host: a machine, the kubelet's directory, the runtime's socket, and command lines.
 
-All of it is below one directory; nothing here starts a process.
+All its files are below one directory. Nothing here starts a process.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from isolcpus_dp.kubelet import paths
 from isolcpus_dp.simulator.machine import MadeUpMachine, Place
 
-# What the device plugin offers the isolated CPUs as, unless its configuration says otherwise.
+# The default name of the resource.
 RESOURCE = "windriver.com/isolcpus"
 
 _MAIN = "import sys; from isolcpus_dp import cli; sys.exit(cli.main(sys.argv[1:]))"
 
 
 class Host:
-    """A made-up host below `directory`, whose path must be short: there are sockets below it."""
+    """A simulated host below `directory`; its path must be short because it contains sockets."""
 
     def __init__(self, folder: Path, places: Iterable[Place], isolated: Iterable[int]) -> None:
         self.folder = folder
@@ -31,12 +31,12 @@ class Host:
         self.device_plugins.mkdir(parents=True)
         self.kubelet_socket = self.device_plugins / "kubelet.sock"
         self.endpoint = self.device_plugins / "windriver.com-isolcpus.sock"
-        self.containers = directory / "containers"  # a simulated kubelet's, see there
+        self.containers = directory / "containers"  # for the simulator's Kubelet
         self.nri_socket = directory / "nri" / "nri.sock"
 
     @property
     def log(self) -> str:
-        """The log of the daemon's processes so far."""
+        """The log of all processes of the daemon so far."""
         log = self.directory / "log"
         return log.read_text() if log.exists() else ""
 
@@ -69,6 +69,6 @@ class Host:
 
 @contextlib.contextmanager
 def made_up_host(places: Iterable[Place], isolated: Iterable[int]) -> Iterator[Host]:
-    """A host in a temporary directory, which goes at the end of the block."""
+    """A host in a temporary directory, which is removed at the end of the block."""
     with tempfile.TemporaryDirectory() as name:
         yield Host(Path(name), places, isolated)

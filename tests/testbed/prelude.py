@@ -1,4 +1,4 @@
-"""Code that a daemon's process runs first, see `Host.command`: the host fails, or lets it wait."""
+"""Code that a daemon's process runs first (see `Host.command`), to simulate errors and delays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.testbed.wait import until
 
-# The kernel gives the process no inotify instance.
+# Simulates that the limit of inotify instances is reached.
 USED_UP_LIMITS = """
 import errno, os
 from isolcpus_dp.host import inotify
@@ -17,20 +17,20 @@ inotify.Watch.__enter__ = fail
 
 
 class Pause:
-    """A point at which a process waits until the test lets it go on.
+    """A point at which a process waits until the test calls `end`.
 
-    `prelude` defines pause(), which waits.
+    `prelude` defines the function pause(), which waits.
     """
 
     def __init__(self, directory: Path) -> None:
         self._reached = directory / "reached"
-        self._over = directory / "over"
+        self._ended = directory / "ended"
         self.prelude = (
             "import pathlib, time\n"
             "def pause():\n"
             f"    pathlib.Path({str(self._reached)!r}).touch()\n"
             "    deadline = time.monotonic() + 20\n"
-            f"    while not pathlib.Path({str(self._over)!r}).exists():\n"
+            f"    while not pathlib.Path({str(self._ended)!r}).exists():\n"
             "        assert time.monotonic() < deadline, 'paused for too long'\n"
             "        time.sleep(0.01)\n"
         )
@@ -40,5 +40,5 @@ class Pause:
         await until(self._reached.exists)
 
     def end(self) -> None:
-        """Lets the process go on, now and whenever it comes here again."""
-        self._over.touch()
+        """Lets the process continue. It does not wait at this point again."""
+        self._ended.touch()

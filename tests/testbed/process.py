@@ -1,4 +1,4 @@
-"""What running processes have used: memory, context switches, processor time."""
+"""Memory, context switches and processor time of processes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A container runtime as an NRI plugin meets it: it calls plugins and applies their responses.
+"""A simulated container runtime with NRI: it calls plugins and applies their responses.
 
-Its containers are only messages, from which a test reads cpuset and quota.
+Its containers are only messages. A test reads cpuset and quota from them.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
 from isolcpus_dp.nri.ttrpc import CallError, Code, Connection
 
-# As in containerd, which drops a plugin that is slower.
+# The default of containerd, which closes the connection to a slower plugin.
 _REQUEST_SECONDS = 2.0
 
 _POST_START_CONTAINER = 7
 
 
 def cpus(container: api.Container) -> str:
-    """The container's cpuset; empty if nothing has set it."""
+    """The container's cpuset; empty if it is not set."""
     return container.linux.resources.cpu.cpus
 
 
 def quota(container: api.Container) -> int:
-    """The container's CPU quota in microseconds of a period; -1 for none, 0 if nothing set it."""
+    """The container's CPU quota in microseconds per period; -1 for no limit, 0 if not set."""
     return container.linux.resources.cpu.quota.value
 
 
 class Runtime:
     """One run of a runtime, from `start` to `stop`.
 
-    `pods` and `containers` outlive it: hand them to the next run.
+    Pass its `pods` and `containers` to the next run, where they continue to exist.
     """
 
     def __init__(
@@ -45,16 +45,17 @@ class Runtime:
         containers: dict[str, api.Container] | None = None,
         *,
         refuses: bool = False,
-        chunk: int = 1000,  # containers in one request of Synchronize
+        chunk: int = 1000,  # the number of containers in a Synchronize request
         name: str = "simulated",
         request_seconds: float = _REQUEST_SECONDS,
     ) -> None:
         self.pods = {} if pods is None else pods
         self.containers = {} if containers is None else containers
         self.registered: list[api.RegisterPluginRequest] = []
-        self.synchronize_seconds = 0.0  # what the plugin took for the last Synchronize
-        self.unchangeable: set[str] = set()  # the containers whose cgroups cannot be written
-        # Containers updated during their start: as in containerd, only the record changes.
+        self.synchronize_seconds = 0.0  # the time that the last Synchronize took
+        self.unchangeable: set[str] = set()  # ids of containers whose updates fail
+        # Containers that were updated while they started. As in containerd, only the record
+        # changes, not the cgroup.
         self.outdated: set[str] = set()
         self._socket = socket
         self._refuses = refuses
@@ -64,7 +65,7 @@ class Runtime:
         self.refused = 0  # number of rejected plugins
         self._server: asyncio.AbstractServer | None = None
         self._connections: list[Connection] = []
-        self._plugin: Connection | None = None  # the synchronized one
+        self._plugin: Connection | None = None  # the synchronized plugin
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
 
@@ -73,14 +74,14 @@ class Runtime:
         return self._plugin is not None and not self._plugin.lost.is_set()
 
     async def start(self) -> None:
-        """Replaces any file at the path of its socket, and accepts plugins."""
+        """Creates the socket, replacing any file at its path, and accepts plugins."""
         self._socket.parent.mkdir(mode=0o700, exist_ok=True)
         self._socket.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._accept, str(self._socket))
 
     async def stop(self) -> None:
-        """Ends like a killed process: the socket file stays, and nobody listens on it."""
+        """Ends like a killed process: the socket file remains, but nothing listens on it."""
         for connection in self._connections:
             connection.close()
         if self._server and self._server.is_serving():
@@ -99,7 +100,7 @@ class Runtime:
             await asyncio.wait_for(self._changed.wait(), seconds)
 
     def run_pod(self, name: str, cgroup_parent: str = "") -> api.PodSandbox:
-        """A sandbox in the default namespace."""
+        """Creates a pod sandbox in the default namespace."""
         linux = api.LinuxPodSandbox(cgroup_parent=cgroup_parent)
         pod = api.PodSandbox(id=f"pod-{name}", name=name, namespace="default", linux=linux)
         self.pods[pod.id] = pod
@@ -115,7 +116,7 @@ class Runtime:
         starts: bool = True,
         **cpu: Any,
     ) -> api.Container:
-        """Creates a container after a call to the plugin; `cpu` are fields of LinuxCPU.
+        """Creates a container after calling the plugin; `cpu` has the fields of LinuxCPU.
 
         Raises CallError or asyncio.TimeoutError if the plugin fails or does not answer.
         """
@@ -178,19 +179,19 @@ class Runtime:
                     self.outdated.discard(update.container_id)
                 elif not update.ignore_failure:
                     failed = True
-            if failed:  # Go's ttrpc sends the error without a response
+            if failed:  # Go's ttrpc sends only the error
                 raise CallError(Code.UNKNOWN, "NRI update of some containers failed")
             return api.UpdateContainersResponse().SerializeToString()
         if method != "RegisterPlugin":
-            raise CallError(Code.UNIMPLEMENTED, f"there is no {service}/{method}")
+            raise CallError(Code.UNIMPLEMENTED, f"unknown method {service}/{method}")
         if self._refuses:
             self.refused += 1
             raise CallError(Code.UNKNOWN, "external plugins are disabled")
         self.registered.append(api.RegisterPluginRequest.FromString(payload))
-        self._tasks.append(asyncio.create_task(self._introduce(self._connections[-1])))
+        self._tasks.append(asyncio.create_task(self._configure(self._connections[-1])))
         return b""
 
-    async def _introduce(self, plugin: Connection) -> None:
+    async def _configure(self, plugin: Connection) -> None:
         """Configures a plugin and synchronizes it with all pods and containers."""
         request = api.ConfigureRequest(runtime_name=self._name, runtime_version="1")
         await self._call(plugin, "Configure", request)
@@ -208,7 +209,7 @@ class Runtime:
                 await self._call(plugin, "Synchronize", chunk)
             )
             if more and (answer.update or not answer.more):
-                plugin.close()  # it does not support requests in several parts
+                plugin.close()  # it does not support a Synchronize in several requests
                 return
         for update in answer.update:
             self._apply(update)

@@ -1,4 +1,4 @@
-"""Waiting for what sends no notification."""
+"""Waits for conditions that nothing sends a notification for."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ async def until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("not true in 10 s")
+    raise AssertionError("the condition is still false after 10 s")
