@@ -1,6 +1,6 @@
-"""The pages, taken apart: what they tell to type and to write, and what comes of it.
+"""Parses the pages of the documentation: commands, their output, and files.
 
-For the tests that hold them to the truth: `unit/test_book.py` looks, `vm/test_book.py` does it.
+`unit/test_book.py` checks them statically, `vm/test_book.py` runs the commands.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Union
 
 ROOT = Path(__file__).parents[1]
 
-# In the order in which their commands are run. The last two remove the packages.
+# The pages whose commands are run on a guest, in this order. The last two remove the packages.
 ON_A_GUEST = (
     "README.md",
     "docs/kubelet.md",
@@ -23,7 +23,7 @@ ON_A_GUEST = (
     "docs/starlingx.md",
 )
 
-# Which test runs what no guest can: its words occur in that file.
+# Commands that cannot be run on a guest, and the test that runs each. Its words occur in that file.
 ELSEWHERE = {
     "make run": "tests/integration/test_cli.py",
     "dnf install isolcpus-dp isolcpus-dp-pin": "tests/packages/test_rpm.py",
@@ -35,42 +35,42 @@ ELSEWHERE = {
     ),
 }
 
-# Targets of make that .ci/run does not make, and why. `unit/test_book.py` looks at their recipes.
+# Targets of make that are not in .ci/run, and the reason. `unit/test_book.py` checks the recipes.
 BY_HAND = {
-    "make help": "prints this table; unit/test_book.py runs it",
+    "make help": "prints the targets; unit/test_book.py runs it",
     "make test-unit": "a part of make test",
     "make test-placement": "make test runs 2,000 of its cases",
-    "make bench": "takes minutes, and a host that does nothing else; make lint checks its types",
-    "make fuzz": "a search by chance; make lint checks its types",
+    "make bench": "takes minutes, and needs an idle host; make lint checks its types",
+    "make fuzz": "a random search; make lint checks its types",
     "make picture": "a test draws the picture to another file and compares it",
-    "make clean": "takes away what the tests run from; one does it in a directory of its own",
+    "make clean": "removes the environment of the tests; a test runs it in another directory",
 }
 
-# What begins with the name of a program, or with its path, and goes on is a command also in the
-# middle of a sentence ...
+# In a sentence, text in backticks is a command if it begins with the name or path of a program and
+# a space,
 _PROGRAM = re.compile(r"(\S*/s?bin/|\./)?[a-z][a-z0-9_.+-]* ")
 
-# ... but for these, and why.
+# except for these, with the reason.
 NOT_COMMANDS = {
     "disable = true": "a line of containerd's configuration",
-    "test -nt": "a part of a command, which isolcpus-dp-kubelet.service has whole",
-    "ostree admin unlock --hotfix": "takes a system that OSTree has deployed",
-    "system host-lock": "takes StarlingX's services",
-    "system host-unlock": "takes StarlingX's services",
+    "test -nt": "a part of the command in isolcpus-dp-kubelet.service",
+    "ostree admin unlock --hotfix": "needs a system that OSTree has deployed",
+    "system host-lock": "needs StarlingX's services",
+    "system host-unlock": "needs StarlingX's services",
 }
 
-# In the output of a command, what differs from one host or run to another.
+# The parts of outputs that differ between hosts or runs, and what replaces them.
 _VARIES = (
     (r"^[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d \S+ ([\w-]+)\[\d+\]:", r"DATE HOST \1[PID]:"),
     (r"\b\d+ ms\b", "N ms"),
     (r"\bcontainerd \d[\w.+~-]*", "containerd VERSION"),
 )
-_LEFT_OUT = "..."
+_OMITTED = "..."
 
 
 @dataclass(frozen=True)
 class Command:
-    """One line for a shell, and the exit status it is said to have."""
+    """One line for a shell, and the exit status that the page expects."""
 
     text: str
     status: int = 0
@@ -78,18 +78,18 @@ class Command:
 
 @dataclass(frozen=True)
 class Typed:
-    """What an operator or a developer types, in a block or in a sentence, and what it prints."""
+    """Commands of a block or of a sentence, and their output."""
 
     page: str
     line: int
     commands: tuple[Command, ...]
-    output: str | None = None  # of all of them; None if the page does not show it
+    output: str | None = None  # of all commands; None if the page does not show it
     in_prose: bool = False
 
 
 @dataclass(frozen=True)
 class Block:
-    """Any other block of code: a file, or part of one."""
+    """Any other block of code: a file or a part of it."""
 
     page: str
     line: int
@@ -97,7 +97,7 @@ class Block:
     text: str
 
     def files(self) -> dict[Path, str]:
-        """What stands below a comment that is nothing but a path; an empty line ends it."""
+        """By path: the text below a comment that is only a path, up to an empty line."""
         parts = re.split(r"(?:^|\n\n)# (/\S+)\n", self.text)
         return {Path(path): f"{text.rstrip()}\n" for path, text in zip(parts[1::2], parts[2::2])}
 
@@ -106,7 +106,7 @@ Step = Union[Typed, Block]
 
 
 def pages() -> list[str]:
-    """All of them, those of `ON_A_GUEST` first."""
+    """All pages, those of `ON_A_GUEST` first."""
     found = ["README.md", "CONTRIBUTING.md"]
     found += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
     return [*ON_A_GUEST, *(page for page in found if page not in ON_A_GUEST)]
@@ -122,7 +122,7 @@ def prose(page: str) -> str:
 
 
 def steps(page: str) -> list[Step]:
-    """All that a page tells to do, in its order."""
+    """The commands and blocks of a page, in order."""
     found: list[Step] = []
     parts = [part for part in _parts(page) if part[1] is not None or part[2].strip()]
     for number, (line, language, text) in enumerate(parts):
@@ -137,35 +137,35 @@ def steps(page: str) -> list[Step]:
     return found
 
 
-def typed(page: str) -> list[Command]:
+def commands_of(page: str) -> list[Command]:
     """All commands of a page."""
     return [one for step in steps(page) if isinstance(step, Typed) for one in step.commands]
 
 
 def is_elsewhere(command: Command) -> bool:
-    """Whether it is not for a guest: make's targets are for those who have the source."""
+    """Whether it is not run on a guest; targets of make are not, because they need the source."""
     return command.text in ELSEWHERE or command.text.startswith("make ")
 
 
 def shows(page_says: str, printed: str) -> bool:
-    """Whether a page tells what was printed. A line of `...` stands for any lines, or none."""
-    lines = _same_everywhere(page_says).splitlines()
+    """Whether a page shows what was printed. A line `...` stands for any number of lines."""
+    lines = _normalized(page_says).splitlines()
     pattern = "".join(
-        r"(?:.*\n)*" if line == _LEFT_OUT else re.escape(line) + r"\n" for line in lines
+        r"(?:.*\n)*" if line == _OMITTED else re.escape(line) + r"\n" for line in lines
     )
-    return re.fullmatch(pattern, _same_everywhere(printed) + "\n") is not None
+    return re.fullmatch(pattern, _normalized(printed) + "\n") is not None
 
 
-def _same_everywhere(text: str) -> str:
-    for pattern, same in _VARIES:
-        text = re.sub(pattern, same, text, flags=re.MULTILINE)
+def _normalized(text: str) -> str:
+    for pattern, replacement in _VARIES:
+        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.strip("\n").split("\n"))
 
 
 def _parts(page: str) -> Iterator[tuple[int, str | None, str]]:
     """Line number, language and text of each block; None is the language of prose."""
     start, language, lines = 1, None, list[str]()
-    indent = ""  # of a block that belongs to an item of a list
+    indent = ""  # of a block in a list item
     for number, line in enumerate(text_of(page).splitlines(keepends=True), start=1):
         if line.lstrip().startswith("```"):
             yield start, language, "".join(lines)
@@ -174,12 +174,12 @@ def _parts(page: str) -> Iterator[tuple[int, str | None, str]]:
             start, lines = number + 1, []
         else:
             lines.append(line if language is None else line.removeprefix(indent))
-    assert language is None, f"{page}: the block in line {start} has no end"
+    assert language is None, f"{page}: the block in line {start} does not end"
     yield start, language, "".join(lines)
 
 
 def commands_in_prose(text: str) -> Iterator[Command]:
-    """The commands in backticks, each with the exit status that the text names."""
+    """The commands in backticks, each with the exit status after it."""
     for code, status in re.findall(r"`([^`]+)`(?:\s+\(exit\s+status\s+(\d+))?", text):
         line = " ".join(code.replace("\\|", "|").split())
         if _PROGRAM.match(line) and line not in NOT_COMMANDS:
@@ -187,7 +187,7 @@ def commands_in_prose(text: str) -> Iterator[Command]:
 
 
 def commands_in_block(text: str) -> Iterator[Command]:
-    """The commands of a block tagged sh, each with the exit status that its comment names."""
+    """The commands of a block tagged sh, each with the exit status in its comment."""
     for line in text.replace("\\\n", " ").splitlines():
         command, _, comment = f"{line} ".partition(" # ")
         status = re.search(r"exit status (\d+)", comment)

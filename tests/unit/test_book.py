@@ -36,13 +36,13 @@ def documents(page: str) -> list[dict[str, Any]]:
 
 
 def rules() -> dict[str, tuple[list[str], bool]]:
-    """By target of the Makefile, as it is written there: prerequisites, and if it has a recipe."""
+    """By target of the Makefile: its prerequisites, and whether it has a recipe."""
     found = re.findall(r"^([\w$()/.-]+):(?!=)[ \t]*(.*)\n(\t)?", MAKEFILE, re.MULTILINE)
     return {target: (needs.split(), bool(recipe)) for target, needs, recipe in found}
 
 
 def made_by_ci() -> set[str]:
-    """What .ci/run makes: the targets it names, and what they need."""
+    """The targets that .ci/run makes, with their prerequisites."""
     script = (ROOT / ".ci/run").read_text()
     due = [
         word
@@ -60,7 +60,7 @@ def made_by_ci() -> set[str]:
 
 
 def recipe(target: str) -> str:
-    """What make does for a target, as it is written there."""
+    """The recipe of a target, as written in the Makefile."""
     [lines] = re.findall(rf"^{re.escape(target)}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     return str(lines)
 
@@ -73,12 +73,14 @@ def is_made_by_ci(target: str) -> bool:
 @every_page
 def test_every_command_is_run_by_a_test(page: str) -> None:
     not_made_by_ci = {*book.ELSEWHERE, *book.BY_HAND}
-    for command in book.typed(page):
+    for command in book.commands_of(page):
         if command.text in book.ELSEWHERE:
             continue
         if command.text.startswith("make "):
             for target in command.text.split()[1:]:
-                assert target in rules(), f"{page}: {command.text}: the Makefile has no {target}"
+                assert target in rules(), (
+                    f"{page}: {command.text}: no such target in the Makefile: {target}"
+                )
                 assert is_made_by_ci(target) or f"make {target}" in not_made_by_ci, (
                     f"{page}: {command.text}: .ci/run does not make {target}"
                 )
@@ -89,9 +91,9 @@ def test_every_command_is_run_by_a_test(page: str) -> None:
             )
 
 
-def told() -> set[str]:
-    """All commands of the pages; those for make with one target each."""
-    commands = {command.text for page in book.pages() for command in book.typed(page)}
+def all_commands() -> set[str]:
+    """The commands of all pages; also one for each target of a make command."""
+    commands = {command.text for page in book.pages() for command in book.commands_of(page)}
     return commands | {
         f"make {target}"
         for text in commands
@@ -100,40 +102,40 @@ def told() -> set[str]:
     }
 
 
-def test_what_is_run_elsewhere_is_run_there_and_still_in_the_pages() -> None:
+def test_commands_run_elsewhere_are_run_there() -> None:
     for command, file in book.ELSEWHERE.items():
-        assert command in told(), f"no page has it any more: {command}"
+        assert command in all_commands(), f"no page contains it: {command}"
         text = (ROOT / file).read_text()
         for word in words_that_run(command):
-            assert word in text, f"{file} does not run {command}: there is no {word}"
+            assert word in text, f"{file} does not run {command}: {word} is missing"
 
 
 def words_that_run(command: str) -> list[str]:
-    """Those of a command but for patterns; of a target of make, those of its recipe's last line."""
+    """The words of a command without patterns; for make, of the last line of the recipe."""
     words = shlex.split(command)
     if words[0] != "make":
         return [word for word in words if "*" not in word]
     return [word for word in recipe(words[1]).splitlines()[-1].split() if "$" not in word]
 
 
-def test_what_is_no_command_is_still_in_the_pages() -> None:
+def test_exceptions_to_commands_are_in_the_pages() -> None:
     text = " ".join("".join(book.prose(page) for page in book.pages()).split())
     for words in book.NOT_COMMANDS:
-        assert f"`{words}`" in text, f"no page has it any more: {words}"
+        assert f"`{words}`" in text, f"no page contains it: {words}"
 
 
 def targets_in_contributing() -> dict[str, str]:
-    """What each target does, by its name."""
+    """By target: its description in CONTRIBUTING.md."""
     table = re.findall(r"^\| `make ([a-z-]+)` \| (.+) \|$", book.text_of("CONTRIBUTING.md"), re.M)
     return dict(table)
 
 
-def test_contributing_tells_of_every_target() -> None:
+def test_contributing_lists_every_target() -> None:
     [phony] = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
-    assert set(targets_in_contributing()) == {*phony.split()} - {"force"}  # which is internal
+    assert set(targets_in_contributing()) == {*phony.split()} - {"force"}  # it is internal
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("goal", [["help"], []], ids=["help", "no goal"])
 def test_help_prints_the_targets_of_contributing(goal: list[str]) -> None:
     command = ["make", "--no-print-directory", *goal]
@@ -141,13 +143,13 @@ def test_help_prints_the_targets_of_contributing(goal: list[str]) -> None:
     assert dict(re.findall(r"^(\S+) +(.+)$", printed, re.M)) == targets_in_contributing()
 
 
-def test_what_is_made_by_hand_is_still_in_the_pages_and_not_made_by_ci() -> None:
+def test_targets_made_by_hand_are_in_the_pages_and_not_in_ci() -> None:
     for command in book.BY_HAND:
-        assert command in told(), f"no page has it any more: {command}"
+        assert command in all_commands(), f"no page contains it: {command}"
         assert not is_made_by_ci(command.split()[1])
 
 
-def test_make_test_runs_what_its_parts_run() -> None:
+def test_make_test_includes_its_parts() -> None:
     assert recipe("test").endswith(" -m pytest -q\n")
     settings = (ROOT / "pyproject.toml").read_text()
     assert 'testpaths = ["tests/unit", "tests/integration"]' in settings
@@ -156,20 +158,20 @@ def test_make_test_runs_what_its_parts_run() -> None:
 
 
 @pytest.mark.parametrize(("target", "directory"), [("bench", "bench"), ("fuzz", "tests/fuzz")])
-def test_all_programs_of_a_directory_are_run(target: str, directory: str) -> None:
-    there = {path.name for path in (ROOT / directory).iterdir() if path.is_file()}
-    assert set(re.findall(rf"/{directory}/(\S+)", recipe(target))) == there
+def test_make_runs_every_program_of_the_directory(target: str, directory: str) -> None:
+    programs = {path.name for path in (ROOT / directory).iterdir() if path.is_file()}
+    assert set(re.findall(rf"/{directory}/(\S+)", recipe(target))) == programs
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-def test_clean_removes_what_was_made_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_clean_removes_only_build(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "build/venv").mkdir(parents=True)
     subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]
 
 
-def test_pytest_finds_the_one_test_that_is_run_alone() -> None:
+def test_example_of_a_single_test_exists() -> None:
     command = "build/venv/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm/test_guest.py"
     assert command in book.ELSEWHERE
     arguments = [sys.executable, *command.split()[1:], "--collect-only"]
@@ -178,14 +180,14 @@ def test_pytest_finds_the_one_test_that_is_run_alone() -> None:
 
 
 @every_page
-def test_every_block_says_what_it_is(page: str) -> None:
+def test_every_block_has_a_language(page: str) -> None:
     opened = re.findall(r"^ *```(.*)$", book.text_of(page), re.MULTILINE)[::2]
     assert set(opened) <= LANGUAGES
-    assert not re.search(r"\n\n {4,}\S", book.prose(page)), "an indented block says nothing"
+    assert not re.search(r"\n\n {4,}\S", book.prose(page)), "an indented block has no language"
 
 
 @every_page
-def test_every_link_leads_somewhere(page: str) -> None:
+def test_every_link_has_a_target(page: str) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", book.text_of(page)):
         if "://" in target:
             continue
@@ -201,31 +203,31 @@ def test_every_link_leads_somewhere(page: str) -> None:
 
 
 @every_page
-def test_every_path_of_the_source_exists(page: str) -> None:
+def test_every_path_in_the_pages_exists(page: str) -> None:
     top = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
     for code in re.findall(r"`([^`\s]+)`", book.prose(page)):
         if re.fullmatch(rf"(?:{top})/[\w./-]*|Makefile|setup\.cfg|pyproject\.toml", code):
             assert (ROOT / code).exists() or code.startswith("build/"), code
 
 
-def test_contents_name_every_page() -> None:
+def test_readme_links_every_page() -> None:
     linked = set(re.findall(r"\]\(([\w/.-]+\.md)\)", book.text_of("README.md")))
     assert linked >= {page for page in book.pages() if page != "README.md"}
 
 
-def test_run_shows_what_the_readme_shows() -> None:
+def test_readme_shows_the_output_of_make_run() -> None:
     [shown] = [one.text for one in blocks("README.md", "text") if "machine  2x8x2" in one.text]
     command = [sys.executable, "-m", "isolcpus_dp", "simulate", "--machine", "2x8x2"]
-    for _ in range(10):  # a pod has a deadline of its own, which a busy host may miss
+    for _ in range(10):  # on a busy host the pod may be admitted too early
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if "no healthy devices present" not in ended.stdout + ended.stderr:
             break
-    said = [re.sub(r" +\d+\.\d ms$", "", line) for line in ended.stdout.splitlines()]
-    assert said == [re.sub(r" +\d+\.\d ms$", "", line) for line in shown.splitlines()]
+    printed = [re.sub(r" +\d+\.\d ms$", "", line) for line in ended.stdout.splitlines()]
+    assert printed == [re.sub(r" +\d+\.\d ms$", "", line) for line in shown.splitlines()]
 
 
 @every_page
-def test_pods_request_what_their_limits_are(page: str) -> None:
+def test_pods_request_as_much_as_their_limits(page: str) -> None:
     for pod in (one for one in documents(page) if one.get("kind") == "Pod"):
         owners = 0
         for container in pod["spec"]["containers"]:
@@ -237,7 +239,7 @@ def test_pods_request_what_their_limits_are(page: str) -> None:
         assert owners, pod["metadata"]["name"]
 
 
-def test_pod_that_is_said_to_be_guaranteed_is() -> None:
+def test_guaranteed_pod_is_guaranteed() -> None:
     [pod] = [
         one
         for one in documents("docs/kubelet.md")
@@ -248,13 +250,13 @@ def test_pod_that_is_said_to_be_guaranteed_is() -> None:
 
 
 @every_page
-def test_every_toml_block_is_one(page: str) -> None:
-    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
+def test_every_toml_block_is_valid(page: str) -> None:
+    tomllib = pytest.importorskip("tomllib")  # since Python 3.11
     for block in blocks(page, "toml"):
         assert tomllib.loads(block.text), f"{page}, line {block.line}"
 
 
-def test_starlingx_is_told_what_the_package_depends_on() -> None:
+def test_starlingx_page_names_the_dependencies() -> None:
     control = (ROOT / "packaging/deb/control").read_text()
     [depends] = re.findall(r"^Depends:\n((?: .*\n)+)", control, re.MULTILINE)[:1]
     needed = set(re.findall(r"^ ([a-z0-9-]+)", depends, re.MULTILINE))
@@ -262,52 +264,52 @@ def test_starlingx_is_told_what_the_package_depends_on() -> None:
     assert set(re.findall(r"`(python3-[a-z0-9-]+)`", book.prose("docs/starlingx.md"))) == needed
 
 
-def test_containerd_is_told_what_the_tests_tell_it() -> None:
+def test_containerd_settings_are_those_of_the_tests() -> None:
     [nri_on] = [one for one in blocks("docs/runtime.md", "toml") if "version = 2" in one.text]
     lines = [line.strip() for line in nri_on.text.splitlines() if line.strip()]
     assert len(lines) == 4
     assert set(lines) <= set(runtime.SETTINGS[1].splitlines())
 
 
-def test_drop_ins_for_another_directory_say_what_the_units_say() -> None:
+def test_drop_ins_for_another_directory_match_the_units() -> None:
     [drop_ins] = [one for one in blocks("docs/kubelet.md", "ini") if "/data/kubelet" in one.text]
     files = drop_ins.files()
     assert len(files) == 3
     for path, text in files.items():
         unit = path.parent.name[: -len(".d")]
-        said = (ROOT / "systemd" / unit).read_text().splitlines()
+        lines = (ROOT / "systemd" / unit).read_text().splitlines()
         usual = text.replace(" --kubelet-dir /data/kubelet", "")
         usual = usual.replace("/data/kubelet", "/var/lib/kubelet")
         keys = {line.partition("=")[0] for line in usual.splitlines() if "=" in line}
-        # An empty assignment takes away all that the unit says; the others must be all of it.
-        expected = [line for line in said if line.partition("=")[0] in keys]
+        # An empty assignment resets a setting, so the drop-in must repeat all lines of the unit.
+        expected = [line for line in lines if line.partition("=")[0] in keys]
         assert [line for line in usual.splitlines() if re.search("=.", line)] == expected
         assert {line[:-1] for line in usual.splitlines() if line.endswith("=")} == keys
 
 
-def test_every_metric_is_one_that_is_served_and_all_are_told() -> None:
+def test_served_metrics_are_those_of_the_page() -> None:
     served = set(
         re.findall(r'"(isolcpus_dp_\w+)"', (ROOT / "isolcpus_dp/kubelet/metrics.py").read_text())
     )
-    told = set(re.findall(r"`(isolcpus_dp_\w+)`", book.text_of("docs/operations.md")))
-    assert {name.replace("_total", "") for name in told} == served
+    described = set(re.findall(r"`(isolcpus_dp_\w+)`", book.text_of("docs/operations.md")))
+    assert {name.replace("_total", "") for name in described} == served
 
 
 def layout() -> list[str]:
-    """The directories and modules in the table of docs/architecture.md, in its order."""
+    """The directories and modules in the table of docs/architecture.md, in order."""
     page = book.text_of("docs/architecture.md")
     table = page.partition("| directory or module in")[2].partition("\n\n")[0]
     return re.findall(r"^\| `([\w./]+)` \|", table, re.MULTILINE)
 
 
 def row_of(module: str) -> str:
-    """`pool.py` for pool, `nri/` for nri.plugin."""
+    """The row of a module in the layout: `pool.py` for pool, `nri/` for nri.plugin."""
     name, *_ = module.split(".")
     return f"{name}.py" if (ROOT / f"isolcpus_dp/{name}.py").exists() else f"{name}/"
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The modules of isolcpus_dp that a module imports, also in functions, without the prefix."""
+    """The modules of isolcpus_dp that a file imports, also in functions; without the prefix."""
     for node in ast.walk(ast.parse(file.read_text())):
         assert not (isinstance(node, ast.ImportFrom) and node.level), f"{file}: a relative import"
         if isinstance(node, ast.Import):
@@ -320,12 +322,12 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def test_every_directory_and_module_is_in_the_layout() -> None:
-    there = {
+    found = {
         path.name if path.is_file() else f"{path.name}/"
         for path in (ROOT / "isolcpus_dp").iterdir()
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    assert sorted(layout()) == sorted(there - {"__init__.py", "__main__.py"})
+    assert sorted(layout()) == sorted(found - {"__init__.py", "__main__.py"})
 
 
 def test_modules_import_only_from_rows_above() -> None:
@@ -381,5 +383,5 @@ def test_commands_are_found_in_blocks_and_in_sentences() -> None:
         ("containerd 1.7.24, up\n", "containerd 2.1.9, up\n", True),
     ],
 )
-def test_page_tells_what_was_printed(page_says: str, printed: str, same: bool) -> None:
+def test_output_matches_what_the_page_shows(page_says: str, printed: str, same: bool) -> None:
     assert book.shows(page_says, printed) is same

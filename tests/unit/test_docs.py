@@ -1,4 +1,4 @@
-"""The pages, the sample configuration and the completion say what the program itself says."""
+"""The pages, the sample configuration and the completion match the program."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def every_key() -> list[config.Key]:
 
 
 def needs(key: config.Key) -> list[str]:
-    """What the pages must say about the values of a key that need another one."""
+    """Sentences about values of a key that need another key, which the pages must contain."""
     return [f"{key.name}={value} needs {needed}" for value, needed in key.needs.items()]
 
 
@@ -51,7 +51,7 @@ def plain(source: str) -> str:
 
 
 @every_subcommand
-def test_synopsis_is_what_the_subcommand_takes(subcommand: Subcommand) -> None:
+def test_synopsis_has_the_options_of_the_subcommand(subcommand: Subcommand) -> None:
     [synopsis] = [
         block.partition("\n")[2]
         for block in section("SYNOPSIS").split("\n.PP\n")
@@ -62,7 +62,7 @@ def test_synopsis_is_what_the_subcommand_takes(subcommand: Subcommand) -> None:
 
 
 @every_subcommand
-def test_subcommand_is_in_the_manual_with_its_options(subcommand: Subcommand) -> None:
+def test_manual_describes_the_subcommand_and_its_options(subcommand: Subcommand) -> None:
     assert f".TP\n.B {subcommand.name}\n" in section("SUBCOMMANDS")
     for option in long_options(subcommand):
         assert re.search(
@@ -70,7 +70,7 @@ def test_subcommand_is_in_the_manual_with_its_options(subcommand: Subcommand) ->
         ), option
 
 
-def test_manual_names_the_defaults_that_apply() -> None:
+def test_manual_names_the_defaults_of_options() -> None:
     applying = {
         option.name: f"{option.default:g}"
         if isinstance(option.default, float)
@@ -86,24 +86,24 @@ def test_manual_names_the_defaults_that_apply() -> None:
     assert {option: values[0] for option, values in named if values} == {
         **applying,
         "--config": str(config.DEFAULT_FILE),
-        "--isolated": "all",  # but the first core of each package
+        "--isolated": "all",  # except the first core of each package
     }
 
 
-def test_names_in_the_table_of_checks_are_in_the_manual_as_they_are() -> None:
-    """No name in it begins with a capital letter because a sentence does, or lost an asterisk."""
+def test_manual_has_the_names_of_the_table_of_checks() -> None:
+    """They are unchanged: not capitalized at the start of a sentence, and with their asterisks."""
     table = (ROOT / "docs" / "check.md").read_text()
     rows = re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \| (.*\*\*.*) \|$", table, re.MULTILINE)
     assert len(rows) == 23
     for check, looks_at, rest in rows:
-        [told] = re.findall(
+        [entry] = re.findall(
             rf"^\.TP\n\.B {check}\n(.*?)(?=^\.TP|\Z)", section("CHECKS"), re.MULTILINE | re.DOTALL
         )
         for word in re.findall(r"`([^`]+)`", f"{looks_at} {rest}".replace("\\|", "|")):
-            assert word in told, (check, word)
+            assert word in entry, (check, word)
 
 
-def test_manual_names_no_option_that_is_not_there() -> None:
+def test_manual_names_no_unknown_option() -> None:
     known = set().union(*map(long_options, arguments.SUBCOMMANDS))
     described = re.findall(
         r'^\.TP\n\.B[IR]? (?:-\w ", " )?"?(--[\w-]+)', page("isolcpus-dp.8"), re.M
@@ -144,12 +144,12 @@ def sample() -> dict[str, dict[str, tuple[str, str]]]:
     return shown
 
 
-def test_every_key_is_in_the_manual_and_no_other() -> None:
+def test_manual_has_exactly_the_declared_keys() -> None:
     assert list(described()) == [key.name for key in every_key()]
 
 
 @pytest.mark.parametrize("key", every_key(), ids=lambda key: key.name)
-def test_manual_describes_a_key_as_it_is_declared(key: config.Key) -> None:
+def test_manual_has_default_and_values_of_a_key(key: config.Key) -> None:
     text = rendered(described()[key.name])
     assert re.findall(r"Default: (\S+?)[.;](?: |$)", text) == [key.default or "none"]
     for statement in (f"Takes {key.value.allowed}.", *needs(key)):
@@ -157,7 +157,7 @@ def test_manual_describes_a_key_as_it_is_declared(key: config.Key) -> None:
 
 
 @pytest.mark.parametrize("key", every_key(), ids=lambda key: key.name)
-def test_manual_explains_every_choice_of_a_key(key: config.Key) -> None:
+def test_manual_explains_every_value_of_a_key(key: config.Key) -> None:
     explained = re.findall(r"^\.TP\n\.B (\w+)$", described()[key.name], re.MULTILINE)
     # "Whether ..." explains yes and no.
     assert explained == ([] if key.value.choices == ("yes", "no") else list(key.value.choices))
@@ -184,7 +184,7 @@ def test_sample_configuration_shows_every_key_with_its_default() -> None:
     ("section", "name"),
     [(section, name) for section in config.KEYS for name in config.KEYS[section]],
 )
-def test_sample_configuration_tells_what_a_key_takes(section: str, name: str) -> None:
+def test_sample_configuration_names_the_values_of_a_key(section: str, name: str) -> None:
     key = config.KEYS[section][name]
     _, comment = sample()[section][name]
     assert re.findall(r"\((\w+(?:, \w+)* or \w+)\)", comment) == (
@@ -206,7 +206,7 @@ def test_manual_shows_the_defaults() -> None:
 
 
 def rows() -> dict[str, tuple[str, str, str]]:
-    """By key: the cells of its row in the page for operators: default, takes, meaning."""
+    """By key: default, values and meaning from its row in docs/operations.md."""
     cells = re.findall(
         r"^\| `(\w+)=` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$",
         (ROOT / "docs/operations.md").read_text(),
@@ -215,12 +215,12 @@ def rows() -> dict[str, tuple[str, str, str]]:
     return {name: (default, takes, meaning) for name, default, takes, meaning in cells}
 
 
-def test_every_key_is_in_the_page_for_operators_and_no_other() -> None:
+def test_operations_page_has_exactly_the_declared_keys() -> None:
     assert list(rows()) == [key.name for key in every_key()]
 
 
 @pytest.mark.parametrize("key", every_key(), ids=lambda key: key.name)
-def test_page_for_operators_has_a_key_as_it_is_declared(key: config.Key) -> None:
+def test_operations_page_has_default_and_values_of_a_key(key: config.Key) -> None:
     default, takes, meaning = rows()[key.name]
     assert default == (f"`{key.default}`" if key.default else "none")
     if key.value.choices:
@@ -230,7 +230,7 @@ def test_page_for_operators_has_a_key_as_it_is_declared(key: config.Key) -> None
 
 
 def complete(*words: str) -> set[str]:
-    """What bash offers for the last of the words."""
+    """The completions that bash offers for the last word."""
     script = (
         f"source {COMPLETION}; COMP_WORDS=({' '.join(repr(word) for word in words)});"
         f" COMP_CWORD={len(words) - 1}; _isolcpus_dp; printf '%s\\n' \"${{COMPREPLY[@]}}\""
@@ -239,9 +239,9 @@ def complete(*words: str) -> set[str]:
     return set(ended.stdout.split())
 
 
-def test_completion_offers_files_behind_an_option() -> None:
+def test_completion_offers_files_after_an_option() -> None:
     assert complete("isolcpus-dp", "serve", "--config", "/et") == {"/etc"}
-    # bash takes the = for a word.
+    # To bash, the = is a separate word.
     assert complete("isolcpus-dp", "serve", "--config", "=", "/et") == {"/etc"}
     assert "/etc" in complete("isolcpus-dp", "serve", "--sysfs", "=", "/e")
 
@@ -258,7 +258,7 @@ def test_completion_offers_the_options_of_a_subcommand(subcommand: Subcommand) -
 
 
 @every_subcommand
-def test_defaults_in_help_texts_are_those_that_apply(subcommand: Subcommand) -> None:
+def test_help_names_the_defaults_of_options(subcommand: Subcommand) -> None:
     for option in subcommand.options:
         if isinstance(option.default, (float, Path)):
             default = f"{option.default:g}" if isinstance(option.default, float) else option.default

@@ -1,4 +1,4 @@
-"""Tests and benchmarks use what modules offer, and read nothing that is private to one of them."""
+"""Tests and benchmarks use only the public names of modules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-# But for this one, which has examples.
+# All files except this one, which contains examples.
 FILES = [
     path
     for path in (*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").iterdir())
@@ -18,9 +18,9 @@ FILES = [
 
 
 def privates(source: str) -> Iterator[str]:
-    """Each private name that the source reads or replaces, also in code that is a string.
+    """The private names that the source reads or replaces, also in strings with code.
 
-    A class's own, by `self`, `cls` or super(), are not among them, nor __these__.
+    Without those that a class reads by `self`, `cls` or super(), and without __these__.
     """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
@@ -43,7 +43,7 @@ def is_own(value: ast.expr) -> bool:
     return isinstance(value, ast.Name) and value.id in ("self", "cls")
 
 
-def test_private_names_are_found_wherever_they_are_read() -> None:
+def test_private_names_are_found_in_code_and_strings() -> None:
     source = """
 from isolcpus_dp.host.machine import _number, read
 watch._descriptor
@@ -62,7 +62,7 @@ self._own + cls._own + super()._own + self.__class__.__name__ + "a sentence. _No
     ]
 
 
-def test_nothing_private_is_read() -> None:
+def test_no_private_name_is_used() -> None:
     found = {
         (str(path.relative_to(ROOT)), name) for path in FILES for name in privates(path.read_text())
     }

@@ -1,4 +1,4 @@
-"""service/process: what a daemon keeps out of its memory, what stops it, and how it ends."""
+"""service/process: memory, signals and the exit of a daemon."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from isolcpus_dp.service import process
 
 @pytest.fixture(autouse=True)
 async def signal_handlers() -> AsyncIterator[None]:
-    """Leaves Ctrl-C to pytest after the test."""
+    """Removes the signal handlers after the test, so that Ctrl-C reaches pytest."""
     yield
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().remove_signal_handler(number)
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    """Runs code in a fresh Python, where `sys` and `process` are imported."""
+    """Runs code in a new Python process, after importing `sys` and `process`."""
     imports = "import sys; from isolcpus_dp.service import process\n"
     return subprocess.run(
         [sys.executable, "-c", imports + code], capture_output=True, text=True, timeout=60
     )
 
 
-def test_blocked_modules_stay_out_of_a_process_that_loads_asyncio() -> None:
+def test_asyncio_loads_without_the_blocked_modules() -> None:
     ended = run_python(
         "process.UNNEEDED.block()\n"
         "import asyncio, shutil\n"
@@ -41,7 +41,7 @@ def test_blocked_modules_stay_out_of_a_process_that_loads_asyncio() -> None:
     assert (ended.stdout, ended.stderr) == ("[]\n", "")
 
 
-def test_command_line_leaves_asyncio_to_be_loaded_after_the_block() -> None:
+def test_command_line_does_not_load_blocked_modules_or_asyncio() -> None:
     ended = run_python(
         "from isolcpus_dp import arguments, cli\n"
         "print([name for name in ('ssl', 'bz2', 'lzma', 'asyncio') if name in sys.modules])"
@@ -65,7 +65,7 @@ def test_import_of_a_blocked_module_fails() -> None:
     assert "import of ssl halted" in ended.stderr
 
 
-def test_loaded_modules_are_neither_blocked_nor_dropped() -> None:
+def test_loaded_modules_are_neither_blocked_nor_unloaded() -> None:
     block = process.ModuleBlock("json")
     import json
 
@@ -75,7 +75,7 @@ def test_loaded_modules_are_neither_blocked_nor_dropped() -> None:
     assert sys.modules["json"] is json
 
 
-def test_unloaded_module_is_gone_and_can_be_imported_again() -> None:
+def test_unloaded_module_can_be_imported_again() -> None:
     ended = run_python(
         "import isolcpus_dp\n"
         "from isolcpus_dp import arguments\n"
@@ -89,12 +89,12 @@ def test_unloaded_module_is_gone_and_can_be_imported_again() -> None:
 
 def test_huge_pages_are_disabled_for_the_process() -> None:
     # PR_GET_THP_DISABLE of <linux/prctl.h>
-    asked = "import ctypes; print(ctypes.CDLL(None).prctl(42, 0, 0, 0, 0))\n"
-    ended = run_python(f"{asked}process.disable_huge_pages()\n{asked}")
+    query = "import ctypes; print(ctypes.CDLL(None).prctl(42, 0, 0, 0, 0))\n"
+    ended = run_python(f"{query}process.disable_huge_pages()\n{query}")
     assert ended.stdout == "0\n1\n"
 
 
-def test_exit_writes_the_log_and_skips_what_python_does_at_exit() -> None:
+def test_exit_writes_the_log_and_skips_exit_handlers() -> None:
     ended = run_python(
         "import atexit, logging, logging.handlers\n"
         "atexit.register(print, 'at exit')\n"
@@ -108,20 +108,20 @@ def test_exit_writes_the_log_and_skips_what_python_does_at_exit() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM])
-def test_used_up_limits_are_named(number: int) -> None:
+def test_errors_of_reached_limits_name_the_limits(number: int) -> None:
     assert process.explain(OSError(number, "Nothing left")) == (
         f"[Errno {number}] Nothing left: see the limits of open files and of inotify(7),"
         " fs.inotify.max_user_instances and max_user_watches"
     )
 
 
-def test_other_errors_are_explained_by_themselves() -> None:
+def test_other_errors_keep_their_text() -> None:
     error = PermissionError(errno.EACCES, "Permission denied", "/run/x")
     assert process.explain(error) == "[Errno 13] Permission denied: '/run/x'"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_signal_cancels_the_work(
+async def test_signal_cancels_the_coroutine(
     number: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     steps = []
@@ -139,7 +139,7 @@ async def test_signal_cancels_the_work(
     assert caplog.messages == ["asked to stop"]
 
 
-async def test_work_that_ends_by_itself_ends_the_wait() -> None:
+async def test_wait_ends_with_the_coroutine() -> None:
     steps = []
 
     async def work() -> None:
@@ -149,7 +149,7 @@ async def test_work_that_ends_by_itself_ends_the_wait() -> None:
     assert steps == ["done"]
 
 
-async def test_error_of_the_work_is_raised() -> None:
+async def test_error_of_the_coroutine_is_raised() -> None:
     async def work() -> None:
         raise LookupError("lost")
 
@@ -157,7 +157,7 @@ async def test_error_of_the_work_is_raised() -> None:
         await asyncio.wait_for(process.until_signal(work()), 20)
 
 
-async def test_work_that_swallows_a_cancellation_is_cancelled_again() -> None:
+async def test_coroutine_that_ignores_cancellation_is_cancelled_again() -> None:
     cancellations: list[str] = []
 
     async def work() -> None:

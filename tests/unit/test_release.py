@@ -1,4 +1,4 @@
-"""One version number: the package's, and the same wherever the packaging has to repeat it."""
+"""The version and the news are the same in the package, the changelogs and the spec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPEC = ROOT / "packaging/rpm/isolcpus-dp.spec"
 
 
 def first(pattern: str, file: Path) -> tuple[str, ...]:
-    """The groups of the first line of the file that the pattern begins."""
+    """The groups of the pattern in the first line of the file that begins with it."""
     found = re.search(f"^{pattern}", file.read_text(), re.MULTILINE)
     assert found, f"{file} has no line like {pattern}"
     return found.groups()
@@ -48,11 +48,11 @@ def test_spec_has_the_version() -> None:
     assert first(r"Version: +(.+)$", SPEC) == (__version__,)
 
 
-def test_newest_entry_of_debians_changelog_is_of_the_version() -> None:
+def test_newest_entry_of_debians_changelog_has_the_version() -> None:
     assert first(r"isolcpus-dp \((.+)-[0-9]+\) ", DEBIAN) == (__version__,)
 
 
-def test_newest_entry_of_the_specs_changelog_is_of_the_version_and_release() -> None:
+def test_newest_entry_of_the_spec_has_version_and_release() -> None:
     [release] = first(r"Release: +([0-9]+)%\{\?dist\}$", SPEC)
     assert first(r"\* .+ - (.+)$", SPEC) == (f"{__version__}-{release}",)
 
@@ -63,7 +63,7 @@ def joined(text: str) -> str:
 
 
 def releases_in_news() -> dict[str, tuple[dt.date, list[str]]]:
-    """By version: the date and the items, without Markdown's backticks."""
+    """By version: the date, and the items without backticks."""
     found = {}
     for section in (ROOT / "NEWS.md").read_text().split("\n## ")[1:]:
         title, _, text = section.partition("\n")
@@ -79,27 +79,27 @@ def test_newest_release_in_the_news_is_the_version() -> None:
 
 
 def day(text: str, form: str) -> dt.date:
-    """The date that a changelog has in this form, with the right day of the week."""
+    """Parses a date of a changelog, and checks its day of the week."""
     date = dt.datetime.strptime(f"{text} +0000", f"{form} %z").date()
     assert date.strftime(form) == text
     return date
 
 
 def test_debians_changelog_has_the_news() -> None:
-    told = {}
+    found = {}
     for entry in re.split(r"^(?=isolcpus-dp \()", DEBIAN.read_text(), flags=re.MULTILINE)[1:]:
         [version] = re.findall(r"^isolcpus-dp \(([0-9.]+)[-)]", entry)
         [date] = re.findall(r"^ -- .+>  (.+) [0-9:]{8} \+0000$", entry, re.MULTILINE)
         items = [joined(item) for item in entry.partition("\n -- ")[0].split("\n  * ")[1:]]
-        told[version] = (day(date, "%a, %d %b %Y"), items)
-    assert told == releases_in_news()
+        found[version] = (day(date, "%a, %d %b %Y"), items)
+    assert found == releases_in_news()
 
 
 def test_changelog_of_the_spec_has_the_news() -> None:
-    told = {}
+    found = {}
     for entry in SPEC.read_text().partition("%changelog\n")[2].split("* ")[1:]:
         title, _, changes = entry.partition("\n")
         [(date, version)] = re.findall(r"^(.+) isolcpus-dp developers .+ - ([0-9.]+)-", title)
         items = [joined(item) for item in f"\n{changes}".split("\n- ")[1:]]
-        told[version] = (day(date, "%a %b %d %Y"), items)
-    assert told == releases_in_news()
+        found[version] = (day(date, "%a %b %d %Y"), items)
+    assert found == releases_in_news()
