@@ -1,4 +1,4 @@
-"""Picture files, read back as a viewer reads them."""
+"""Parses picture files, for the tests of the map."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(seen: Snapshot) -> ET.Element:
 
 
 def all_of(root: ET.Element, kind: str) -> list[ET.Element]:
-    """The groups of a class, such as the threads."""
+    """All groups of a class, such as thread."""
     return [group for group in root.iter(f"{NAMESPACE}g") if group.get("class") == kind]
 
 
@@ -56,7 +56,7 @@ def texts(group: ET.Element) -> list[str]:
 
 
 def rectangle(group: ET.Element) -> Rectangle | None:
-    """The group's own."""
+    """The rectangle of the group itself."""
     found = group.find(f"{NAMESPACE}rect")
     if found is None:
         return None
@@ -64,7 +64,7 @@ def rectangle(group: ET.Element) -> Rectangle | None:
 
 
 def children(group: ET.Element) -> Iterator[tuple[ET.Element, Rectangle]]:
-    """The nearest groups below that have a rectangle."""
+    """The nearest groups inside that have a rectangle, with the rectangle."""
     for child in group.findall(f"{NAMESPACE}g"):
         own = rectangle(child)
         if own:
@@ -74,6 +74,6 @@ def children(group: ET.Element) -> Iterator[tuple[ET.Element, Rectangle]]:
 
 
 def cpus_drawn(root: ET.Element) -> list[str]:
-    """The label and the number of every thread, in ascending order of the numbers."""
+    """Label and number of every thread, sorted by number."""
     drawn = (texts(thread) for thread in all_of(root, "thread"))
     return [f"{label} {cpu}" for label, cpu in sorted(drawn, key=lambda text: int(text[1]))]

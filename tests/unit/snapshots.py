@@ -1,4 +1,4 @@
-"""Snapshots of made-up machines with owners, for the tests of what is drawn of them."""
+"""Snapshots of simulated machines with owners, for the tests of the map."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def made_up(
 
 @functools.cache
 def big(packages: int, cores: int, threads: int) -> Machine:
-    """Eight cores to a cache; the first core of each package is the host's."""
+    """Eight cores per cache; all cores but the first of each package are isolated."""
     shape = regular(packages, cores, threads)
     places = [replace(place, cache=place.core // 8) for place in shape]
     return made_up(places, {place.cpu for place in places if place.core})
@@ -102,14 +102,14 @@ def without_numa_caches_and_packages() -> Snapshot:
 
 @functools.cache
 def on_uneven_nodes() -> Snapshot:
-    """Five nodes of a package, the last one with a single core; nine threads to a core."""
+    """Five nodes in a package, the last one with a single core; nine threads per core."""
     places = [replace(p, node=p.core // 3, cache=p.core // 3) for p in regular(1, 13, 9)]
     return look(made_up(places))
 
 
 @functools.cache
 def on_many_sockets() -> Snapshot:
-    """As virtual machines have them, with an owner for each."""
+    """One CPU per package, as in many virtual machines, each with an owner."""
     host = made_up(regular(64, 1, 1), range(64))
     return look(host, *(owner(f"pod{cpu}", cpu) for cpu in range(64)))
 

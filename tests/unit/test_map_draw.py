@@ -1,4 +1,4 @@
-"""The picture of a host, as it stands in a terminal without colours."""
+"""The picture of a host in a terminal without colours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .snapshots import RESOURCE, big, look, owner
 
 
 def drawn(seen: Snapshot, width: int = 80, encoding: str = "utf-8") -> str:
-    """What a terminal without colours shows; spaces at the ends of lines do not show."""
+    """What a terminal without colours shows, without spaces at the ends of lines."""
     written = io.BytesIO()
     file = io.TextIOWrapper(written, encoding)
     Console(file=file, width=width, color_system=None).print(draw.picture(seen, width))
@@ -33,7 +33,7 @@ def drawn(seen: Snapshot, width: int = 80, encoding: str = "utf-8") -> str:
     return "\n" + "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def test_every_cpu_stands_in_its_package_node_cache_and_core(make_up: MakeUp) -> None:
+def test_cpus_are_drawn_in_their_package_node_cache_and_core(make_up: MakeUp) -> None:
     host = machine.read(make_up("2x2x2", {1, 3, 5, 7}).root)
     assert (
         drawn(look(host, owner("forwarder", 3, 7)))
@@ -59,7 +59,7 @@ A  default/forwarder/main  3,7      windriver.com/isolcpus
     )
 
 
-def test_offline_cpu_stands_apart_while_nobody_knows_its_core(make_up: MakeUp) -> None:
+def test_offline_cpu_of_unknown_core_is_drawn_separately(make_up: MakeUp) -> None:
     made_up = make_up("1x2x2", {1, 3})
     made_up.set_offline(3)
     assert (
@@ -82,9 +82,7 @@ A  default/forwarder/main  1,3  windriver.com/isolcpus
 
 
 @pytest.mark.parametrize("offline", [{0}, {3}, {0, 1}, {1, 3}, {0, 1, 2}])
-def test_offline_cpu_keeps_its_place_when_it_was_seen_online(
-    make_up: MakeUp, offline: set[int]
-) -> None:
+def test_cpu_that_goes_offline_keeps_its_place(make_up: MakeUp, offline: set[int]) -> None:
     made_up = make_up("1x2x2", {1, 3})
     before = machine.read(made_up.root)
     made_up.set_offline(*offline)
@@ -95,7 +93,7 @@ def test_offline_cpu_keeps_its_place_when_it_was_seen_online(
     assert f"│ │ {states[2]} 2  {states[3]} 3         │ │" in text
 
 
-def test_several_caches_of_a_node_stand_below_each_other(tmp_path: Path) -> None:
+def test_caches_of_a_node_are_drawn_below_each_other(tmp_path: Path) -> None:
     places = [replace(place, cache=place.core // 2) for place in regular(1, 4, 1)]
     host = machine.read(MadeUpMachine(tmp_path, places, {2, 3}).root)
     assert (
@@ -115,7 +113,7 @@ o  isolated, free  2-3
     )
 
 
-def test_several_nodes_of_a_package_stand_in_it(tmp_path: Path) -> None:
+def test_nodes_of_a_package_are_drawn_in_it(tmp_path: Path) -> None:
     places = [replace(place, cache=place.core, node=place.core) for place in regular(1, 2, 2)]
     host = machine.read(MadeUpMachine(tmp_path, places).root)
     assert (
@@ -136,7 +134,7 @@ def test_several_nodes_of_a_package_stand_in_it(tmp_path: Path) -> None:
     )
 
 
-def test_host_without_numa_caches_and_packages_is_drawn_as_far_as_it_is_known(
+def test_host_without_numa_caches_and_packages_is_drawn(
     make_up: MakeUp,
 ) -> None:
     host = machine.read(make_up("1x2x1", {1}).root)
@@ -156,7 +154,7 @@ o  isolated, free  1
     )
 
 
-def test_isolated_cpus_that_nobody_can_have_are_told_from_free_ones(make_up: MakeUp) -> None:
+def test_isolated_cpus_that_are_not_offered_differ_from_free_ones(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x3x2", {1, 2, 4, 5}).root)
     config = PoolConfig(cpus=frozenset({2, 5}), granularity="core", threads="one")
     text = drawn(look(host, config=config))
@@ -165,14 +163,14 @@ def test_isolated_cpus_that_nobody_can_have_are_told_from_free_ones(make_up: Mak
     assert "-  isolated, not offered  1,4-5\n" in text
 
 
-def test_cpu_of_two_containers_belongs_to_neither(make_up: MakeUp) -> None:
+def test_cpu_with_two_owners_is_marked_as_disputed(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x4x1", {1, 2, 3}).root)
     text = drawn(look(host, owner("ended", 1, 2), owner("new", 2, 3)))
     assert "│ . 0  A 1  ! 2  B 3 │" in text
     assert "!  owned by several    2\n" in text
 
 
-def test_container_has_one_letter_for_all_of_its_resources(make_up: MakeUp) -> None:
+def test_container_has_one_letter_for_all_its_resources(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x4x1", {1, 2, 3}).root)
     both = owner("both", 1), owner("both", 3, resource="example.com/isolcpus-dpdk")
     text = drawn(look(host, *both, owner("one", 2)))
@@ -181,7 +179,7 @@ def test_container_has_one_letter_for_all_of_its_resources(make_up: MakeUp) -> N
     assert "A  default/both/main  3  example.com/isolcpus-dpdk\n" in text
 
 
-def test_more_owners_than_letters_line_up(make_up: MakeUp) -> None:
+def test_columns_are_aligned_with_two_letter_labels(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x64x1", set(range(64))).root)
     lines = drawn(look(host, *(owner(f"pod{cpu}", cpu) for cpu in range(60)))).splitlines()
     assert lines[4] == "│ │  A  0   B  1   C  2   D  3   E  4   F  5   G  6   H  7 │ │"
@@ -190,20 +188,20 @@ def test_more_owners_than_letters_line_up(make_up: MakeUp) -> None:
     assert "AJ  default/pod59/main  59     windriver.com/isolcpus" in lines
 
 
-def test_what_was_not_seen_is_said_and_nothing_is_called_free(make_up: MakeUp) -> None:
+def test_missing_data_is_named_and_free_is_qualified(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x2x1", {1}).root)
     text = drawn(look(host, unseen=("who owns which CPU: there is no socket",)))
     assert "o  isolated, owner unknown  1\n" in text
     assert text.endswith("\nnot seen: who owns which CPU: there is no socket\n")
 
 
-def test_names_that_look_like_markup_are_drawn_as_they_are(make_up: MakeUp) -> None:
+def test_names_that_look_like_markup_are_drawn_unchanged(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x2x1", {1}).root)
     text = drawn(look(host, unseen=("[bold]:smiley: [/]",)))
     assert "not seen: [bold]:smiley: [/]\n" in text
 
 
-def test_128_cpus_fit_80_columns() -> None:
+def test_128_cpus_fit_into_80_columns() -> None:
     host = big(2, 32, 2)
     long = Allocation("n" * 63, "p" * 253, "c" * 63, RESOURCE, ())
     scattered = frozenset(range(1, 32, 2)) | frozenset(range(65, 96, 2))
@@ -221,14 +219,14 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     drawn(look(big(2, 32, 2), owner("forwarder", 1, 65)), width)
 
 
-def test_wide_terminal_has_more_cores_in_a_line(tmp_path: Path) -> None:
+def test_wide_terminal_shows_more_cores_in_a_line(tmp_path: Path) -> None:
     host = machine.read(MadeUpMachine(tmp_path, regular(1, 32, 1)).root)
     assert "│ │ .  0  .  1  .  2" in drawn(look(host), 80)
     assert ".  7  .  8" not in drawn(look(host), 60)
     assert ".  7  .  8" in drawn(look(host), 130)
 
 
-def test_terminal_without_unicode_gets_the_same_in_ascii(make_up: MakeUp) -> None:
+def test_terminal_without_unicode_gets_ascii_frames(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x2x1", {1}).root)
     assert (
         drawn(look(host), encoding="ascii")
@@ -249,8 +247,8 @@ def styles(seen: Snapshot) -> Mapping[str, str]:
     return {mark.label: draw.style(mark) for mark in model.marks(seen)}
 
 
-def test_neighbouring_owners_differ_in_colour_too(make_up: MakeUp) -> None:
+def test_neighbouring_owners_have_different_colours(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x12x1", set(range(12))).root)
     seen = look(host, *(owner(f"pod{cpu:02}", cpu) for cpu in range(10)))
-    assert len(set(styles(seen).values())) == 11  # and what is free
+    assert len(set(styles(seen).values())) == 11  # and free CPUs
     assert all("black on" in style for label, style in styles(seen).items() if label != "o")

@@ -1,4 +1,4 @@
-"""The file of a picture, and what may be in its place."""
+"""The file of a picture is replaced atomically, and only if it is safe."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ def write(make_up: MakeUp, tmp_path: Path, file: Path) -> None:
     svg.write(made_up.root, None, tmp_path / "kubelet", file)
 
 
-def test_svg_file_is_replaced_as_a_whole_and_nothing_else_is_left(
-    make_up: MakeUp, tmp_path: Path
-) -> None:
+def test_svg_file_is_replaced_without_leftovers(make_up: MakeUp, tmp_path: Path) -> None:
     directory = tmp_path / "out"
     directory.mkdir()
     (directory / "old.svg").write_text("old")
@@ -39,14 +37,12 @@ def test_link_of_another_user_is_not_followed(
         os.chown(tmp_path / "map.svg", 65534, 65534, follow_symlinks=False)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: 65534)
-    with pytest.raises(PictureError, match="is a link of another user's"):
+    with pytest.raises(PictureError, match="is a symbolic link of another user"):
         write(make_up, tmp_path, tmp_path / "map.svg")
     assert (tmp_path / "precious").read_text() == "old"
 
 
-def test_file_that_lies_in_wait_for_the_picture_is_not_written(
-    make_up: MakeUp, tmp_path: Path
-) -> None:
+def test_link_at_the_temporary_file_is_not_followed(make_up: MakeUp, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("old")
     (tmp_path / f".map.svg.{os.getpid()}").symlink_to("precious")
     with pytest.raises(PictureError, match="cannot be written: File exists"):
@@ -61,5 +57,5 @@ def test_file_that_cannot_be_written_is_named(make_up: MakeUp, tmp_path: Path, n
 
 
 def test_device_is_not_replaced_by_a_file(make_up: MakeUp, tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="is no ordinary file"):
+    with pytest.raises(PictureError, match="is not a regular file"):
         write(make_up, tmp_path, Path("/dev/null"))

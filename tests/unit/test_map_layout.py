@@ -1,4 +1,4 @@
-"""Where the parts of a picture file are: nothing overlaps, and every text has its room."""
+"""The layout of picture files: nothing overlaps, and every text fits into its box."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .snapshots import (
     on_a_hybrid_machine,
 )
 
-# Of the size of the font. DejaVu's fonts are the widest of the usual ones; these are what a
-# browser measures for its monospace font, and for "NUMA node 0" in bold sans-serif.
+# Width of a character relative to the font size. DejaVu's fonts are the widest of the usual ones. A
+# browser measures these for its monospace font, and for "NUMA node 0" in bold sans-serif.
 MONOSPACE, SANS_SERIF_BOLD = 0.602, 0.692
 
 
 @every_machine
-def test_boxes_are_in_each_other_and_siblings_apart(seen_on: Seen) -> None:
+def test_boxes_contain_their_parts_which_do_not_overlap(seen_on: Seen) -> None:
     def check(group: ET.Element, own: Rectangle) -> int:
         inside = list(children(group))
         for _, box in inside:
@@ -47,13 +47,13 @@ def test_boxes_are_in_each_other_and_siblings_apart(seen_on: Seen) -> None:
 def overflowing(
     element: ET.Element, around: Rectangle, size: float, *, bold: bool
 ) -> Iterator[str]:
-    """Each text that is not within the nearest rectangle around it."""
+    """The texts that do not fit into the nearest rectangle around them."""
     own = None if element.get("class") == "entry" else rectangle(element)
     around, size = own or around, float(element.get("font-size", size))
     bold = bold or element.get("font-family") == "sans-serif"
     if element.tag == f"{NAMESPACE}text":
         text = element.text or ""
-        # Characters of East Asia are as wide as they are high.
+        # East Asian characters are as wide as they are high.
         advances = (1 if ord(letter) > 0x2E80 else MONOSPACE for letter in text)
         width = size * (len(text) * SANS_SERIF_BOLD if bold and size == 12 else sum(advances))
         x, y = float(element.get("x", "")), float(element.get("y", ""))
@@ -96,7 +96,7 @@ def test_picture_fits_a_page(seen_on: Seen) -> None:
     assert 0.5 < width / height < 2.2
 
 
-def test_hybrid_machine_has_its_kinds_of_cores_in_rows_of_their_own() -> None:
+def test_hybrid_machine_has_separate_rows_for_kinds_of_cores() -> None:
     root = read(on_a_hybrid_machine())
     rows: dict[float, set[int]] = {}
     for core in all_of(root, "core"):
@@ -106,7 +106,7 @@ def test_hybrid_machine_has_its_kinds_of_cores_in_rows_of_their_own() -> None:
     assert set(map(frozenset, rows.values())) == {frozenset({1}), frozenset({2})}
 
 
-def test_core_that_lacks_a_thread_stays_beside_its_neighbours(make_up: MakeUp) -> None:
+def test_core_with_an_offline_thread_stays_in_its_row(make_up: MakeUp) -> None:
     made_up = make_up("1x4x2", set())
     made_up.set_offline(5)
     root = read(look(machine.read(made_up.root)))

@@ -1,4 +1,4 @@
-"""What the picture of a host shows, however it is drawn."""
+"""The labels of owners in the picture of a host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 from isolcpus_dp.report.map import model
 
 
-def test_no_two_owners_have_the_same_label_and_none_that_of_a_state() -> None:
+def test_labels_of_owners_are_unique_and_differ_from_states() -> None:
     first = list(itertools.islice(model.labels(), 2000))
     assert first[:2] == ["A", "B"]
     assert first[25:28] == ["Z", "a", "b"]

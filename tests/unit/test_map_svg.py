@@ -1,4 +1,4 @@
-"""What the picture file of a host says."""
+"""The contents of the picture file of a host."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_cpus_are_in_their_package_node_cache_and_core(make_up: MakeUp) -> None:
     ]
 
 
-def test_tooltips_say_whose_cpus_are_where(make_up: MakeUp) -> None:
+def test_tooltips_name_cpus_and_their_owners(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x3x2", {1, 2, 4, 5}).root)
     root = read(look(host, owner("forwarder", 1, 4)))
     threads = {texts(thread)[1]: tooltip(thread) for thread in all_of(root, "thread")}
@@ -68,7 +68,7 @@ def test_tooltips_say_whose_cpus_are_where(make_up: MakeUp) -> None:
     assert tooltip(all_of(root, "cache")[0]) == f"last-level cache{inside}"
 
 
-def test_tooltip_of_a_disputed_or_offline_cpu_has_all_owners() -> None:
+def test_tooltips_show_disputed_and_offline_cpus() -> None:
     root = read(with_offline_cpus())
     threads = {texts(thread)[1]: tooltip(thread) for thread in all_of(root, "thread")}
     assert threads["9"] == (
@@ -104,13 +104,13 @@ def test_resource_is_above_its_owners(make_up: MakeUp) -> None:
     assert sorted(order, key=lambda text: lines[text]) == order
 
 
-def test_offline_cpus_of_unknown_core_are_apart() -> None:
+def test_offline_cpus_of_unknown_core_have_their_own_box() -> None:
     root = read(with_offline_cpus())
     assert [cpus_drawn(box) for box in all_of(root, "unplaced")] == [["x 3", "x 11"], ["x 13"]]
     assert texts(all_of(root, "unplaced")[0])[0] == "core not known while offline"
 
 
-def test_host_without_numa_has_no_box_for_a_node() -> None:
+def test_host_without_numa_has_no_boxes_for_nodes_and_caches() -> None:
     root = read(without_numa_caches_and_packages())
     assert [texts(box)[0] for box in all_of(root, "package")] == ["package not known"]
     assert not all_of(root, "node")
@@ -118,7 +118,7 @@ def test_host_without_numa_has_no_box_for_a_node() -> None:
 
 
 def look_of(root: ET.Element, label: str) -> tuple[object, ...]:
-    """How the CPUs of a label look, but for the colours."""
+    """The look of the CPUs of a label, without the colours."""
     thread = next(one for one in all_of(root, "thread") if texts(one)[0] == label)
     box = thread.find(f"{NAMESPACE}rect")
     assert box is not None
@@ -136,7 +136,7 @@ def test_states_differ_in_more_than_colour() -> None:
 
 
 def luminance(colour: str) -> float:
-    """As WCAG 2 defines it."""
+    """The relative luminance, as defined by WCAG 2."""
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     red, green, blue = (
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
@@ -145,7 +145,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("seen_on", [on_many_sockets, with_offline_cpus])
-def test_cpus_can_be_read_on_their_colours(seen_on: Seen) -> None:
+def test_texts_have_enough_contrast_to_their_colours(seen_on: Seen) -> None:
     for thread in all_of(read(seen_on()), "thread"):
         box, text = thread.find(f"{NAMESPACE}rect"), thread.find(f"{NAMESPACE}text")
         assert box is not None
@@ -154,7 +154,7 @@ def test_cpus_can_be_read_on_their_colours(seen_on: Seen) -> None:
         assert (pair[1] + 0.05) / (pair[0] + 0.05) > 4.5, texts(thread)
 
 
-def test_more_owners_than_colours_use_them_again_with_other_letters() -> None:
+def test_colours_repeat_with_different_letters() -> None:
     entries = all_of(read(on_many_sockets()), "entry")
     fills = [entry[1].get("fill") for entry in entries]
     assert fills[0] == fills[10]
@@ -162,7 +162,7 @@ def test_more_owners_than_colours_use_them_again_with_other_letters() -> None:
     assert [texts(entry)[0] for entry in (entries[0], entries[10])] == ["A", "K"]
 
 
-def test_what_was_not_seen_is_at_the_bottom(make_up: MakeUp) -> None:
+def test_missing_data_is_named_at_the_bottom(make_up: MakeUp) -> None:
     host = machine.read(make_up("1x2x1", {1}).root)
     root = read(look(host, unseen=("who owns which CPU: there is no socket",)))
     lines = texts(root)[-2:]
@@ -172,7 +172,7 @@ def test_what_was_not_seen_is_at_the_bottom(make_up: MakeUp) -> None:
     assert "isolated, owner unknown" in texts(root)
 
 
-def test_summary_is_heading_title_and_description() -> None:
+def test_summary_is_in_heading_title_and_description() -> None:
     root = read(with_offline_cpus())
     summary = "16 CPUs, 2 packages, 2 NUMA nodes: 12 isolated, 3 owned, 3 offline"
     assert texts(root)[0] == summary
@@ -184,7 +184,7 @@ def test_summary_is_heading_title_and_description() -> None:
 
 
 @every_machine
-def test_file_needs_nothing_else_and_runs_nothing(seen_on: Seen) -> None:
+def test_file_is_self_contained_and_has_no_scripts(seen_on: Seen) -> None:
     document = svg.document(seen_on())
     assert re.findall(r"\w+://[^\"' ]*", document) == ["http://www.w3.org/2000/svg"]
     root = ET.fromstring(document)
@@ -205,7 +205,7 @@ def test_file_needs_nothing_else_and_runs_nothing(seen_on: Seen) -> None:
         ("a\u202eb\nc\td", "a\ufffdb c d"),
     ],
 )
-def test_hostile_names_are_shown_and_not_obeyed(make_up: MakeUp, name: str, shown: str) -> None:
+def test_hostile_names_are_escaped(make_up: MakeUp, name: str, shown: str) -> None:
     host = machine.read(make_up("1x2x1", {1}).root)
     document = svg.document(look(host, owner(name, 1), unseen=(name,)))
     root = ET.fromstring(document.encode("utf-8"))
@@ -214,6 +214,6 @@ def test_hostile_names_are_shown_and_not_obeyed(make_up: MakeUp, name: str, show
     assert not list(root.iter(f"{NAMESPACE}script"))
 
 
-def test_same_host_makes_the_same_file() -> None:
+def test_same_host_results_in_the_same_file() -> None:
     one, other = (look(big(2, 32, 2), owner("forwarder", 1, 65)) for _ in range(2))
     assert svg.document(one) == svg.document(other)

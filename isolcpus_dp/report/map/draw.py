@@ -1,4 +1,4 @@
-"""Draws a host in the terminal, with rich: once, or again whenever it changes."""
+"""Draws a host in the terminal, with rich: once, or after every change."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from isolcpus_dp.report.snapshot import Snapshot
 
 _GAP = "  "  # between cores
-_FRAMES = 8  # columns of a package's frame and of a NUMA node's in it
-# Most of the legend's room is for names: a long CPU list takes several lines.
+_FRAMES = 8  # columns of the frames of a package and of a NUMA node in it
+# Names need most of the width of the legend, so long CPU lists are folded.
 _LIST_WIDTH = 24
 _STATE_STYLES = {
     model.HOUSEKEEPING: "dim",
@@ -41,11 +41,11 @@ def show(sysfs: Path, config_file: Path | None, kubelet_dir: Path) -> None:
 
 
 def follow(sysfs: Path, config_file: Path | None, kubelet_dir: Path) -> None:
-    """Draws the host in the terminal until KeyboardInterrupt, again whenever it changes.
+    """Draws the host in the terminal after every change, until KeyboardInterrupt.
 
     Raises PictureError, and what snapshot.take() raises.
     """
-    # These take 20 ms, which a picture drawn once does not need.
+    # Imported here because it takes 20 ms, and a single picture does not need them.
     import asyncio
 
     from isolcpus_dp.report import watch
@@ -53,8 +53,8 @@ def follow(sysfs: Path, config_file: Path | None, kubelet_dir: Path) -> None:
     console = Console()
 
     def redraw(seen: Snapshot) -> None:
-        # Not on the alternate screen: a picture that is longer than the terminal can be scrolled,
-        # and the last one stays.
+        # The alternate screen is not used, so that a long picture can be scrolled, and the last one
+        # remains visible.
         console.clear()
         _draw(seen, console)
 
@@ -62,7 +62,7 @@ def follow(sysfs: Path, config_file: Path | None, kubelet_dir: Path) -> None:
 
 
 def picture(seen: Snapshot, width: int) -> RenderableType:
-    """The host in frames, the legend, and what could not be seen; no line is wider than `width`."""
+    """The host in frames, the legend, and missing data; no line is wider than `width`."""
     legend = model.marks(seen)
     mark_by_cpu = model.mark_by_cpu(seen.machine, legend)
     frames = [_package(one, mark_by_cpu, width) for one in model.packages(seen.machine)]
@@ -102,7 +102,7 @@ def _frame(title: str, *content: RenderableType) -> Panel:
 
 
 def _grid(cores: tuple[tuple[int, ...], ...], mark_by_cpu: Mapping[int, Mark], room: int) -> Text:
-    """Cores side by side, the threads of each below each other."""
+    """Cores side by side, each with its threads in a column."""
     label = max(len(mark.label) for mark in mark_by_cpu.values())
     digits = len(str(max(mark_by_cpu)))
     cell = label + 1 + digits
@@ -117,7 +117,7 @@ def _grid(cores: tuple[tuple[int, ...], ...], mark_by_cpu: Mapping[int, Mark], r
 
 
 def _per_row(cores: int, fitting: int) -> int:
-    """All of them, or a power of two, so that the numbers in a column go up in even steps."""
+    """All cores, or a power of two, so that CPU numbers increase evenly in a column."""
     return cores if cores <= fitting else 1 << max(fitting, 1).bit_length() - 1
 
 
@@ -131,7 +131,7 @@ def _cell(cpu: int | None, mark_by_cpu: Mapping[int, Mark], label: int, digits: 
 def _legend(legend: Iterable[Mark]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for name in ("label", "what", "CPUs", "resource"):
-        # What does not wrap keeps its width when the names are too long for all of it.
+        # Columns without wrapping keep their width when names are too long for the terminal.
         table.add_column(overflow="fold", no_wrap=name in ("label", "CPUs"))
     for mark in legend:
         table.add_row(
@@ -144,6 +144,6 @@ def _legend(legend: Iterable[Mark]) -> Table:
 
 
 def _folded(cpus: str) -> str:
-    """A CPU list in lines that end between two of its parts."""
+    """A CPU list in lines that end after a comma."""
     lines = textwrap.wrap(cpus.replace(",", ", "), _LIST_WIDTH, break_on_hyphens=False)
     return "\n".join(line.replace(", ", ",") for line in lines)

@@ -1,4 +1,4 @@
-"""Replaces the file of a picture as a whole, and nothing that another user has put there."""
+"""Replaces the file of a picture atomically, without following links of other users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from isolcpus_dp.report.map import PictureError
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes the text to a file, or to what a link of this user's leads to. Raises PictureError."""
+    """Writes the text to a file, or to the target of this user's link. Raises PictureError."""
     # The target of a link is replaced, not the link: /dev/stdout is a link. But in a directory such
     # as /tmp, a link of another user may lead to a file that only this process's user can write.
     target, temporary = path.parent.resolve() / path.name, None
@@ -18,7 +18,7 @@ def replace(path: Path, text: str) -> None:
         if path.is_symlink():
             if path.lstat().st_uid not in (0, os.geteuid()):
                 raise PictureError(
-                    f"{path} is a link of another user's: --svg takes the name of a file"
+                    f"{path} is a symbolic link of another user: give --svg another file"
                 )
             target = path.resolve()
         if target.exists() and not target.is_file():

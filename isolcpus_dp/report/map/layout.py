@@ -1,6 +1,6 @@
-"""Where the parts of a machine are in the picture file: nested boxes, all sizes in pixels.
+"""The positions of a machine's parts in the picture file: nested boxes, sizes in pixels.
 
-Geometry only: `svg` says what a box looks like.
+Geometry only: `svg` decides how a box looks.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from isolcpus_dp.report.map import model, text
 if TYPE_CHECKING:
     from isolcpus_dp.report.map.model import Node, Package, Part
 
-# Boxes of kind "machine" and "cores" only hold others together; nothing is drawn for them.
+# Boxes of the kinds "machine" and "cores" are only groups; nothing is drawn for them.
 Kind = Literal["machine", "package", "node", "cache", "unplaced", "cores", "core", "thread"]
 
 THREAD_HEIGHT = 20
 HEADING_HEIGHT = 18
-PADDING = 7  # from the edge of a box to what is in it
+PADDING = 7  # from the edge of a box to its contents
 _GAP = 7  # between the boxes in a box
 _CORE_PADDING, _CORE_GAP, _THREAD_GAP = 3, 5, 3
-_MOST_THREADS_BELOW_EACH_OTHER = 4
-_MOST_COLUMNS = 4  # of packages, where these do not only follow from a shape
-_FLAT = 8.0  # width to height of what stands below everything else
-# Of other boxes' contents; the picture as a whole decides which of these is used.
+_MOST_THREADS_IN_A_COLUMN = 4
+_MOST_COLUMNS = 4  # of packages, in arrangements with a fixed number of columns
+_FLAT = 8.0  # width to height of the box below all others
+# Width to height of other boxes' contents; the shape of the whole page decides which one is used.
 _SHAPES = (1.5, 2.2, 3.2, 4.5)
 
 
 @dataclass(frozen=True)
 class Box:
-    """A part of the machine, and the boxes in it with their places relative to its corner."""
+    """A part of the machine. `inside` has x, y relative to its corner, and box of each part."""
 
     kind: Kind
     heading: str
@@ -58,7 +58,7 @@ def _package(package: Package, thread_width: int, shape: float) -> Box:
 
 
 def _node(node: Node, thread_width: int, shape: float) -> list[Box]:
-    """The box of a NUMA node; on a host without NUMA the boxes of what would be in it."""
+    """The box of a NUMA node; on a host without NUMA, the boxes of its parts."""
     boxes = [_part(part, thread_width, shape) for part in node.parts]
     if not node.heading:
         return boxes
@@ -74,21 +74,21 @@ def _part(part: Part, thread_width: int, shape: float) -> Box:
 
 
 def _kinds(boxes: list[Box]) -> list[list[Box]]:
-    """Boxes of different kinds begin a row of their own: nodes that differ in one stay alike."""
+    """Splits the boxes into runs of one kind. Each run begins a new row."""
     return [list(alike) for _, alike in itertools.groupby(boxes, key=lambda box: box.kind)]
 
 
 def _core(cpus: tuple[int, ...], thread_width: int) -> Box:
     threads = [Box("thread", "", (cpu,), thread_width, THREAD_HEIGHT) for cpu in cpus]
-    columns = math.ceil(len(threads) / _MOST_THREADS_BELOW_EACH_OTHER)
+    columns = math.ceil(len(threads) / _MOST_THREADS_IN_A_COLUMN)
     return _box("core", "", _rows([threads], columns))
 
 
 def _runs(cores: list[Box]) -> list[list[Box]]:
-    """The cores in groups of which each begins a row of its own.
+    """The cores in groups, each of which begins a new row.
 
-    On a hybrid machine these are its kinds of cores, which differ in threads. A core here and
-    there that lacks a thread stays where it is.
+    On a hybrid machine, a group has the cores with the same number of threads. Single cores that
+    lack a thread are not separated.
     """
     runs = [list(run) for _, run in itertools.groupby(cores, key=lambda core: len(core.cpus))]
     kinds = {len(core.cpus) for core in cores}
@@ -97,7 +97,7 @@ def _runs(cores: list[Box]) -> list[list[Box]]:
 
 
 def _arranged(runs: list[list[Box]], shape: float, heading: str) -> list[list[Box]]:
-    """The boxes in rows, which together have about this shape and few empty places."""
+    """The boxes in rows that have about this shape and few empty places."""
     heading_width = text.heading_width(heading)
     widest = max(box.width for run in runs for box in run)
     heights = [max(box.height for box in run) for run in runs]
@@ -109,7 +109,7 @@ def _arranged(runs: list[list[Box]], shape: float, heading: str) -> list[list[Bo
         empty = places - sum(map(len, runs))
         width = max(columns * widest, heading_width)
         unlike = abs(math.log(width / height / shape))
-        # Rounded: the last digit of a logarithm is not the same everywhere.
+        # Rounded, because the last digit of a logarithm differs between platforms.
         return round(unlike + 0.5 * (empty > 0) + 2 * empty / places, 6)
 
     return _rows(runs, min(range(1, max(map(len, runs)) + 1), key=cost))
@@ -122,7 +122,7 @@ def _rows(runs: Iterable[Sequence[Box]], columns: int) -> list[list[Box]]:
 
 
 def _box(kind: Kind, heading: str, rows: list[list[Box]]) -> Box:
-    """A box around rows of boxes, which fill their places in it; but cores keep their size."""
+    """A box around rows of boxes. The boxes grow to fill the row and column, except cores."""
     frame, gap = _spacing(kind)
     top = frame + (HEADING_HEIGHT if heading else 0)
     columns = list(itertools.zip_longest(*rows))
@@ -146,7 +146,7 @@ def _box(kind: Kind, heading: str, rows: list[list[Box]]) -> Box:
 
 
 def _spacing(kind: Kind) -> tuple[int, int]:
-    """From the edge of a box to what is in it, and between those."""
+    """The distance from the edge of a box to its contents, and between the contents."""
     if kind == "core":
         return _CORE_PADDING, _THREAD_GAP
     if kind == "cores":

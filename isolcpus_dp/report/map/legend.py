@@ -1,4 +1,4 @@
-"""Where the legend of the picture file has its entries: the states, then the owners by resource.
+"""The positions of the legend's entries in the picture file: states, then owners by resource.
 
 Geometry only, in pixels from the legend's corner.
 """
@@ -20,13 +20,13 @@ ENTRY_WIDTH = 290  # at least; a name of 34 characters is one line
 GAP = 16  # between columns
 KEY_GAP = 9  # from the box with a mark's label to its text
 _ENTRY_GAP = 9
-# A list of CPUs with more lines than this gets all columns: it would leave the others empty.
+# A CPU list with more lines than this gets the full width of the legend.
 _MOST_LINES = 2
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A mark with its lines of text: what it stands for, and its CPUs."""
+    """A mark with its lines of text: its meaning and its CPUs."""
 
     x: int
     y: int
@@ -41,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Heading:
-    """The name of the resource whose owners come next."""
+    """The name of the resource of the owners below it."""
 
     y: int
     lines: tuple[str, ...]
@@ -57,7 +57,7 @@ class Legend:
 
 
 def width(columns: int) -> int:
-    """The least room for a legend of so many columns."""
+    """The minimum width of a legend with this number of columns."""
     return columns * (ENTRY_WIDTH + GAP) - GAP
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 HOUSEKEEPING, FREE, NOT_OFFERED, OFFLINE, DISPUTED = ".", "o", "-", "x", "!"
 
-# Backgrounds that differ from each other and from what the states use, with black text on them.
-# After the last one the first is used again: the labels differ.
+# Background colours for black text, different from each other and from those of the states. After
+# the last one the first is used again: the labels still differ.
 OWNER_COLOURS = (
     "#5fafff",
     "#ffaf5f",
@@ -44,12 +44,12 @@ class Mark:
     what: str
     cpus: frozenset[int]
     resource: str = ""
-    colour: str = ""  # an owner's; each state has a look of its own
+    colour: str = ""  # of an owner; states have fixed colours
 
 
 @dataclass(frozen=True)
 class Part:
-    """Cores under one heading, or none; every core is its CPUs in ascending order."""
+    """Cores under one heading, which can be empty. A core is its CPUs in ascending order."""
 
     heading: str
     cores: tuple[tuple[int, ...], ...]
@@ -69,7 +69,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Package:
-    """`number` is None for CPUs whose package the kernel does not tell."""
+    """`number` is None for CPUs whose package is unknown."""
 
     number: int | None
     nodes: tuple[Node, ...]
@@ -95,19 +95,19 @@ def packages(machine: Machine) -> tuple[Package, ...]:
 
 
 def marks(seen: Snapshot) -> tuple[Mark, ...]:
-    """The legend: the states that occur, then the owners in the order of their lowest CPUs."""
+    """The legend: the states that occur, then the owners, ordered by their lowest CPUs."""
     online, isolated = seen.machine.online, seen.machine.isolated
     owned = frozenset[int]().union(*(owner.cpus for owner in seen.owners))
     offered = frozenset[int]().union(
         *(one.cpus for pool in seen.pools for one in pool.devices.values() if one.healthy)
     )
-    left = (online & isolated) - owned
+    not_owned = (online & isolated) - owned
     # If the kubelet could not be asked, a CPU that looks free may have an owner.
     free = "isolated, owner unknown" if seen.unseen else "isolated, free"
     states = (
         Mark(HOUSEKEEPING, "housekeeping", online - isolated - owned),
-        Mark(FREE, free, left & offered),
-        Mark(NOT_OFFERED, "isolated, not offered", left - offered),
+        Mark(FREE, free, not_owned & offered),
+        Mark(NOT_OFFERED, "isolated, not offered", not_owned - offered),
         Mark(OFFLINE, "offline", seen.machine.present - online),
         Mark(DISPUTED, "owned by several", _disputed(seen.owners)),
     )
@@ -115,7 +115,7 @@ def marks(seen: Snapshot) -> tuple[Mark, ...]:
 
 
 def mark_by_cpu(machine: Machine, legend: Iterable[Mark]) -> dict[int, Mark]:
-    """The mark of each present CPU. Offline comes before several owners, and that before others."""
+    """The mark of each present CPU. Offline overrides several owners, which override the rest."""
     rank = {OFFLINE: 2, DISPUTED: 1}
     return {
         cpu: mark
@@ -125,7 +125,7 @@ def mark_by_cpu(machine: Machine, legend: Iterable[Mark]) -> dict[int, Mark]:
 
 
 def labels() -> Iterator[str]:
-    """A to Z, then the small letters that stand for no state, then AA, AB and so on."""
+    """A to Z, then the lower-case letters that are not a state, then AA, AB and so on."""
     yield from string.ascii_uppercase
     yield from (letter for letter in string.ascii_lowercase if letter not in (FREE, OFFLINE))
     for length in itertools.count(2):
@@ -134,7 +134,7 @@ def labels() -> Iterator[str]:
 
 
 def _owner_marks(owners: Iterable[Owner]) -> list[Mark]:
-    """One label and colour for each container, whatever the number of its resources."""
+    """The marks of owners. A container has one label and colour for all of its resources."""
     looks = zip(labels(), itertools.cycle(OWNER_COLOURS))
     look_by_name: dict[str, tuple[str, str]] = {}
     found = []
@@ -152,7 +152,7 @@ def _by_cpus(owner: Owner) -> tuple[list[int], str, str]:
 
 
 def _disputed(owners: Iterable[Owner]) -> frozenset[int]:
-    """CPUs of several containers: some kubelets still report containers that have ended."""
+    """CPUs with several owners: some kubelets still report containers that have ended."""
     names_by_cpu: dict[int, set[str]] = {}
     for owner in owners:
         for cpu in owner.cpus:
@@ -161,9 +161,9 @@ def _disputed(owners: Iterable[Owner]) -> frozenset[int]:
 
 
 def _cores(machine: Machine) -> list[Cpu]:
-    """For each core its lowest CPU, of those that are online if any is.
+    """The lowest CPU of each core; the lowest online CPU if there is one.
 
-    What an offline CPU knows of its cache is from before it went offline.
+    The cache of an offline CPU is as it was before the CPU went offline.
     """
     cores = {cpu.siblings & machine.present for cpu in machine.cpus.values()}
     lowest = (min(core & machine.online or core) for core in cores)
@@ -171,7 +171,7 @@ def _cores(machine: Machine) -> list[Cpu]:
 
 
 def _package_of(machine: Machine, cpu: Cpu) -> int | None:
-    """Its package; for an offline CPU that of the others on its NUMA node, if that is only one."""
+    """The package of a CPU. An offline CPU has that of its NUMA node, if the node has only one."""
     if cpu.placed:
         return cpu.package
     others = {one.package for one in machine.cpus.values() if one.placed and one.node == cpu.node}
@@ -181,15 +181,15 @@ def _package_of(machine: Machine, cpu: Cpu) -> int | None:
 def _parts(machine: Machine, cores: Iterable[Cpu]) -> tuple[Part, ...]:
     """The cores of a NUMA node, by last-level cache.
 
-    A cache of a single core is no group to draw, and may be no cache at all: a core for which
-    the kernel shows no cache looks the same.
+    A cache of a single core is not drawn, because a core without cache information looks the
+    same.
     """
     caches: dict[int, list[tuple[int, ...]]] = {}
     unplaced = []
     for cpu in cores:
         core = tuple(sorted(cpu.siblings & machine.present))
         if cpu.placed:
-            # The set may be from before another CPU of the cache went offline: its lowest one
+            # The set may still contain CPUs that are now offline, so the lowest online CPU
             # identifies the cache.
             caches.setdefault(min(cpu.cache & machine.online or cpu.cache), []).append(core)
         else:

@@ -1,4 +1,4 @@
-"""Where everything is on the picture file's page: heading, machine, legend, what was not seen.
+"""The positions of the parts of the picture file: heading, machine, legend, missing data.
 
 Geometry only, in pixels.
 """
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 MARGIN = 16  # from the edge of the page
 _GAP = 16
 _MOST_COLUMNS = 5  # of the legend
-_SHAPE = 1.5  # width to height that a page should have
-_WIDTH = 1100  # that a page should not exceed by far, to be read without scaling it down
+_SHAPE = 1.5  # the preferred ratio of width to height
+_WIDTH = 1100  # a page should not be much wider, so that it can be read without scaling
 
 
 @dataclass(frozen=True)
 class Page:
-    """Each part with the place of its corner; lines of text from where the first begins."""
+    """The parts with the positions of their corners, and the lines of text."""
 
     width: int
     height: int
@@ -39,7 +39,7 @@ class Page:
 
 
 def compose(seen: Snapshot, marks: tuple[Mark, ...]) -> Page:
-    """The page whose shape is the best of several arrangements."""
+    """The page with the best shape of several arrangements."""
     label = max(len(mark.label) for mark in marks)
     digits = len(str(max(seen.machine.present)))
     thread_width = text.width(label + 1 + digits) + 8
@@ -56,7 +56,7 @@ def compose(seen: Snapshot, marks: tuple[Mark, ...]) -> Page:
 def _page(
     seen: Snapshot, marks: tuple[Mark, ...], machine: Box, columns: int, *, beside: bool
 ) -> Page:
-    """The legend is beside the machine or below it, in so many columns."""
+    """A page with the legend beside the machine or below it, in this number of columns."""
     room = legend.width(columns)
     width = machine.width + _GAP + room if beside else max(machine.width, room)
     heading = text.lines(summary(seen), width, " ", text.HEADING_SIZE)
@@ -85,15 +85,15 @@ def _page(
 
 
 def _cost(page: Page) -> float:
-    """Of two pages of the same shape, the smaller one is better."""
+    """How far the page is from the preferred shape and width. Smaller pages cost less."""
     unlike = abs(math.log(page.width / page.height / _SHAPE))
     size = math.log(page.width * page.height)
-    # Rounded: the last digit of a logarithm is not the same everywhere.
+    # Rounded, because the last digit of a logarithm differs between platforms.
     return round(unlike + size + 2 * max(0, page.width / _WIDTH - 1), 6)
 
 
 def summary(seen: Snapshot) -> str:
-    """The machine in a sentence: how many CPUs it has, and in what states."""
+    """The numbers of CPUs, packages and NUMA nodes, and of CPUs by state, as one line."""
     machine = seen.machine
     packages = {cpu.package for cpu in machine.cpus.values()} - {None}
     nodes = {cpu.node for cpu in machine.cpus.values()} - {None}

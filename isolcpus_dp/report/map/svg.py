@@ -1,7 +1,7 @@
 """Draws a host into an SVG file: a picture of nested boxes, and a legend.
 
-The file needs nothing else: no script, no style sheet, no font of its own. The picture is a light
-panel, whatever the colour of the page it is shown on.
+The file is self-contained: no script, no style sheet, no embedded font. The background is always
+light, whatever the colour of the page that contains the picture.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 _TEXT, _FAINT_TEXT = "#1f2328", "#57606a"
 _BASELINE = 14  # from the top of a line of text, and of a thread's box
-_LEAN = 8  # of the lines of a hatching
+_SLANT = 8  # horizontal extent of a hatching line
 _HEADING = {"font-family": "sans-serif", "font-weight": "bold", "fill": _TEXT}
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a box is drawn. Lines tell the states of CPUs apart where colours do not."""
+    """How a box is drawn. States of CPUs also differ in lines, not only in colours."""
 
     fill: str
     stroke: str
@@ -64,14 +64,14 @@ def write(sysfs: Path, config_file: Path | None, kubelet_dir: Path, svg: Path) -
 
 
 def document(seen: Snapshot) -> str:
-    """The picture as an SVG document; the same text for the same Snapshot."""
+    """The picture as an SVG document. The same Snapshot results in the same text."""
     marks = tuple(
         replace(mark, what=text.clean(mark.what), resource=text.clean(mark.resource))
         for mark in model.marks(seen)
     )
     composed = page.compose(seen, marks)
     root = _root(composed, marks)
-    # A line one pixel wide is sharp if it is in the middle of a pixel.
+    # Lines one pixel wide are sharp if they are in the middle of a pixel.
     picture = _add(root, "g", transform="translate(0.5 0.5)", fill=_TEXT)
     picture.attrib.update({"font-family": "monospace", "font-size": str(text.SIZE)})
     _add_rectangle(picture, _PANEL, 0, 0, composed.width - 1, composed.height - 1, 6)
@@ -91,12 +91,12 @@ def _root(composed: Page, marks: Iterable[Mark]) -> ET.Element:
     root.attrib.update({name: str(value) for name, value in size.items()})
     root.set("viewBox", f"0 0 {composed.width} {composed.height}")
     _add(root, "title", f"isolcpus-dp map: {' '.join(composed.heading)}")
-    _add(root, "desc", "\n".join((*map(_told, marks), *composed.unseen)))
+    _add(root, "desc", "\n".join((*map(_description, marks), *composed.unseen)))
     return root
 
 
 class _Machine:
-    """Draws the boxes of a machine, each with a tooltip that says whose CPUs are in it."""
+    """Draws the boxes of a machine, each with a tooltip that names the owners of its CPUs."""
 
     def __init__(self, legend: Iterable[Mark], mark_by_cpu: Mapping[int, Mark]) -> None:
         self._mark_by_cpu = mark_by_cpu
@@ -123,7 +123,7 @@ class _Machine:
         mark = self._mark_by_cpu[cpu]
         owners = [one for one in self._marks_by_cpu[cpu] if one.colour]
         state = "" if mark.colour else f": {mark.what}"
-        _add(group, "title", "\n".join((f"CPU {cpu}{state}", *map(_told, owners))))
+        _add(group, "title", "\n".join((f"CPU {cpu}{state}", *map(_description, owners))))
         _add_key(group, mark, x, y, box.width)
         number = {"x": x + box.width - 5, "y": y + _BASELINE, "fill": _look(mark).text}
         _add(group, "text", str(cpu), **number, **{"text-anchor": "end"})
@@ -131,11 +131,11 @@ class _Machine:
     def _tooltip(self, box: Box) -> str:
         cpus = frozenset(box.cpus)
         marks = dict.fromkeys(mark for cpu in box.cpus for mark in self._marks_by_cpu[cpu])
-        lines = (_told(replace(mark, cpus=mark.cpus & cpus)) for mark in marks)
+        lines = (_description(replace(mark, cpus=mark.cpus & cpus)) for mark in marks)
         return "\n".join((f"{box.heading or box.kind}: CPU {cpulist.render(cpus)}", *lines))
 
 
-def _told(mark: Mark) -> str:
+def _description(mark: Mark) -> str:
     """A mark as a line of a tooltip."""
     resource = f" of {mark.resource}" if mark.resource else ""
     return f"{mark.label} {mark.what}: CPU {cpulist.render(mark.cpus)}{resource}"
@@ -148,7 +148,7 @@ def _draw_legend(parent: ET.Element, left: int, top: int, legend: Legend) -> Non
         _add_lines(resource, heading.lines, left, top + heading.y)
     for entry in legend.entries:
         drawn = _add(group, "g", **{"class": "entry"})
-        _add(drawn, "title", _told(entry.mark))
+        _add(drawn, "title", _description(entry.mark))
         x, y = left + entry.x, top + entry.y
         _add_key(drawn, entry.mark, x, y, legend.key_width)
         x += legend.key_width + KEY_GAP
@@ -163,8 +163,8 @@ def _add_key(parent: ET.Element, mark: Mark, x: int, y: int, width: int) -> None
     _add_rectangle(parent, look, x, y, width, height, 3)
     right, bottom = x + width, y + height
     if look.hatching:
-        feet = range(x + 3, right - _LEAN - 2, 5)
-        lines = (f"M{foot} {bottom - 2}L{foot + _LEAN} {y + 2}" for foot in feet)
+        feet = range(x + 3, right - _SLANT - 2, 5)
+        lines = (f"M{foot} {bottom - 2}L{foot + _SLANT} {y + 2}" for foot in feet)
         _add(parent, "path", d="".join(lines), stroke=look.hatching)
     place = {"x": x + 5, "y": y + _BASELINE, "fill": look.text}
     _add(parent, "text", mark.label, **place, **{"font-weight": "bold"})

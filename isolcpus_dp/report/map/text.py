@@ -1,4 +1,4 @@
-"""Text for a picture file: what XML allows, in lines that fit without knowing the font."""
+"""Text for a picture file: valid in XML, in lines that fit in any usual font."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import unicodedata
 SIZE, HEADING_SIZE = 12, 14  # of the fonts, in pixels
 LINE = 17  # from one line of text to the next
 
-# What a character takes of its font's size. Most monospace fonts have 0.6. The widest of the usual
-# sans-serif fonts, DejaVu Sans Bold, has 0.59 on average, and 0.69 in "NUMA node 0".
+# The width of a character relative to the font size. It is 0.6 in most monospace fonts. In the
+# widest of the usual sans-serif fonts, DejaVu Sans Bold, it is 0.59 on average, and 0.69 in
+# "NUMA node 0".
 _ADVANCE, _HEADING_ADVANCE = 0.62, 0.70
 
 
 def clean(text: str) -> str:
     """The text in one line, without control characters: XML forbids most of them.
 
-    Names and sentences come from outside. What is no visible character, such as half of a
-    surrogate pair or a change of the writing direction, becomes U+FFFD.
+    Names and sentences come from outside. Invisible characters, such as half of a surrogate pair
+    or a change of the writing direction, become U+FFFD.
     """
     spaced = "".join(" " if character.isspace() else character for character in text)
     return "".join(
@@ -28,12 +29,12 @@ def clean(text: str) -> str:
 
 
 def width(characters: int) -> int:
-    """The room that a line of so many characters takes at most, in a monospace font."""
+    """The maximum width of a line with this number of characters in a monospace font."""
     return math.ceil(characters * SIZE * _ADVANCE)
 
 
 def heading_width(heading: str) -> int:
-    """The room that the heading of a box takes at most, in a bold sans-serif font."""
+    """The maximum width of the heading of a box in a bold sans-serif font."""
     return math.ceil(len(heading) * SIZE * _HEADING_ADVANCE)
 
 
@@ -56,7 +57,7 @@ def lines(text: str, room: int, breaks: str, size: int = SIZE) -> tuple[str, ...
 
 
 def _fitting(text: str, columns: int) -> int:
-    """How many characters fit; at least one. East Asian wide characters take two columns."""
+    """The number of characters that fit, at least one. Wide East Asian ones take two columns."""
     taken = 0
     for position, character in enumerate(text):
         taken += 2 if unicodedata.east_asian_width(character) in "WF" else 1
