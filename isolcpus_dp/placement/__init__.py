@@ -1,23 +1,24 @@
 """Which CPUs of a pool a container should get: plain functions over a Machine.
 
-Of all choices the one that is least by a stated rule, found exactly. Of the available CPUs A, a
-choice S of the wanted size, with all that must be in it, is least in this order:
+A choice is a set S of the requested size, taken from the available CPUs A, with all CPUs that must
+be included. The best choice is found exactly. It has the lowest of these values, compared in this
+order:
 
-1. NUMA nodes touched; among equally many, the sum of the distances between them
-2. last-level caches touched
-3. packed: cores touched; spread: cores with two or more threads in S
-4. packed: cores broken, of which S takes some but not all of the threads in A;
-   spread: threads of S on a core that has a thread outside A, somebody else's
-5. CPUs of A left over in the touched NUMA nodes, then in the touched caches
+1. the number of NUMA nodes used; then the sum of the distances between them
+2. the number of last-level caches used
+3. packed: the number of cores used; spread: the number of cores with two or more threads in S
+4. packed: the number of cores split, with some but not all of their threads in A taken;
+   spread: the number of threads in S on cores that also have threads outside A
+5. the CPUs of A that remain in the NUMA nodes used, then in the caches used
 6. the CPU numbers, compared as sorted lists
 
-How it is found, by module:
+How the modules find it:
 
-- `nodes`: a choice is on as few NUMA nodes as can hold it. That limits how many of its CPUs can be
-  on any group of nodes.
-- `groups`: nodes are grouped by their distances, up to the whole machine.
-- `cores`: what 0, 1, 2... CPUs of a node cost, by its caches and cores.
-- `tables`: the costs of two parts make those of both.
+- `nodes`: a choice uses the smallest number of NUMA nodes that can hold it. This limits how many of
+  its CPUs can be on any group of nodes.
+- `groups`: groups the nodes by their distances, up to the whole machine.
+- `cores`: the cost of 0, 1, 2... CPUs of a node, from its caches and cores.
+- `tables`: joins the costs of two parts.
 - `totals`: the costs of groups, up to the whole machine.
 - `search`: the same for nodes at irregular distances.
 """
@@ -43,20 +44,20 @@ def choose(
     size: int,
     placement: Placement = "packed",
 ) -> frozenset[int]:
-    """`size` CPUs of `available`, all of `must_include` among them.
+    """`size` CPUs of `available`, including all of `must_include`.
 
     Expects must_include within available and len(must_include) <= size <= len(available).
 
-    The time grows with the square of the CPUs at worst, and with the square of the NUMA nodes if
-    their distances make groups: of equals, or of groups. It is the caller's event loop that waits.
-    So there is a limit to searching where they do not: see `search`. Only machines with more than
-    twenty parts at irregular distances reach it, or with caches and cores across many nodes.
-    Beyond it the result is the best choice that was found in half a second, on as few nodes as can
-    be.
+    In the worst case the time grows with the square of the number of CPUs. It also grows with the
+    square of the number of NUMA nodes, if their distances form groups. If they do not, the nodes
+    are searched. The search has a limit, because the caller's event loop waits for it: see
+    `search`. Only machines with more than twenty parts at irregular distances, or with caches and
+    cores across many nodes, reach the limit. Then the result is the best choice found in half a
+    second, on the smallest number of nodes.
 
-    Exact on machines where a core's threads share their last-level cache, or where all that share
-    a cache are threads of one core, as where the kernel tells no caches. Others are a hypervisor's
-    mistake; there a better choice by 2. to 6. may exist.
+    The result is exact if the threads of a core share their last-level cache, or if all CPUs that
+    share a cache are threads of one core, as on hosts without cache information. Other topologies
+    are errors of a hypervisor; there a choice that is better by 2. to 6. may exist.
     """
     nodes = Nodes(machine, available, must_include, size)
     costs = Costs(machine, available, must_include, size, placement, nodes.spare)

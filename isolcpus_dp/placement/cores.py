@@ -1,9 +1,9 @@
-"""What a choice costs by the rule, and the tables of NUMA nodes by their caches and cores.
+"""The cost of a choice by the rule, and the tables of NUMA nodes from their caches and cores.
 
-A cost is one integer. Its digits, of 20 bits each, are the counts of the rule, the first of them
-the highest. Below the digits is one bit for each available CPU, which is subtracted if the CPU is
-chosen. So adding costs adds all counts, comparing costs compares the counts in the order of the
-rule, and the cost of a choice tells which CPUs it has.
+A cost is one integer. It has one digit of 20 bits for each count of the rule; the first count is
+the highest digit. Below the digits is one bit for each available CPU, which is subtracted if the
+CPU is chosen. So adding costs adds all counts, comparing costs compares the counts in the order of
+the rule, and the CPUs of a choice can be read from its cost.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from isolcpus_dp.config import Placement
     from isolcpus_dp.host.machine import Cpu, Machine
 
-# The bits of a digit. No count of CPUs needs as many: Linux has at most 8192 CPUs. The distance is
-# the highest digit and has no limit but _NEVER, five digits above.
+# The bits of a digit: enough for any count, because Linux has at most 8192 CPUs. The distance, the
+# highest digit, may be larger: _NEVER is five digits above it.
 _DIGIT_BITS = 20
 
-# The places of the digits, from the lowest one.
+# The positions of the digits, from the lowest one.
 _CACHE_LEFT, _NODE_LEFT, _FOURTH, _THIRD, _CACHES, _DISTANCE = range(6)
 _NEVER = 10
 
@@ -41,48 +41,49 @@ class Costs:
         placement: Placement,
         spare: int,
     ) -> None:
-        """`spare` is how many available CPUs are left over at most on the nodes of a choice."""
+        """`spare` is the largest number of available CPUs that remain on the nodes of a choice."""
         self._machine = machine
         self._must_include = must_include
         self._size = size
         self._spare = spare
         self._packed = placement == "packed"
         self._cpus = sorted(available)
-        # The lower a CPU's number, the higher its bit. So of two sets of CPUs as sorted lists, that
-        # with the greater sum of bits is the lesser list.
+        # Lower CPU numbers have higher bits. So of two sets of CPUs, the one with the greater sum
+        # of bits is the lower one, compared as sorted lists.
         self._bit = {cpu: 1 << place for place, cpu in enumerate(reversed(self._cpus))}
-        # More than any choice costs, and the cost of a distance of one.
+        # More than the cost of any choice.
         self.never = self._digit(_NEVER)
+        # The cost of a distance of one.
         self.distance = self._digit(_DISTANCE)
-        # Takes the CPUs of a core or of a cache, returns those of them that are available.
+        # Takes the CPUs of a core or of a cache, and returns the available ones.
         self._available = functools.lru_cache(maxsize=None)(available.intersection)
         self._tables: dict[tuple[int, ...], Table] = {}
 
     def choice(self, cost: int) -> frozenset[int]:
-        """The CPUs of the choice that costs this."""
+        """The CPUs of the choice with this cost."""
         bits = -cost % self._digit(0)
         return frozenset(cpu for cpu in self._cpus if bits & self._bit[cpu])
 
     def _digit(self, place: int) -> int:
-        """The cost of a count of one, whose digit is at this place."""
+        """The cost of a count of one in the digit at this position."""
         return 1 << len(self._cpus) + _DIGIT_BITS * place
 
     def table(self, cpus: list[int]) -> Table:
-        """The table of NUMA nodes, given all CPUs that are available on them, in ascending order.
+        """The table of NUMA nodes; `cpus` are all available CPUs on them, in ascending order.
 
-        Taking one CPU or more touches all of the nodes.
+        All of these nodes count as used if any of the CPUs is taken.
         """
         parts = defaultdict(list)
         for cpu in cpus:
             parts[self._widest(self._machine.cpus[cpu])].append(cpu)
         table = self._joined(self._part(tuple(part)) for part in parts.values())
-        # All available CPUs of the nodes: those taken are the same number for every choice.
-        return _touched(table, len(cpus) * self._digit(_NODE_LEFT))
+        # Counts all available CPUs of the nodes: the taken ones are equally many in every choice.
+        return _with_use(table, len(cpus) * self._digit(_NODE_LEFT))
 
     def _widest(self, place: Cpu) -> frozenset[int]:
-        """The cache of a CPU, or its core if that has several caches.
+        """The cache of a CPU, or its core if the core has several caches.
 
-        A core seems to have several if the kernel gives no caches: each CPU counts as one then.
+        Without cache information each CPU has its own cache, so that a core has several.
         """
         if place.siblings <= place.cache:
             return place.cache
@@ -103,41 +104,41 @@ class Costs:
         return self._tables[cpus]
 
     def _cache(self, table: Table, cpus: Sequence[int]) -> Table:
-        """The table of these CPUs of a cache, given that without the cost of the cache."""
+        """Adds the cost of the cache to the table of these CPUs of a cache."""
         available = len(self._available(self._machine.cpus[cpus[0]].cache))
-        return _touched(table, self._digit(_CACHES) + available * self._digit(_CACHE_LEFT))
+        return _with_use(table, self._digit(_CACHES) + available * self._digit(_CACHE_LEFT))
 
     def _cores(self, cpus: Iterable[int]) -> Iterator[Table]:
-        """The tables of the cores of these CPUs. Cores that are alike have one table together."""
+        """The tables of the cores of these CPUs. Similar cores have a common table."""
         cores = defaultdict(list)
         for cpu in cpus:
             cores[self._machine.cpus[cpu].siblings].append(cpu)
-        alike = defaultdict(list)
+        similar = defaultdict(list)
         for siblings, threads in cores.items():
             available = len(self._available(siblings))
             free = len(threads) == available and self._must_include.isdisjoint(threads)
             if free and (self._packed or available <= 2):
-                alike[available, available < len(siblings)].append(threads)
+                similar[available, available < len(siblings)].append(threads)
             else:
                 yield self._core(self._threads(threads), threads[0])
-        for (_, shared), like in alike.items():
+        for (_, shared), group in similar.items():
             yield (
-                self._packed_cores(like)
+                self._packed_cores(group)
                 if self._packed
-                else self._spread_cores(like, shared=shared)
+                else self._spread_cores(group, shared=shared)
             )
 
     def _packed_cores(self, cores: list[list[int]]) -> Table:
-        """The table of cores with equally many threads, none of which must be included.
+        """The table of cores with the same number of threads, none of which must be included.
 
-        The best choice takes whole cores, from the lowest on, and part of one core at most. Of that
-        it leaves out the highest threads: it is the core where these are the highest of all.
+        The best choice takes whole cores in ascending order, and splits at most one core. It leaves
+        out the highest threads of that core, which is the one where these have the highest numbers.
         """
         threads = len(cores[0])
         core_costs = [self._core_cost(taken, threads, shared=False) for taken in range(threads + 1)]
         costs = [0]
         all_bits = 0  # of all threads of the cores so far
-        left_bits: list[int] = []  # of the 0, 1, 2... threads that are best left out
+        left_bits: list[int] = []  # of the best 0, 1, 2... threads to leave out
         for count, core in enumerate(sorted(cores), 1):
             highest = (self._bit[cpu] for cpu in reversed(core))
             bits = list(itertools.accumulate(highest, initial=0))
@@ -153,8 +154,8 @@ class Costs:
     def _spread_cores(self, cores: list[list[int]], *, shared: bool) -> Table:
         """The table of cores with one thread each, or two each, none of which must be included.
 
-        The best choice takes the first threads of all cores, from the lowest on, then the second
-        ones. `shared` says whether the cores have threads that are not available.
+        The best choice takes the first threads of all cores in ascending order, then the second
+        ones. With `shared`, the cores also have threads that are not available.
         """
         bits = 0
         costs = [0]
@@ -175,7 +176,7 @@ class Costs:
         return Table(required, [-bits for bits in sums][required:])
 
     def _core(self, threads: Table, cpu: int) -> Table:
-        """The table of the core of a CPU, given the table of its threads."""
+        """The table of the core of a CPU, from the table of its threads."""
         siblings = self._machine.cpus[cpu].siblings
         available = len(self._available(siblings))
         shared = available < len(siblings)
@@ -186,7 +187,7 @@ class Costs:
         return Table(threads.first, costs)
 
     def _core_cost(self, taken: int, available: int, *, shared: bool) -> int:
-        """What it costs to take so many of the available threads of a core, by 3. and 4."""
+        """The cost, by 3. and 4., of taking this number of the available threads of a core."""
         if self._packed:
             third, fourth = int(taken > 0), int(0 < taken < available)
         else:
@@ -197,8 +198,8 @@ class Costs:
         return joined(tables, self._spare, self._size, self.never)
 
 
-def _touched(table: Table, more: int) -> Table:
-    """The table of a part that costs so much more if any CPU of it is taken."""
+def _with_use(table: Table, more: int) -> Table:
+    """Adds the cost of using a part at all, to all numbers of CPUs but 0."""
     costs = [cost + more for cost in table.costs]
     if table.first == 0:
         costs[0] = table.costs[0]

@@ -1,8 +1,8 @@
-"""Groups of NUMA nodes that look the same from outside: sockets, quadrants of a socket.
+"""Groups of NUMA nodes with equal distances to others: sockets, quadrants of a socket.
 
-All nodes of a group are equally far from any node outside of it. So the distances between a group
-and the rest depend only on how many of its nodes are used, not on which. Groups have groups as
-parts, up to the whole machine. An example of two sockets, of which only the second is divided:
+All nodes of a group have the same distance to any node outside of it. So the distances between a
+group and the rest depend only on the number of its nodes that are used. The parts of a group are
+groups, up to the whole machine. An example of two sockets, of which only the second is divided:
 
     distance   0   1   2   3   4   5
     node 0    10  11  32  32  32  32        whole machine, parts 32 apart
@@ -12,9 +12,8 @@ parts, up to the whole machine. An example of two sockets, of which only the sec
     node 4    32  32  12  12  10  11           '- nodes 4, 5: 11 apart
     node 5    32  32  12  12  11  10
 
-If parts remain that no two of which can be grouped, they are the parts of the whole machine, at
-irregular distances. The extreme is a machine on which every distance is another one: its parts are
-the nodes.
+If several groups remain and no two of them can be united, they are the parts of the whole machine,
+at irregular distances. If all distances differ, each part is a single node.
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from isolcpus_dp.placement.nodes import Node, Nodes
 
-# The most nodes that can share caches or cores and still be a group among others.
+# The most nodes that can share caches or cores. If more do, the machine is not divided into groups.
 _MOST_SHARING = 6
 
 
 @dataclass(frozen=True)
 class Group:
-    """NUMA nodes that are equally far from any node outside of the group."""
+    """NUMA nodes with the same distance to any node outside of the group."""
 
     nodes: tuple[Node, ...]
-    # None for a single node, and for nodes that have caches or cores in common: what is taken
-    # from one of these changes what it costs to take CPUs from another.
+    # Empty for a single node, and for nodes that share caches or cores: CPUs taken from one of them
+    # change the cost of CPUs of the others.
     parts: tuple[Group, ...] = ()
-    # Between a node of one part and a node of another, there and back. None if it is not the same
-    # for all parts.
+    # Between nodes of different parts, as the sum of both directions. None if it is not the same for
+    # all parts.
     distance: int | None = None
 
 
 def whole_machine(nodes: Nodes) -> Group:
     """All nodes as one group."""
     blocks = _sharing_blocks(nodes)
-    if any(len(block) > _MOST_SHARING or not _alike(nodes, block) for block in blocks):
+    if any(len(block) > _MOST_SHARING or not _equally_far(nodes, block) for block in blocks):
         return Group(nodes.numbers)
     groups = [Group(block) for block in blocks]
-    # The distances between the groups: a row for each one.
+    # The distances between the groups, a row for each group.
     rows = [[nodes.distance(one.nodes[0], other.nodes[0]) for other in groups] for one in groups]
     while pair := _pair(rows):
         first, second = pair
@@ -62,7 +61,7 @@ def whole_machine(nodes: Nodes) -> Group:
 
 
 def _pair(rows: Sequence[Sequence[int]]) -> tuple[int, int] | None:
-    """The places of two groups that are equally far from any other, if there are such."""
+    """The indexes of two groups that have the same distances to all others, or None."""
     for first, second in itertools.combinations(range(len(rows)), 2):
         one, other = rows[first], rows[second]
         if (
@@ -75,13 +74,13 @@ def _pair(rows: Sequence[Sequence[int]]) -> tuple[int, int] | None:
 
 
 def _united(group: Group, other: Group, distance: int) -> Group:
-    """The group of both, which are this far apart."""
+    """The group of both, which have this distance from each other."""
     parts = group.parts if group.distance == distance else (group,)
     return Group(group.nodes + other.nodes, (*parts, other), distance)
 
 
-def _alike(nodes: Nodes, block: Sequence[Node]) -> bool:
-    """Whether the nodes of the block are equally far from any node outside of it."""
+def _equally_far(nodes: Nodes, block: Sequence[Node]) -> bool:
+    """Whether the nodes of the block have the same distance to any node outside of it."""
     return all(
         len({nodes.distance(node, outside) for node in block}) == 1
         for outside in nodes.numbers
@@ -90,7 +89,7 @@ def _alike(nodes: Nodes, block: Sequence[Node]) -> bool:
 
 
 def _sharing_blocks(nodes: Nodes) -> list[tuple[Node, ...]]:
-    """All nodes, those that have a cache or a core in common in one block: mostly each alone."""
+    """All nodes in blocks; nodes that share a cache or a core are in the same block."""
     cpus = nodes.machine.cpus
     blocks: list[tuple[list[Node], set[frozenset[int]]]] = []
     for node in nodes.numbers:

@@ -1,6 +1,6 @@
-"""What the NUMA nodes hold, and how many CPUs of a choice can be on which of them.
+"""The available CPUs of NUMA nodes, and how many CPUs of a choice can be on which nodes.
 
-Knows nothing of caches and cores.
+Does not consider caches and cores.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Optional
 if TYPE_CHECKING:
     from isolcpus_dp.host.machine import Machine
 
-# The number of a NUMA node; None for the CPUs whose node the kernel does not give.
+# The number of a NUMA node; None for CPUs whose node is unknown.
 Node = Optional[int]
 
 
@@ -33,12 +33,12 @@ class Nodes:
         for cpu in sorted(available):
             self._cpus[machine.cpus[cpu].node].append(cpu)
         self.numbers = tuple(self._cpus)
-        # The nodes of the CPUs that must be included: every choice is on them.
+        # The nodes of the CPUs that must be included. Every choice uses them.
         self.required = frozenset(machine.cpus[cpu].node for cpu in must_include)
         most = self.most_cpus(self.numbers)
-        # The number of nodes of every choice: as few as can hold it.
+        # The number of nodes of every choice: the smallest that can hold it.
         self.fewest = min(count for count, cpus in most.items() if cpus >= size)
-        # At most this many available CPUs are left over on the nodes of a choice.
+        # The largest number of available CPUs that remain on the nodes of a choice.
         self.spare = most[self.fewest] - size
 
     def cpus_on(self, nodes: Iterable[Node]) -> list[int]:
@@ -46,13 +46,13 @@ class Nodes:
         return sorted(cpu for node in nodes for cpu in self._cpus[node])
 
     def distance(self, node: Node, other: Node) -> int:
-        """The distance there plus the distance back: the two can differ."""
+        """The sum of the distances in both directions, which can differ."""
         return self.machine.distance(node, other) + self.machine.distance(other, node)
 
     def most_cpus(self, nodes: Collection[Node]) -> dict[int, int]:
-        """The most CPUs that 0, 1, 2... of these nodes hold, by that number.
+        """By number of nodes: the most CPUs that this number of these nodes can hold.
 
-        The required ones are always among them, so the lowest number is that of the required ones.
+        The required nodes are always included, so their number is the lowest key.
         """
         required = [len(self._cpus[node]) for node in nodes if node in self.required]
         others = [len(self._cpus[node]) for node in nodes if node not in self.required]
@@ -60,10 +60,10 @@ class Nodes:
         return dict(enumerate(sums, len(required)))
 
     def shares(self, nodes: Collection[Node]) -> dict[int, range]:
-        """How many CPUs of a choice can be on 0, 1, 2... of these nodes, by that number of nodes.
+        """By number of nodes: how many CPUs of a choice can be on this number of these nodes.
 
-        The other nodes of the choice have to hold the rest. A number of nodes is absent if no
-        choice is on as many of them.
+        The other nodes of the choice must hold the rest. A number is missing if no choice uses
+        this number of these nodes.
         """
         inside = self.most_cpus(nodes)
         outside = self.most_cpus([node for node in self.numbers if node not in nodes])

@@ -1,14 +1,14 @@
 """The cheapest choice on NUMA nodes at irregular distances, found by branch and bound.
 
-The nodes come in parts, mostly of one node. The parts are decided on one after the other: how many
-nodes of each are used. A decision is not followed further if no choice that it can lead to costs
-less than the best one known. The order of the parts is that of a greedy choice: the next one is
-always the nearest to those before. So the first choice that is found is the greedy one, which is
-good enough that most other decisions are not followed far.
+The nodes are divided into parts, mostly of one node. One part after the other, the search decides
+how many of its nodes are used. It abandons decisions that cannot lead to a choice that costs less
+than the best known one. The order of the parts is greedy: the next part is always the nearest to
+those before. So the first choice found is the greedy one, which is good enough to abandon most
+other decisions early.
 
-In the worst case the time grows exponentially with the number of parts all the same. So there is a
-limit, MOST_EFFORT: beyond it the result is the best choice found until then. That is no worse than
-the greedy one, and on as few nodes as can hold it.
+Even so, in the worst case the time grows exponentially with the number of parts. So there is a
+limit, MOST_EFFORT. When it is reached, the result is the best choice found so far: on the smallest
+number of nodes, and not worse than the greedy one.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     from isolcpus_dp.placement.cores import Costs
     from isolcpus_dp.placement.nodes import Node, Nodes
 
-# A search ends after about half a second. The unit is the comparison of two costs, about 0.1 us.
+# The limit of a search, about half a second. The unit is a comparison of two costs, about 0.1 us.
 MOST_EFFORT = 5_000_000
-# What each node that is not decided on adds to the effort of a decision.
+# The effort that each undecided node adds to a decision.
 _EFFORT_PER_NODE = 5
 
 
 class Part(NamedTuple):
-    """NUMA nodes that are equally far from any node of another part."""
+    """NUMA nodes with the same distance to any node of another part."""
 
     nodes: tuple[Node, ...]
-    # By how many of the nodes can be used: no CPUs on exactly so many cost less.
+    # By number of nodes used: a lower bound of the cost of CPUs on exactly this number of nodes.
     least_costs: Mapping[int, int]
 
 
 class Decisions(NamedTuple):
-    """How many nodes are used of each of the first parts, and what follows from that."""
+    """How many nodes of each of the first parts are used, and values derived from that."""
 
     counts: tuple[int, ...]
-    missing: int  # nodes of the other parts, still to be used
-    most_cpus: int  # the most that the used nodes can hold
-    least_cost: int  # the sum of those of the parts
+    missing: int  # how many nodes of the other parts must still be used
+    most_cpus: int  # the most CPUs that the used nodes can hold
+    least_cost: int  # the sum of the least costs of the parts
     distance: int  # the sum of the distances between used nodes of different parts
-    distances: Sequence[int]  # from each node not decided on to all used nodes
+    distances: Sequence[int]  # from each undecided node to all used nodes
 
 
 class Search:
@@ -59,10 +59,10 @@ class Search:
         table: Callable[[Sequence[int]], Table],
         effort_per_cpu: int,
     ) -> None:
-        """`table` takes how many nodes of each part are used, and returns what CPUs on them cost.
+        """`table` takes the number of nodes used of each part, and returns the costs of their CPUs.
 
-        It leaves out the distances between parts. Beside comparing costs it takes this effort for
-        each CPU that these nodes hold.
+        The costs do not include the distances between parts. In addition to the comparisons,
+        calling it takes `effort_per_cpu` for each CPU of these nodes.
         """
         self._nodes = nodes
         self._costs = costs
@@ -70,7 +70,7 @@ class Search:
         self._effort_per_cpu = effort_per_cpu
         self._order = self._greedy_order(parts)
         self._parts = [parts[place] for place in self._order]
-        # The nodes not decided on after 0, 1, 2... decisions, and the most CPUs they hold.
+        # The undecided nodes after 0, 1, 2... decisions, and the most CPUs they can hold.
         self._ahead = [
             [node for part in self._parts[step:] for node in part.nodes]
             for step in range(len(parts) + 1)
@@ -81,7 +81,7 @@ class Search:
         self._effort = 0
 
     def table(self, count: int, share: range) -> Table:
-        """What it costs to take the numbers of CPUs in `share`, on exactly `count` nodes."""
+        """The costs of the numbers of CPUs in `share`, on exactly `count` nodes."""
         best = [self._costs.never] * len(share)
         self._effort = 0
         unfinished = [Decisions((), count, 0, 0, 0, [0] * len(self._ahead[0]))]
@@ -94,7 +94,7 @@ class Search:
         return Table(share.start, best)
 
     def _next(self, decisions: Decisions, fewest_cpus: int) -> Iterator[Decisions]:
-        """The decisions with one more, as far as `fewest_cpus` can be held: most nodes last."""
+        """All decisions with one more part that can hold `fewest_cpus`; most nodes last."""
         step = len(decisions.counts)
         part, ahead = self._parts[step], self._ahead[step + 1]
         to_used = decisions.distances[0]
@@ -116,10 +116,11 @@ class Search:
             )
 
     def _bound(self, decisions: Decisions) -> int:
-        """No choice that the decisions can lead to costs less than this.
+        """A lower bound of the cost of all choices that the decisions can lead to.
 
         The distances of a further node are at least those to the used nodes, and half of those to
-        its nearest nodes, as many as are missing beside it: half, as both ends count them.
+        its nearest undecided nodes, as many as are missing beside it. Half, because the distance
+        between two missing nodes is counted for both.
         """
         missing = decisions.missing
         nearest = self._nearest_sums(len(decisions.counts))
@@ -131,7 +132,7 @@ class Search:
         return decisions.least_cost + distance * self._costs.distance
 
     def _nearest_sums(self, step: int) -> list[list[int]]:
-        """Of each node not decided on: how far its nearest 0, 1, 2... others are in total."""
+        """For each undecided node: the sum of distances to its nearest 0, 1, 2... others."""
         if step not in self._nearest:
             ahead = self._ahead[step]
             self._effort += 2 * _EFFORT_PER_NODE * len(ahead) ** 2
@@ -143,7 +144,7 @@ class Search:
         return self._nearest[step]
 
     def _complete(self, decisions: Decisions, share: range, best: list[int]) -> None:
-        """Lowers `best` to what the numbers of CPUs in `share` cost on the used nodes."""
+        """Lowers `best` to the costs of the numbers of CPUs in `share` on the used nodes."""
         counts = dict(zip(self._order, decisions.counts))
         table = self._table([counts.get(place, 0) for place in range(len(self._parts))])
         distances = Table(0, [decisions.distance * self._costs.distance])
@@ -152,9 +153,9 @@ class Search:
         self._effort += self._effort_per_cpu * decisions.most_cpus
 
     def _greedy_order(self, parts: Sequence[Part]) -> list[int]:
-        """The places of the parts: required nodes first, then always the nearest to those before.
+        """The indexes of the parts: required nodes first, then always the nearest to those before.
 
-        The first of all is the one that is nearest to as many nodes as are used.
+        The first part is the one with the smallest sum of distances to the number of nodes used.
         """
         optional = [self._nodes.required.isdisjoint(part.nodes) for part in parts]
         nearest = []

@@ -1,6 +1,6 @@
-"""Tables of what it costs at least to take a number of CPUs from a part of the machine.
+"""Tables of the lowest cost of taking a number of CPUs from a part of the machine.
 
-The tables of two parts are joined to that of both, as dynamic programming solves the knapsack
+The tables of two parts are joined to one, as in the dynamic programming solution of the knapsack
 problem.
 """
 
@@ -25,8 +25,8 @@ class Table(NamedTuple):
 def joined(tables: Iterable[Table], spare: int, size: int, never: int) -> Table:
     """The table of all parts together.
 
-    It covers the numbers of CPUs up to `size` that leave at most `spare` CPUs of the parts over;
-    `never` is the cost of what is not possible.
+    It covers the numbers of CPUs up to `size` that leave at most `spare` CPUs of the parts. `never`
+    is the cost of impossible choices.
     """
     whole, most = Table(0, [0]), 0
     for table in tables:
@@ -39,9 +39,9 @@ def joined(tables: Iterable[Table], spare: int, size: int, never: int) -> Table:
 
 
 def join(one: Table, other: Table, fewest: int, best: list[int], more: int = 0) -> None:
-    """Lowers `best`, the costs of `fewest` CPUs, one more, two more..., where two parts cost less.
+    """Lowers `best`, the costs of `fewest` CPUs, one more..., to those of two parts together.
 
-    `more` is what they cost together beside what each of them costs.
+    `more` is an additional cost of using both parts.
     """
     if len(one.costs) < len(other.costs):
         one, other = other, one

@@ -1,7 +1,7 @@
-"""What CPUs on a group of NUMA nodes cost, by how many of its nodes are used.
+"""The costs of CPUs on a group of NUMA nodes, by the number of nodes used.
 
-The tables of the parts of a group make those of the group, and so on up to the whole machine. The
-number of used nodes is all that matters outside of a group: see `groups`.
+The tables of the parts are joined to those of the group, up to the whole machine. Outside of a
+group only the number of its used nodes matters: see `groups`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from isolcpus_dp.placement.groups import Group
     from isolcpus_dp.placement.nodes import Node, Nodes
 
-# The effort per CPU of joining tables, and of making those of nodes that share caches.
+# The effort per CPU of joining tables, and of computing those of nodes that share caches.
 _JOINING_EFFORT = 10
 _SHARING_EFFORT = 200
 
-# By a number of nodes: the table of CPUs on exactly so many nodes.
+# By number of nodes: the table of CPUs on exactly this number of nodes.
 Tables = Mapping[int, Table]
 
 
@@ -59,7 +59,7 @@ class Totals:
     def _of_both(
         self, nodes: tuple[Node, ...], tables: Tables, others: Tables, distance: int
     ) -> Tables:
-        """The tables of two groups together, that are `distance` apart; `nodes` are all of both."""
+        """The tables of two groups at this distance together; `nodes` are the nodes of both."""
         shares = self._nodes.shares(nodes)
         best = {count: [self._costs.never] * len(share) for count, share in shares.items()}
         for (one, table), (other, more) in itertools.product(tables.items(), others.items()):
@@ -69,7 +69,7 @@ class Totals:
         return {count: Table(share.start, best[count]) for count, share in shares.items()}
 
     def _of_irregular(self, groups: Sequence[Group]) -> Tables:
-        """The tables of groups together, that are at irregular distances."""
+        """The tables of several groups together, which are at irregular distances."""
         tables = [self.tables(group) for group in groups]
         parts = [
             Part(group.nodes, {count: min(table.costs) for count, table in by_count.items()})
@@ -83,7 +83,7 @@ class Totals:
         return self._found(parts, joined_table, _JOINING_EFFORT)
 
     def _of_sharing(self, nodes: Sequence[Node]) -> Tables:
-        """The tables of nodes that share caches or cores: each set of nodes has its own."""
+        """The tables of nodes that share caches or cores; computed for each set of nodes."""
         parts = [Part((node,), dict.fromkeys(self._nodes.shares([node]), 0)) for node in nodes]
 
         def table_of_set(counts: Sequence[int]) -> Table:
