@@ -1,4 +1,4 @@
-"""A made-up host, the device plugin's daemon as a process of its own, and kubelets."""
+"""A simulated host, the device plugin as a separate process, and kubelets."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ StartKubelet = Callable[..., Awaitable[Kubelet]]
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    """2 NUMA nodes of 4 cores with 2 threads, one core of each isolated: 1,9 and 5,13."""
+    """2 NUMA nodes of 4 cores with 2 threads; one core of each is isolated: 1,9 and 5,13."""
     with made_up_host(regular(2, 4, 2), (1, 5, 9, 13)) as host:
         yield host
 
 
 @pytest.fixture
 def configuration() -> str:
-    """The text of the configuration file; a test that needs another one parametrizes it."""
+    """The text of the configuration file, empty unless a test overrides it."""
     return ""
 
 
 @pytest.fixture
 async def start_kubelet(host: Host) -> AsyncIterator[StartKubelet]:
-    """Starts kubelets on the host, one after another; what still runs is stopped at the end."""
+    """Starts kubelets on the host; those still running are stopped at the end."""
     running: list[Kubelet] = []
 
     async def start(
         *static_pods: Pod, kind: type[Kubelet] = Kubelet, topology_policy: str = "none"
     ) -> Kubelet:
-        # Later than the 60 ms of a real kubelet, which a busy machine may miss: bench/ measures.
+        # A real kubelet admits pods after 60 ms, which may be too early on a busy machine. bench/
+        # measures that.
         started = kind(host.kubelet_dir, host.containers, static_pods, 3.0, topology_policy)
         running.append(started)
         await started.start()
@@ -53,7 +54,7 @@ async def start_kubelet(host: Host) -> AsyncIterator[StartKubelet]:
 
 @pytest.fixture
 def topology_policy() -> str:
-    """The topology manager policy of `kubelet`; a test that needs another one parametrizes it."""
+    """The topology manager policy of `kubelet`, none unless a test overrides it."""
     return "none"
 
 
@@ -65,7 +66,7 @@ async def kubelet(start_kubelet: StartKubelet, topology_policy: str) -> Kubelet:
 
 @pytest.fixture
 async def serving(host: Host, configuration: str) -> AsyncIterator[Supervisor]:
-    """The device plugin, which serves, whether or not there is a kubelet."""
+    """The running device plugin, with or without a kubelet."""
     async with supervisor(host, "serve", configuration).running() as daemon:
         await daemon.until(is_ready)
         yield daemon
@@ -75,6 +76,6 @@ async def serving(host: Host, configuration: str) -> AsyncIterator[Supervisor]:
 async def registered_with_kubelet(
     host: Host, configuration: str, kubelet: Kubelet
 ) -> AsyncIterator[Supervisor]:
-    """The device plugin, registered with `kubelet`, which has its devices."""
+    """The device plugin, registered with `kubelet`, which has received its devices."""
     async with registered(supervisor(host, "serve", configuration), kubelet) as daemon:
         yield daemon

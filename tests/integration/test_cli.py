@@ -177,15 +177,15 @@ def test_daemon_loads_nothing_that_it_does_not_need() -> None:
 
 
 @pytest.fixture
-def directories(tmp_path: Path) -> list[str]:
-    """The options for a made-up machine without a kubelet."""
+def options(tmp_path: Path) -> list[str]:
+    """Options for a simulated machine without a kubelet."""
     MadeUpMachine(tmp_path / "sys", regular(1, 4, 2), (2, 3))
     return ["--sysfs", str(tmp_path / "sys"), "--kubelet-dir", str(tmp_path)]
 
 
-# The commands that show something.
-LOOKS = pytest.mark.parametrize(
-    "look",
+# The commands that print a report.
+REPORTS = pytest.mark.parametrize(
+    "report",
     [
         ["status"],
         ["status", "--json"],
@@ -197,19 +197,19 @@ LOOKS = pytest.mark.parametrize(
 )
 
 
-@LOOKS
-def test_closed_pipe_prints_no_traceback(look: list[str], directories: list[str]) -> None:
+@REPORTS
+def test_closed_pipe_prints_no_traceback(report: list[str], options: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "isolcpus_dp", *look, *directories]
+    command = [sys.executable, "-m", "isolcpus_dp", *report, *options]
     result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (result.returncode, result.stderr) == (1, "")
 
 
-@LOOKS
-def test_full_disk_is_a_one_line_error(look: list[str], directories: list[str]) -> None:
-    command = [sys.executable, "-m", "isolcpus_dp", *look, *directories]
+@REPORTS
+def test_full_disk_is_a_one_line_error(report: list[str], options: list[str]) -> None:
+    command = [sys.executable, "-m", "isolcpus_dp", *report, *options]
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (result.returncode, result.stderr) == (
@@ -219,9 +219,9 @@ def test_full_disk_is_a_one_line_error(look: list[str], directories: list[str]) 
 
 
 @pytest.fixture
-def counting(directories: list[str]) -> Iterator[subprocess.Popen[str]]:
+def counting(options: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A check that counts interrupts for a minute."""
-    command = [sys.executable, "-X", "importtime", "-m", "isolcpus_dp", "check", *directories]
+    command = [sys.executable, "-X", "importtime", "-m", "isolcpus_dp", "check", *options]
     process = subprocess.Popen(
         [*command, "--only=irq-counts", "--interval=60"],
         # The tests may run as a background job of a shell, which ignores the signal.
@@ -239,7 +239,7 @@ def test_interrupted_check_ends_without_a_traceback(
     counting: subprocess.Popen[str],
 ) -> None:
     assert counting.stderr
-    for line in counting.stderr:  # that -X importtime prints
+    for line in counting.stderr:  # printed by -X importtime
         if "isolcpus_dp.report.check.table" in line:
             break
     counting.send_signal(signal.SIGINT)

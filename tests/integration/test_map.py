@@ -1,4 +1,4 @@
-"""`isolcpus-dp map` beside a daemon and a kubelet, as an operator runs it."""
+"""`isolcpus-dp map` as an operator runs it, with a daemon and a kubelet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 from tests.testbed.daemon import plain_environment
 from tests.testbed.host import RESOURCE, Host
 
-PATIENCE = 20  # seconds
+TIMEOUT = 20  # seconds
 
 
 async def started(host: Host, *more: str | Path) -> Process:
@@ -31,7 +31,7 @@ async def started(host: Host, *more: str | Path) -> Process:
 
 async def run(host: Host, *more: str | Path) -> tuple[int | None, str, str]:
     process = await started(host, *more)
-    stdout, stderr = await asyncio.wait_for(process.communicate(), PATIENCE)
+    stdout, stderr = await asyncio.wait_for(process.communicate(), TIMEOUT)
     return process.returncode, stdout.decode(), stderr.decode()
 
 
@@ -55,16 +55,16 @@ async def line(process: Process, words: str) -> str:
         async for text in process.stdout:
             if words in text.decode():
                 return text.decode()
-        raise AssertionError(f"it ended before it said: {words}")
+        raise AssertionError(f"the process ended without printing: {words}")
 
-    return await asyncio.wait_for(read(), PATIENCE)
+    return await asyncio.wait_for(read(), TIMEOUT)
 
 
 @pytest.mark.usefixtures("registered")
 async def test_map_shows_the_owners_that_the_kubelet_reports(host: Host, kubelet: Kubelet) -> None:
     await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
-    status, picture, complaints = await run(host)
-    assert (status, complaints) == (0, "")
+    status, picture, stderr = await run(host)
+    assert (status, stderr) == (0, "")
     assert "│ │ .  0  A  1  .  2  .  3 │ │" in picture
     assert "│ │ . 12  o 13  . 14  . 15 │ │" in picture
     assert "A  default/forwarder/main  1,9 " in picture
@@ -99,11 +99,9 @@ def test_picture_in_the_readme_is_what_is_drawn(tmp_path: Path) -> None:
 
 async def test_unwritable_svg_file_is_a_one_line_error(host: Host) -> None:
     file = host.directory / "nowhere" / "map.svg"
-    status, _, complaints = await run(host, "--svg", file)
+    status, _, stderr = await run(host, "--svg", file)
     assert status == 1
-    assert complaints == (
-        f"{file} cannot be written: No such file or directory: choose another file\n"
-    )
+    assert stderr == (f"{file} cannot be written: No such file or directory: choose another file\n")
 
 
 @pytest.mark.usefixtures("registered")
@@ -124,7 +122,7 @@ async def test_watch_follows_cpus_and_containers_until_interrupted(
         (pods / "uid").rmdir()
         await line(process, "o  isolated, free  1,5,9 ")
         process.send_signal(signal.SIGINT)
-        stdout, stderr = await asyncio.wait_for(process.communicate(), PATIENCE)
+        stdout, stderr = await asyncio.wait_for(process.communicate(), TIMEOUT)
     assert (process.returncode, stdout.split(), stderr) == (0, [b"x", b"offline", b"13"], b"")
 
 
@@ -155,7 +153,7 @@ def test_svg_and_watch_exclude_each_other(host: Host) -> None:
 
 @pytest.mark.parametrize("watch", [[], ["--watch"]])
 def test_wrong_sysfs_is_a_one_line_error(host: Host, tmp_path: Path, watch: list[str]) -> None:
-    # The last of two options counts.
+    # The last --sysfs overrides the first.
     arguments = host.command("map", *watch, "--sysfs", tmp_path)
     result = subprocess.run(arguments, capture_output=True, text=True)
     assert result.returncode == 1

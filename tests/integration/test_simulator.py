@@ -1,4 +1,4 @@
-"""The simulator's kubelet behaves as a real one does where a plugin or an operator can see it."""
+"""The simulator's kubelet behaves like a real one towards plugins and operators."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ async def test_allocations_survive_a_kubelet_restart(
     kubelet = await start_kubelet()
     await has_devices(kubelet)
     assert kubelet.held_by("first", RESOURCE) == {"1", "9"}
-    told = await podresources.ask(host.kubelet_dir)
-    assert [(one.pod, set(one.ids)) for one in told] == [("first", {"1", "9"})]
+    allocations = await podresources.ask(host.kubelet_dir)
+    assert [(one.pod, set(one.ids)) for one in allocations] == [("first", {"1", "9"})]
     await kubelet.admit(Pod("second", {RESOURCE: 2}))
     assert kubelet.held_by("second", RESOURCE) == {"5", "13"}
 

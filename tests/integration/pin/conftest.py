@@ -1,4 +1,4 @@
-"""A host without SMT, container runtimes, and the pinning daemon as a process of its own."""
+"""A host without SMT, container runtimes, and the pinning daemon as a separate process."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def host() -> Iterator[Host]:
 
 @pytest.fixture
 async def start_runtime(host: Host) -> AsyncIterator[StartRuntime]:
-    """Starts runtimes, one after another; all containers outlive a runtime."""
+    """Starts runtimes. Each one has the pods and containers of those before it."""
     pods: dict[str, api.PodSandbox] = {}
     containers: dict[str, api.Container] = {}
     running: list[Runtime] = []
 
     async def start(kind: type[Runtime] = Runtime, **more: Any) -> Runtime:
-        # Longer than containerd's 2 s, which a busy machine may miss: bench/ measures.
+        # containerd waits 2 s, which may be too short on a busy machine. bench/ measures that.
         running.append(kind(host.nri_socket, pods, containers, request_seconds=20, **more))
         await running[-1].start()
         return running[-1]
@@ -47,7 +47,7 @@ async def start_runtime(host: Host) -> AsyncIterator[StartRuntime]:
 
 @pytest.fixture
 def runtime_name() -> str:
-    """The name of `runtime`; a test that needs another one parametrizes it."""
+    """The name of `runtime`, unless a test overrides it."""
     return "simulated"
 
 
@@ -59,7 +59,7 @@ async def runtime(start_runtime: StartRuntime, runtime_name: str) -> Runtime:
 
 @pytest.fixture
 def pod(runtime: Runtime) -> api.PodSandbox:
-    """A pod without a cgroup of its own."""
+    """A pod without a cgroup."""
     return runtime.run_pod("a")
 
 
@@ -79,7 +79,7 @@ async def starting_other(runtime: Runtime, pod: api.PodSandbox) -> api.Container
 async def connected_with_runtime(
     host: Host, configuration: str, runtime: Runtime
 ) -> AsyncIterator[Supervisor]:
-    """The daemon, synchronized with `runtime`; list it after the containers from before."""
+    """The daemon, synchronized with `runtime`. Fixtures with older containers come before it."""
     async with connected(supervisor(host, "pin", configuration), runtime) as daemon:
         yield daemon
 

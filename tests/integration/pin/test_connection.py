@@ -55,12 +55,12 @@ async def test_runtime_is_found_after_a_socket_without_a_listener(
     assert host.nri_socket.is_socket()
     async with supervisor(host, "pin").running() as daemon:
         await daemon.until(is_ready)
-        await asyncio.sleep(4.5)  # it is retried for 4 s
+        await asyncio.sleep(4.5)  # the daemon retries for 4 s
         runtime = await start_runtime()
         await runtime.until_connected()
 
 
-async def test_removed_socket_directory_may_come_back(
+async def test_recreated_socket_directory_is_found(
     host: Host, runtime: Runtime, connected: Supervisor, start_runtime: StartRuntime
 ) -> None:
     await runtime.stop()
@@ -93,7 +93,7 @@ async def test_each_rejecting_runtime_is_tried_once(
         await first.stop()
         second = await start_runtime(refuses=True)
         await until(lambda: second.refused > 0)
-        # A new event for the same socket: the daemon knows that it has rejected.
+        # A new event for the same socket. The daemon knows that this runtime rejected it.
         host.nri_socket.rename(host.nri_socket.with_name("aside"))
         host.nri_socket.with_name("aside").rename(host.nri_socket)
         await asyncio.sleep(1)  # the same runtime is retried after 5 s
@@ -102,7 +102,7 @@ async def test_each_rejecting_runtime_is_tried_once(
 
 def test_socket_without_a_parent_directory_is_one_line_error(host: Host) -> None:
     nowhere = host.directory / "no" / "such" / "nri.sock"
-    command = host.command("pin", "--nri-socket", nowhere)  # the last of two options counts
+    command = host.command("pin", "--nri-socket", nowhere)  # overrides the first --nri-socket
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == (

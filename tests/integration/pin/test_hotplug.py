@@ -17,7 +17,7 @@ from tests.testbed.wait import until
 
 from .conftest import OWNER
 
-# The process pauses once, before it connects to the runtime; its event loop goes on.
+# The process pauses before it connects to the runtime, while its event loop runs.
 CONNECT_LATER = """
 import asyncio
 connect = asyncio.SelectorEventLoop.create_unix_connection
@@ -51,7 +51,7 @@ async def test_cpusets_follow_cpus_that_go_offline_and_come_back(
     owner: api.Container,
     connected: Supervisor,
 ) -> None:
-    """cgroup v1 rejects a cpuset with an offline CPU; with v2 the CPU comes back by itself."""
+    """cgroup v1 rejects a cpuset with an offline CPU; with v2 the CPU returns automatically."""
     host.machine.set_offline(3, 4)
     await until(lambda: cpus(owner) == "2")
     await runtime.until_connected()

@@ -56,8 +56,8 @@ async def test_failed_update_is_retried_at_the_next_connection(
         for container in (owner, other):
             await runtime.start_container(container)
         await until(lambda: host.log.count("could not update") == 2)
-        on_paper = (cpus(owner), quota(owner), cpus(other))
-        assert on_paper == ("2-3", -1, "0-1,4-5")
+        recorded = (cpus(owner), quota(owner), cpus(other))
+        assert recorded == ("2-3", -1, "0-1,4-5")
 
         runtime.unchangeable.clear()
         host.machine.set_offline(4)  # the daemon reconnects; cgroup v1 rejects an offline CPU
@@ -105,12 +105,12 @@ async def test_restarted_daemon_updates_containers_it_missed(
 async def test_container_missing_from_synchronize_is_updated_at_start(
     host: Host, runtime: Runtime, starting_owner: api.Container, starting_other: api.Container
 ) -> None:
-    making = {container.id: container for container in (starting_owner, starting_other)}
+    starting = {container.id: container for container in (starting_owner, starting_other)}
     runtime.containers.clear()
     async with connected_with(supervisor(host, "pin"), runtime):
         assert "simulated 1 has 0 containers" in host.log
-        runtime.containers.update(making)
-        for container in making.values():
+        runtime.containers.update(starting)
+        for container in starting.values():
             await runtime.start_container(container)
         await until(lambda: (cpus(starting_owner), cpus(starting_other)) == ("2-3", "0-1,4-5"))
 
@@ -141,8 +141,8 @@ async def test_failed_update_is_logged_and_keeps_the_connection(
 ) -> None:
     runtime.unchangeable.add(starting_other.id)
     await runtime.start_container(starting_other)
-    told = "could not update container other of pod default/a: NRI update of some"
-    await until(lambda: told in host.log)
+    message = "could not update container other of pod default/a: NRI update of some"
+    await until(lambda: message in host.log)
     await asyncio.sleep(0.3)  # a lost connection is reopened after 0.1 s
     assert runtime.outdated == {starting_other.id}
     assert (len(runtime.registered), len(connected.runs)) == (1, 1)

@@ -21,13 +21,13 @@ CPUs=1-3,9-11
 
 @pytest.fixture
 def roomy() -> Iterator[Host]:
-    """2 NUMA nodes of 4 cores with 2 threads, three cores of each isolated: 9 is 1's sibling."""
+    """2 NUMA nodes of 4 cores with 2 threads; three cores of each are isolated, such as 1,9."""
     with made_up_host(regular(2, 4, 2), {1, 2, 3, 9, 10, 11, 5, 6, 7, 13, 14, 15}) as host:
         yield host
 
 
 async def has(kubelet: Kubelet, **healthy: int) -> None:
-    """Waits until the kubelet has so many healthy devices of the resources."""
+    """Waits until the kubelet has these numbers of healthy devices."""
     names = {"plugin": RESOURCE, "dpdk": DPDK}
     await kubelet.until(
         lambda: all(kubelet.allocatable(names[name]) == count for name, count in healthy.items())

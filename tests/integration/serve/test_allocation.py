@@ -1,4 +1,4 @@
-"""Which CPUs pods get, in a real kubelet's order of calls, and invalid calls."""
+"""The CPUs that pods get, with the calls of a real kubelet, and invalid calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def test_pod_gets_siblings_in_environment_and_annotation(kubelet: Kubelet)
     answer = (await kubelet.admit(Pod("forwarder", {RESOURCE: 2})))[RESOURCE]
     assert answer.envs == {"ISOLCPUS": "1,9"}
     assert answer.annotations == {RESOURCE: "1,9"}
-    assert list(answer.devices) == []  # the made-up host has no cpuid device
+    assert list(answer.devices) == []  # the simulated host has no cpuid device
 
 
 @pytest.mark.parametrize("topology_policy", ["none", "single-numa-node"])
@@ -84,7 +84,7 @@ async def test_spread_placement_reaches_the_kubelet(kubelet: Kubelet) -> None:
         (["1", "2"], [], -4, "-4 devices requested, of 2 available"),
     ],
 )
-async def test_invalid_request_gets_an_error_and_the_daemon_goes_on(
+async def test_invalid_request_gets_an_error_and_the_daemon_continues(
     host: Host,
     kubelet: Kubelet,
     registered: Supervisor,

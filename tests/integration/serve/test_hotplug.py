@@ -17,7 +17,7 @@ from tests.testbed.prelude import Pause
 
 from .conftest import next_message
 
-# The process pauses once, when it has read the machine.
+# The process pauses once, after reading the machine.
 PAUSE_AFTER_READING = """
 from isolcpus_dp.host import machine
 read = machine.read

@@ -1,4 +1,4 @@
-"""One process, one registration: what ends the device plugin's daemon, and the files it removes."""
+"""One process, one registration: when the device plugin ends, and the files it removes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_static_pods_get_cpus_after_each_kubelet_restart(
         await serving.until(lambda current, run=run: current is not run)  # type: ignore[misc]
 
 
-async def test_kubelet_without_a_stream_for_ten_seconds_is_left(
+async def test_daemon_ends_without_a_stream_for_ten_seconds(
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     await start_kubelet(kind=MuteKubelet)

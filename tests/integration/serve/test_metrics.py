@@ -146,11 +146,11 @@ async def test_invalid_requests_get_404_or_are_dropped(path: Path, serving: Supe
     for request in (b"GET /other HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\n\r\n", b"\r\n\r\n"):
         head, _ = await exchange(path, request)
         assert head.startswith("HTTP/1.0 404 ")
-    with contextlib.suppress(ConnectionError):  # dropped before all of it was sent
+    with contextlib.suppress(ConnectionError):  # closed before all of it was sent
         assert (await exchange(path, b"x" * 100_000))[0] == ""
     seen = {name for name, *_ in await scrape(path)}
     assert {"isolcpus_dp_build_info", "isolcpus_dp_cpus"} <= seen
-    assert "isolcpus_dp_allocated_cpus" not in seen  # only a kubelet knows
+    assert "isolcpus_dp_allocated_cpus" not in seen  # known only with a kubelet
     assert len(serving.runs) == 1
 
 

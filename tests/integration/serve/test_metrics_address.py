@@ -38,7 +38,7 @@ async def test_plugin_serves_without_metrics_on_a_used_address(
 async def test_plugin_serves_without_prometheus_client(
     host: Host, kubelet: Kubelet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Comes before the installed one on the path.
+    # Found before the installed module.
     absent = host.directory / "absent" / "prometheus_client.py"
     absent.parent.mkdir()
     absent.write_text("raise ModuleNotFoundError(name='prometheus_client')\n")
@@ -80,7 +80,7 @@ async def test_address_without_a_network_names_the_drop_in_it_needs(
 
 
 @pytest.mark.parametrize(
-    ("listen", "complaint"),
+    ("listen", "reason"),
     [
         (
             Path("/nowhere/metrics.sock"),
@@ -94,12 +94,12 @@ async def test_address_without_a_network_names_the_drop_in_it_needs(
     ids=["directory", "long"],
 )
 async def test_unusable_address_is_a_one_line_error(
-    metrics: Metrics, caplog: pytest.LogCaptureFixture, listen: Any, complaint: str
+    metrics: Metrics, caplog: pytest.LogCaptureFixture, listen: Any, reason: str
 ) -> None:
     async with exporter.serving(metrics, listen):
         pass
     assert caplog.messages == [
-        f"[Metrics] Listen=: cannot listen on it: {complaint}; the plugin runs without metrics"
+        f"[Metrics] Listen=: cannot listen on it: {reason}; the plugin runs without metrics"
     ]
 
 

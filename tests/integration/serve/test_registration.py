@@ -63,7 +63,7 @@ async def test_socket_without_a_listener_is_not_used(
         dead.bind(str(host.kubelet_socket))
     async with supervisor(host, "serve").running() as daemon:
         run = await daemon.until(is_ready)
-        await asyncio.sleep(4.5)  # longer than it retries a new socket that does not listen yet
+        await asyncio.sleep(4.5)  # longer than the daemon retries a new socket
         assert (len(daemon.runs), run.registered) == (1, 0)
         await has_devices(await start_kubelet())
 

@@ -1,4 +1,4 @@
-"""From StarlingX's Go plugin to the daemon and back: pods keep their CPUs."""
+"""Replacing StarlingX's Go plugin by the daemon, and back: pods keep their CPUs."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 
-# What a kubelet leaves behind under the Go plugin: the pod owns CPUs 1 and 9. The answer that came
-# with them, in base64, has /dev/cpu/1/cpuid and /dev/cpu/9/cpuid, and nothing else.
+# A kubelet's checkpoint with the Go plugin: the pod owns CPUs 1 and 9. AllocResp, in base64, has
+# /dev/cpu/1/cpuid and /dev/cpu/9/cpuid, and nothing else.
 OLD_CHECKPOINT = (
     '{"Data":{"PodDeviceEntries":[{"PodUID":"old","ContainerName":"forwarder",'
     '"ResourceName":"windriver.com/isolcpus","DeviceIDs":{"0":["9","1"]},"AllocResp":'
@@ -46,7 +46,7 @@ OLD_CHECKPOINT = (
 
 
 def cpuid_nodes(*cpus: int) -> api.ContainerAllocateResponse:
-    """All that the Go plugin gives to a container."""
+    """The Go plugin's answer to Allocate."""
     nodes = [f"/dev/cpu/{cpu}/cpuid" for cpu in cpus]
     return api.ContainerAllocateResponse(
         devices=[
@@ -56,7 +56,7 @@ def cpuid_nodes(*cpus: int) -> api.ContainerAllocateResponse:
 
 
 class GoPlugin(rpc.DevicePluginServicer):
-    """Behaves as the Go plugin does: all isolated CPUs, always healthy, and no preferences."""
+    """Behaves like the Go plugin: all isolated CPUs, always healthy, and no preferences."""
 
     async def GetDevicePluginOptions(
         self, request: api.Empty, context: Context
@@ -101,7 +101,7 @@ class GoPlugin(rpc.DevicePluginServicer):
 
 @contextlib.asynccontextmanager
 async def go_plugin(host: Host) -> AsyncIterator[None]:
-    """Serves as the Go plugin within the block, registered with the kubelet that runs."""
+    """Runs the Go plugin, registered with the running kubelet."""
     server = grpc.aio.server()
     rpc.add_DevicePluginServicer_to_server(GoPlugin(), server)
     server.add_insecure_port(f"unix:{host.endpoint}")
@@ -173,7 +173,7 @@ async def test_go_plugin_container_is_pinned_once_its_pod_is_recreated(
         assert decision.cpus == frozenset({0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15})
         assert decision.owned == frozenset()
     kubelet.delete("old")
-    new = (await kubelet.admit(Pod("anew", {RESOURCE: 2})))[RESOURCE]
+    new = (await kubelet.admit(Pod("new", {RESOURCE: 2})))[RESOURCE]
     assert pinning.decide(rules, new.annotations, "").cpus == frozenset({1, 9})
 
 
@@ -232,10 +232,10 @@ async def test_go_plugin_keeps_what_the_daemon_allocated(
 
 
 def test_process_monitor_file_names_service_and_pidfile() -> None:
-    told = configparser.ConfigParser()
-    told.read(ROOT / "packaging/pmon.d/isolcpus-dp.conf")
-    assert told.sections() == ["process"]
-    assert dict(told["process"]) == {
+    monitor = configparser.ConfigParser()
+    monitor.read(ROOT / "packaging/pmon.d/isolcpus-dp.conf")
+    assert monitor.sections() == ["process"]
+    assert dict(monitor["process"]) == {
         "process": "isolcpus-dp",
         "service": "isolcpus-dp",
         "pidfile": "/run/isolcpus-dp/isolcpus-dp.pid",
