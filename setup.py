@@ -1,4 +1,4 @@
-"""Generates the Python side of `proto/` while the package is built; setup.cfg has the rest."""
+"""Generates the Python modules of `proto/` when the package is built; setup.cfg has the rest."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 PROTO = Path("proto")
-# The interface definitions lie in proto/, but Python imports what comes of them from here:
-# protoc takes the virtual path and the directory in one --proto_path.
+# The definitions are in proto/, but Python imports the generated modules from this package. protoc
+# takes both paths as one --proto_path.
 PACKAGE = Path("isolcpus_dp/api")
 
 

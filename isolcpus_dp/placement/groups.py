@@ -38,8 +38,8 @@ class Group:
     # Empty for a single node, and for nodes that share caches or cores: CPUs taken from one of them
     # change the cost of CPUs of the others.
     parts: tuple[Group, ...] = ()
-    # Between nodes of different parts, as the sum of both directions. None if it is not the same for
-    # all parts.
+    # Between nodes of different parts, as the sum of both directions. None if it is not the same
+    # for all parts.
     distance: int | None = None
 
 
