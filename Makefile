@@ -115,7 +115,7 @@ $(VENV)/installed: $(SOURCES)
 	$(VENV)/bin/pip install -q --disable-pip-version-check --upgrade --editable .[test]
 	touch $@
 
-# The type stubs of the generated modules go beside these, where mypy looks for them.
+# The type stubs are written next to the generated modules, where mypy looks for them.
 $(LINT)/installed: setup.cfg $(wildcard proto/*) $(VENV)/installed
 	$(VENV)/bin/pip install -q --disable-pip-version-check grpcio-tools $$(tools/extra lint) $$(tools/extra sbom)
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH python -m grpc_tools.protoc --proto_path=isolcpus_dp/api=proto \

@@ -59,8 +59,8 @@ class Machine:
         """The distance of two NUMA nodes; 0 if it is unknown."""
         return 0 if node is None or other is None else self.distances.get((node, other), 0)
 
-    def with_lone_threads(self, cpus: Iterable[int]) -> Machine:
-        """The same machine, with each of these CPUs as a core of its own."""
+    def with_separate_cores(self, cpus: Iterable[int]) -> Machine:
+        """The same machine, with each of these CPUs as a separate core."""
         lone = {cpu: replace(self.cpus[cpu], siblings=frozenset({cpu})) for cpu in cpus}
         return replace(self, cpus={**self.cpus, **lone})
 

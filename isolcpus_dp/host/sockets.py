@@ -27,8 +27,8 @@ class Identity(NamedTuple):
     """Distinguishes a socket from an earlier one at the same path.
 
     File systems reuse inode numbers at once, so the time is part of it. It is the modification
-    time, which nothing changes after bind(); chmod and the like change the time of the last status
-    change.
+    time, which nothing changes after bind(); chmod and similar calls change the time of the last
+    status change.
     """
 
     inode: int

@@ -155,7 +155,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
         # A core that is one device is placed as if its lowest thread were the whole core.
         machine = self.machine
         if self.pool.config.granularity == "core":
-            machine = machine.with_lone_threads(map(int, available))
+            machine = machine.with_separate_cores(map(int, available))
         cpus = placement.choose(
             machine,
             frozenset(map(int, available)),

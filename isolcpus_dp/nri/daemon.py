@@ -110,11 +110,11 @@ class _Daemon:
                 self._host.cgroups,
                 self._rules,
                 self._unconfirmed,
-                self._tell_connected,
+                self._report_connected,
             )
             outcome = await self._session.run()
             self._session = None
-            if outcome is Outcome.NOBODY:
+            if outcome is Outcome.ABSENT:
                 await watch.next_attempt()
                 continue
             self._tell_waiting()
@@ -146,7 +146,7 @@ class _Daemon:
     def _machine_unreadable(self, error: machine.MachineError) -> None:
         emit(log, Event.DEGRADED, "could not read the CPUs: %s; continuing as before", error)
 
-    def _tell_connected(self, runtime: str) -> None:
+    def _report_connected(self, runtime: str) -> None:
         isolated = cpulist.render(self._rules.isolated) or "(none)"
         self._systemd.notify(f"STATUS=Connected to {runtime}, isolated CPU {isolated}")
 

@@ -2,7 +2,7 @@
 
 Its life:
 
-1. The plugin connects to the runtime's socket. If no process listens there: NOBODY.
+1. The plugin connects to the runtime's socket. If no process listens there: ABSENT.
 2. It calls RegisterPlugin. The runtime may reject that, or close the connection: REFUSED.
 3. The runtime calls Configure and then Synchronize, with all containers that exist. The answer
    updates those that are on the wrong CPUs. From here on the session is synchronized; a runtime
@@ -64,7 +64,7 @@ _UPDATE_SECONDS = 30.0
 class Outcome(enum.Enum):
     """How a session ended; see the table above."""
 
-    NOBODY = enum.auto()
+    ABSENT = enum.auto()
     REFUSED = enum.auto()
     PROTOCOL_ERROR = enum.auto()
     LEFT = enum.auto()
@@ -105,7 +105,7 @@ class Session:
         with self._written:
             connection = await self._connect()
             if connection is None:
-                return Outcome.NOBODY
+                return Outcome.ABSENT
             rejection = "it closed the connection before it listed its containers"
             try:
                 if not self._is_outdated:

@@ -41,7 +41,7 @@ def test_size_of_a_node_takes_the_whole_node(host: Machine) -> None:
     assert chosen(host, set(range(16)), set(), 8) == {0, 1, 2, 3, 8, 9, 10, 11}
 
 
-def test_whole_core_is_preferred_to_lone_threads(host: Machine) -> None:
+def test_whole_core_is_preferred_to_single_threads(host: Machine) -> None:
     assert chosen(host, {0, 1, 2, 10}, set(), 2) == {2, 10}
 
 
@@ -62,12 +62,12 @@ def test_numa_node_with_the_fewest_cpus_that_fit_is_used(host: Machine) -> None:
     assert chosen(host, {*range(4), *range(8, 12), 4, 5, 12, 13}, set(), 4) == {4, 5, 12, 13}
 
 
-def test_lone_thread_is_preferred_to_part_of_a_core(host: Machine) -> None:
+def test_single_thread_is_preferred_to_part_of_a_core(host: Machine) -> None:
     assert chosen(host, {0, 8, 1}, set(), 1) == {1}
     assert chosen(host, {0, 8, 1, 9, 2}, set(), 3) == {0, 8, 2}
 
 
-def test_core_is_broken_if_there_is_no_lone_thread(host: Machine) -> None:
+def test_core_is_split_if_there_is_no_single_thread(host: Machine) -> None:
     assert chosen(host, {0, 8, 1, 9}, set(), 3) == {0, 8, 1}
 
 
@@ -105,7 +105,7 @@ def test_machine_without_topology(make_up: MakeUp) -> None:
 
 
 # The order that StarlingX documents for its patch: pairs of siblings first; for an odd size, a
-# thread whose sibling is not available before a pair is broken.
+# thread whose sibling is not available before a pair is split.
 
 
 @pytest.mark.parametrize("size", [2, 4, 6])
@@ -124,13 +124,13 @@ def test_even_size_takes_pairs_as_starlingx_does(host: Machine, size: int) -> No
     ("size", "expected"),
     [(1, {9}), (3, {0, 8, 9}), (5, {0, 8, 9, 2, 10}), (7, {0, 8, 9, 2, 10, 3, 11})],
 )
-def test_odd_size_takes_a_lone_thread_as_starlingx_does(
+def test_odd_size_takes_a_single_thread_as_starlingx_does(
     host: Machine, size: int, expected: set[int]
 ) -> None:
     assert chosen(host, {0, 8, 9, 2, 10, 3, 11}, set(), size) == expected
 
 
-def test_odd_size_breaks_a_pair_if_there_is_no_lone_thread(host: Machine) -> None:
+def test_odd_size_splits_a_pair_if_there_is_no_single_thread(host: Machine) -> None:
     assert chosen(host, {0, 8, 1, 9}, set(), 1) == {0}
 
 
@@ -204,13 +204,13 @@ def test_nodes_of_one_socket_are_preferred(tmp_path: Path, placement: Placement)
     assert chosen(host, room, {10, 47}, 8, placement) == {10, 11, 12, 13, 14, 15, 46, 47}
 
 
-def test_lone_thread_is_found_on_one_of_many_nodes(tmp_path: Path) -> None:
+def test_single_thread_is_found_on_one_of_many_nodes(tmp_path: Path) -> None:
     host = many_nodes(tmp_path, 32, 4, on_two_sockets(32))
-    # Nodes 16 to 31 have CPUs 64 to 127. Node 30 has three: a whole core and a lone thread.
+    # Nodes 16 to 31 have CPUs 64 to 127. Node 30 has three: a whole core and a single thread.
     room = {*range(8), *range(64, 120), *range(121, 128)}
     assert chosen(host, room, set(), 31) == {*range(64, 92), 121, 122, 123}
     assert chosen(host, room, set(), 63) == {*range(64, 120), *range(121, 128)}
-    # The sibling of the lone thread belongs to another container.
+    # The sibling of the single thread belongs to another container.
     assert chosen(host, room, set(), 31, "spread") == set(range(64, 95))
 
 
@@ -218,7 +218,7 @@ def test_best_of_many_equal_nodes_are_found(tmp_path: Path) -> None:
     host = many_nodes(tmp_path, 16, 4)
     assert chosen(host, set(range(64)), set(), 30) == set(range(30))
     # Every other node has three CPUs, so eight nodes hold 30 if six of them have all four. With
-    # seven of those and one core of another node, no core is broken and one CPU is left over.
+    # seven of those and one core of another node, no core is split and one CPU is left over.
     room = set(range(64)) - set(range(0, 64, 8))
     whole = {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31}
     whole |= {36, 37, 38, 39, 44, 45, 46, 47, 52, 53, 54, 55}
@@ -242,7 +242,7 @@ def test_one_group_of_nodes_is_filled_before_the_next(tmp_path: Path) -> None:
 
 def test_nearer_nodes_are_preferred_to_whole_cores(tmp_path: Path) -> None:
     # In each half two nodes are the nearest to each other. Two others are a little farther apart
-    # and have more CPUs. Those of both halves would touch fewer cores, but are not the nearest.
+    # and have more CPUs. Those of both halves would use fewer cores, but are not the nearest.
     half = {(0, 1): 11, (0, 2): 12, (2, 3): 15, (0, 3): 99, (1, 2): 99, (1, 3): 99}
     distances = dict.fromkeys(itertools.combinations(range(8), 2), 16)
     for (one, other), distance in half.items():
@@ -267,7 +267,7 @@ def test_near_nodes_are_found_among_irregular_distances(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [24, 36, 48])
-def test_search_beyond_its_limit_is_no_worse_than_greedy(tmp_path: Path, size: int) -> None:
+def test_search_beyond_its_limit_is_not_worse_than_greedy(tmp_path: Path, size: int) -> None:
     chance = random.Random(2)
     distances = {pair: chance.randint(11, 40) for pair in itertools.combinations(range(36), 2)}
     host = many_nodes(tmp_path, 36, 2, distances)
@@ -302,7 +302,7 @@ def test_search_of_a_cache_beyond_its_limit_uses_few_nodes(tmp_path: Path) -> No
 # Placement=spread
 
 
-def test_spread_gives_each_thread_a_core_of_its_own(host: Machine) -> None:
+def test_spread_takes_one_thread_per_core(host: Machine) -> None:
     assert chosen(host, set(range(16)), set(), 4, "spread") == {0, 1, 2, 3}
     assert chosen(host, set(range(16)) - {0, 1}, set(), 3, "spread") == {4, 5, 6}
 
@@ -318,9 +318,9 @@ def test_spread_avoids_cores_of_other_containers(host: Machine) -> None:
 
 
 def test_core_offered_as_one_device_is_placed_as_one_cpu(host: Machine) -> None:
-    lone = host.with_lone_threads(range(8))
+    separate = host.with_separate_cores(range(8))
     for placement in ("packed", "spread"):
-        assert chosen(lone, set(range(8)) - {0}, {7}, 3, placement) == {4, 5, 7}
+        assert chosen(separate, set(range(8)) - {0}, {7}, 3, placement) == {4, 5, 7}
 
 
 # Unusual and incomplete topologies, as of virtual machines

@@ -12,7 +12,7 @@ from isolcpus_dp.placement.nodes import Nodes
 
 
 def group(rows: Sequence[Sequence[int]], caches: Sequence[int] | None = None) -> Group:
-    """The whole machine, of one CPU a node; `caches` gives the cache of each."""
+    """The whole machine with one CPU per node; `caches` has the cache of each node."""
     caches = caches or range(len(rows))
     cpus = {
         cpu: Cpu(
@@ -41,7 +41,7 @@ def drawn() -> list[list[int]]:
     ]
 
 
-def test_drawn_machine_is_grouped_as_drawn() -> None:
+def test_example_machine_is_grouped_as_documented() -> None:
     near, half = (
         Group((0, 1), (Group((0,)), Group((1,))), 22),
         Group((2, 3), (Group((2,)), Group((3,))), 22),
@@ -57,7 +57,7 @@ def test_equal_nodes_are_parts_of_one_group() -> None:
     assert group(rows) == Group((0, 1, 2, 3), tuple(Group((node,)) for node in range(4)), 40)
 
 
-def test_distances_there_and_back_are_added() -> None:
+def test_distances_of_both_directions_are_added() -> None:
     assert group([[10, 12], [17, 10]]).distance == 29
 
 
@@ -86,6 +86,6 @@ def test_nodes_that_share_a_cache_are_one_group_without_parts() -> None:
     assert whole == Group((0, 1, 2), (Group((0, 1)), Group((2,))), 42)
 
 
-def test_nodes_that_share_a_cache_but_not_their_distances_make_no_group() -> None:
+def test_nodes_of_a_cache_with_different_distances_form_no_group() -> None:
     rows = [[10, 12, 21], [12, 10, 31], [21, 31, 10]]
     assert group(rows, caches=[0, 0, 1]) == Group((0, 1, 2))

@@ -1,6 +1,6 @@
 """Proves that placement follows its rule, by comparing it with a search of every choice.
 
-It runs 2,000 cases, or as many as PLACEMENT_CASES says: `make test-placement` runs 20,000.
+It runs 2,000 cases, or PLACEMENT_CASES if it is set: `make test-placement` runs 20,000.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def random_machine(chance: random.Random) -> Machine:
 def random_caches(
     chance: random.Random, threads: list[Thread]
 ) -> tuple[list[Thread], list[object]]:
-    """The threads, and the cache of each of them."""
+    """The threads, each with its cache."""
     kind = chance.random()
     if kind < 0.1:  # the nodes of a package share one cache
         if chance.random() < 0.3:  # and cores across nodes as well
@@ -170,7 +170,7 @@ def test_no_choice_is_better(batch: int, placement: Placement) -> None:
 
 
 def irregular_machine(chance: random.Random, nodes: int) -> Machine:
-    """Nodes of one to four CPUs, each a core of its own; few distances are equal."""
+    """Nodes of one to four CPUs without siblings; few distances are equal."""
     node_of = [node for node in range(nodes) for _ in range(chance.randint(1, 4))]
     cpus = {
         cpu: Cpu(

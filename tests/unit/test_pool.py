@@ -23,7 +23,7 @@ def make(host: Machine, config: PoolConfig) -> Pool:
     return made
 
 
-def lone(cpu: int, node: int | None, *, healthy: bool = True) -> Device:
+def single(cpu: int, node: int | None, *, healthy: bool = True) -> Device:
     """The device of a single CPU."""
     own = frozenset({cpu})
     return Device(id=str(cpu), cpus=own, core=own, node=node, healthy=healthy)
@@ -33,10 +33,10 @@ def test_one_device_for_each_isolated_cpu(make_up: MakeUp) -> None:
     made = make(machine.read(make_up("2x2x2", {1, 2, 5, 6}).root), PoolConfig())
     assert made.resource_name == "windriver.com/isolcpus"
     assert made.devices == {
-        "1": lone(1, 0),
-        "2": lone(2, 1),
-        "5": lone(5, 0),
-        "6": lone(6, 1),
+        "1": single(1, 0),
+        "2": single(2, 1),
+        "5": single(5, 0),
+        "6": single(6, 1),
     }
 
 
@@ -50,8 +50,8 @@ def test_cpu_taken_offline_becomes_unhealthy(make_up: MakeUp) -> None:
     made_up.set_offline(6)
     made = make(machine.read(made_up.root), PoolConfig())
     assert made.devices == {
-        "2": lone(2, 1),
-        "6": lone(6, 1, healthy=False),
+        "2": single(2, 1),
+        "6": single(6, 1, healthy=False),
     }
     assert made.unhealthy == ["6"]
 
@@ -67,7 +67,7 @@ def test_host_without_numa_has_devices_without_node(make_up: MakeUp) -> None:
     made_up = make_up("1x2x1", {1})
     (made_up.directory / "cpu1/node0").rmdir()
     made = make(machine.read(made_up.root), PoolConfig())
-    assert made.devices == {"1": lone(1, None)}
+    assert made.devices == {"1": single(1, None)}
 
 
 def test_host_without_isolated_cpus_has_no_devices(make_up: MakeUp) -> None:

@@ -57,14 +57,14 @@ async def ended(session: Session) -> Outcome:
 
 
 async def test_absent_socket_is_nobody(session: Session) -> None:
-    assert await ended(session) is Outcome.NOBODY
+    assert await ended(session) is Outcome.ABSENT
 
 
 async def test_socket_without_a_listener_is_nobody(session: Session, tmp_path: Path) -> None:
     async with runtime(tmp_path / "nri.sock", lambda connection: None):
         pass
     (tmp_path / "nri.sock").touch()
-    assert await ended(session) is Outcome.NOBODY
+    assert await ended(session) is Outcome.ABSENT
 
 
 async def test_rejected_registration_is_refused_with_the_reason(

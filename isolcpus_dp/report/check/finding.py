@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# So many items are listed; the rest are only counted.
+# The number of items that are listed; the rest are only counted.
 _LISTED = 4
 
 

@@ -1,6 +1,6 @@
 """What the picture of a host shows: the tree of its cores, and a mark for each of its CPUs.
 
-Only what a Snapshot contains is shown. The labels tell everything that the colours tell.
+Only what a Snapshot contains is shown. The colours carry no information that the labels lack.
 """
 
 from __future__ import annotations

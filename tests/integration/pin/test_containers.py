@@ -56,7 +56,7 @@ async def test_on_crio_only_annotations_of_the_kubelet_are_trusted(
     kubelets = "io.kubernetes.cri-o.Annotations"
     real = {kubelets: json.dumps(OWNER), **OWNER}
     assert cpus(await runtime.create(pod, "owner", real)) == "2-3"
-    # The annotations of the pod are beside those of the kubelet.
+    # The annotations of the pod are mixed with those of the kubelet.
     assert cpus(await runtime.create(pod, "forger", {kubelets: "{}", **OWNER})) == "0-1,4-5"
     assert cpus(await runtime.create(pod, "plain", {kubelets: "null"})) == "0-1,4-5"
     assert cpus(await runtime.create(pod, "odd", OWNER)) == "0-1,4-5"
