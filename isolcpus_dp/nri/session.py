@@ -18,7 +18,7 @@ What the daemon does after each outcome:
 
 | outcome        | next connection                                                               |
 |----------------|-------------------------------------------------------------------------------|
-| NOBODY         | when the socket is created, and several times within the 4 s after that       |
+| ABSENT         | when the socket is created, and several times within the 4 s after that       |
 | REFUSED        | to another socket as soon as there is one; to the same one after 5 s          |
 | PROTOCOL_ERROR | the same as REFUSED                                                           |
 | LEFT           | to another socket as soon as there is one; to the same one after 0.1 s        |

@@ -72,8 +72,8 @@ async def test_map_shows_the_owners_that_the_kubelet_reports(host: Host, kubelet
 
 
 async def test_map_works_without_a_kubelet(host: Host) -> None:
-    status, picture, complaints = await run(host)
-    assert (status, complaints) == (0, "")
+    status, picture, stderr = await run(host)
+    assert (status, stderr) == (0, "")
     assert "o  isolated, owner unknown  1,5,9,13" in picture
     assert "not seen: CPU owners: /" in picture
 

@@ -23,10 +23,10 @@ _MAIN = "import sys; from isolcpus_dp import cli; sys.exit(cli.main(sys.argv[1:]
 class Host:
     """A simulated host below `directory`; its path must be short because it contains sockets."""
 
-    def __init__(self, folder: Path, places: Iterable[Place], isolated: Iterable[int]) -> None:
-        self.folder = folder
-        self.machine = MadeUpMachine(folder / "sys", places, isolated)
-        self.kubelet_dir = folder / "kubelet"
+    def __init__(self, directory: Path, places: Iterable[Place], isolated: Iterable[int]) -> None:
+        self.directory = directory
+        self.machine = MadeUpMachine(directory / "sys", places, isolated)
+        self.kubelet_dir = directory / "kubelet"
         self.device_plugins = paths.device_plugins(self.kubelet_dir)
         self.device_plugins.mkdir(parents=True)
         self.kubelet_socket = self.device_plugins / "kubelet.sock"

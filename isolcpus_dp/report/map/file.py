@@ -22,7 +22,7 @@ def replace(path: Path, text: str) -> None:
                 )
             target = path.resolve()
         if target.exists() and not target.is_file():
-            raise PictureError(f"{path} is no ordinary file: --svg takes the name of one")
+            raise PictureError(f"{path} is not a regular file: give --svg another file")
         beside = target.with_name(f".{target.name}.{os.getpid()}")
         with beside.open("x", encoding="utf-8") as file:
             temporary = beside
