@@ -218,14 +218,20 @@ def test_full_disk_is_a_one_line_error(report: list[str], options: list[str]) ->
     )
 
 
+# The tests may run as a background job of a shell, which ignores the signal. This is not done by
+# preexec_fn: with it, Python calls fork(), whose handlers in gRPC can wait for a thread forever.
+INTERRUPTIBLE = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    " os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
 @pytest.fixture
 def counting(options: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A check that counts interrupts for a minute."""
-    command = [sys.executable, "-X", "importtime", "-m", "isolcpus_dp", "check", *options]
+    command = ["-X", "importtime", "-m", "isolcpus_dp", "check", *options]
     process = subprocess.Popen(
-        [*command, "--only=irq-counts", "--interval=60"],
-        # The tests may run as a background job of a shell, which ignores the signal.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        [sys.executable, "-c", INTERRUPTIBLE, *command, "--only=irq-counts", "--interval=60"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
