@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from .guest import ISOLATED, Guest, NeverCameUp, boot
+from .guest import Guest, NeverCameUp
 from .image import BOOKWORM, Image, Recipe, cached
 from .qemu import PANICKED, Lost
+from .state import ISOLATED, start
 
 REPORTS = Path(__file__).parents[2] / "build" / "vm"
 # The modules that a panic cut short, for those who run them once more (the Makefile does).
@@ -56,7 +57,7 @@ def guest(
 ) -> Iterator[Guest]:
     """The module's guest: a test finds it as the tests before it in the file have left it."""
     log = REPORTS / f"{request.path.stem}-{recipe.name}.console"
-    with boot(image, append=arguments, files=guest_files, log=log) as guest:
+    with start(image, append=arguments, files=guest_files, log=log) as guest:
         yield guest
 
 

@@ -1,31 +1,20 @@
-"""A booted guest: run commands in it, wait for a condition, reboot it, read its journal."""
+"""A guest: run commands in it, wait for a condition, reboot it, read its journal."""
 
 from __future__ import annotations
 
 import itertools
-import logging
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .disk import make_disk
-from .image import Image
-from .qemu import Lost, Qemu, running
-
-# One core of each NUMA node belongs to the workload.
-ISOLATED = "isolcpus=nohz,domain,managed_irq,2-3,6-7 nohz_full=2-3,6-7"
+from .qemu import Lost, Qemu
 
 BOOT_SECONDS = 200.0  # several times what a busy host with two cores needs
 GRACE_SECONDS = 30.0  # beyond a command's own timeout: then the guest hangs, not the command
 
 STARTS_A_CPU = re.compile(r"echo 1 > \S+/online")
-
-logger = logging.getLogger(__name__)
 
 
 class NeverCameUp(Exception):
@@ -47,14 +36,32 @@ class Result:
 
 
 class Guest:
-    """A machine that has finished booting. Made by `boot`."""
+    """A machine that boots or goes on from a saved state. Made by `state.start`."""
 
     def __init__(self, qemu: Qemu, console: Path) -> None:
         self.console = console
         self._qemu = qemu
         self._ids = itertools.count()
         self._boot = ""
-        self._finish_boot()
+
+    def finish_boot(self) -> None:
+        """Waits for a boot that is not the one before, and for everything that starts with it."""
+        try:
+            while (boot := self._qemu.receive(BOOT_SECONDS).get("boot", self._boot)) == self._boot:
+                pass
+            self._boot = boot
+            self.run("systemctl is-system-running --wait", timeout=BOOT_SECONDS, check=False)
+        except Lost as lost:
+            raise NeverCameUp(str(lost)) from lost
+
+    def take_up(self) -> None:
+        """After it was saved: the files' disk is another, and time has gone by."""
+        told = f"date --set=@{time.time():.3f} && cat /proc/sys/kernel/random/boot_id"
+        self._boot = self.run(told).stdout.splitlines()[-1]
+        self.mount_files()
+
+    def mount_files(self) -> None:
+        self.run("mount /mnt/files")
 
     def run(self, command: str, *, timeout: float = 60, check: bool = True) -> Result:
         """Runs a bash command as root for at most `timeout` seconds.
@@ -98,22 +105,13 @@ class Guest:
     def reboot(self) -> None:
         """Returns when the next boot is done; what was written to the disk is still there."""
         self._ask("systemctl reboot", GRACE_SECONDS)
-        self._finish_boot()
+        self.finish_boot()
+        self.mount_files()
 
     def journal(self, unit: str | None = None) -> str:
         """What this boot has logged."""
         of = "" if unit is None else f"--unit={unit}"
         return self.run(f"journalctl --boot --no-pager {of}").stdout
-
-    def _finish_boot(self) -> None:
-        """Waits for a boot that is not the one before, and for everything that starts with it."""
-        try:
-            while (boot := self._qemu.receive(BOOT_SECONDS).get("boot", self._boot)) == self._boot:
-                pass
-            self._boot = boot
-            self.run("systemctl is-system-running --wait", timeout=BOOT_SECONDS, check=False)
-        except Lost as lost:
-            raise NeverCameUp(str(lost)) from lost
 
     def _ask(self, command: str, timeout: float) -> int:
         request = next(self._ids)
@@ -126,40 +124,3 @@ class Guest:
             if "boot" in answer:
                 raise Lost("the guest or its agent has started anew in the middle of a command")
         return answer
-
-
-@contextmanager
-def boot(
-    image: Image, *, append: str = ISOLATED, files: Sequence[Path] = (), log: Path
-) -> Iterator[Guest]:
-    """A guest that finds `files` in /mnt/files; its console goes to `log`.
-
-    A machine that never came up is started once more: now and then an emulated kernel hangs or
-    panics while it starts its CPUs. Raises NeverCameUp when the second does not come up either.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        disk = files_disk(files, Path(scratch))
-        try:
-            guest = stack.enter_context(started(image, disk, append, log))
-        except NeverCameUp as error:
-            logger.warning("starting the guest once more: %s", error)
-            guest = stack.enter_context(started(image, disk, append, log))
-        yield guest
-
-
-@contextmanager
-def started(image: Image, files: Path, append: str, console: Path) -> Iterator[Guest]:
-    with running(image, files, append, console) as qemu:
-        yield Guest(qemu, console)
-
-
-def files_disk(files: Sequence[Path], scratch: Path) -> Path:
-    content = scratch / "files"
-    content.mkdir()
-    for file in files:
-        shutil.copy(file, content)
-    disk = scratch / "files.ext4"
-    make_disk(disk, content, (16 << 20) + 2 * sum(file.stat().st_size for file in files))
-    return disk

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import shlex
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,47 +25,117 @@ from .image import Image
 PANIC = b"end Kernel panic"  # the last line of one: what it has to say is on the console by then
 TAIL = 4000
 
-
 PANICKED = "the kernel panicked"
+
+SAVE_SECONDS = 120.0  # many times what the disk needs for it
 
 
 class Lost(Exception):
     """The machine ended, panicked or fell silent. Carries the end of its console."""
 
 
-def command(image: Image, files: Path, append: str, agent: int) -> list[str]:
-    """A machine with its console on stdout and its agent's port on the connected socket `agent`.
+@dataclass(frozen=True)
+class Machine:
+    """An image and what its kernel is told: a saved state is only good for the same machine."""
 
-    The disk is a snapshot: what the guest writes survives its reboots and is gone with qemu.
-    Four settings are for the emulation: an AMD CPU would have no SMT siblings and no shared caches
-    there, a larger cache of translated code makes a reboot take twice as long, mitigations cost a
-    third of the boot, and a kernel that finds its emulated clock wanting changes its own code as it
-    runs, which kills it.
+    image: Image
+    append: str
+
+    def arguments(self) -> list[str]:
+        """What is the same for every start of it; its console is on stdout.
+
+        Four settings are for the emulation: an AMD CPU would have no SMT siblings and no shared
+        caches there, a larger cache of translated code makes a reboot take twice as long,
+        mitigations cost a third of the boot, and a kernel that finds its emulated clock wanting
+        changes its own code as it runs, which kills it.
+        """
+        kernel = f"root=/dev/vda rw console=ttyS0 mitigations=off tsc=nowatchdog {self.append}"
+        return [
+            "qemu-system-x86_64",
+            *("-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"),
+            *("-accel", "tcg,thread=multi,tb-size=128"),
+            *("-cpu", "max,vendor=GenuineIntel", "-m", "2G"),
+            *("-smp", "8,sockets=2,cores=2,threads=2"),
+            *("-object", "memory-backend-ram,id=ram0,size=1G"),
+            *("-object", "memory-backend-ram,id=ram1,size=1G"),
+            *("-numa", "node,nodeid=0,memdev=ram0,cpus=0-3"),
+            *("-numa", "node,nodeid=1,memdev=ram1,cpus=4-7"),
+            *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd)),
+            *("-append", kernel),
+        ]
+
+
+def boots(machine: Machine, disk: Path, files: Path) -> list[str]:
+    """Boots it; what it writes goes to `disk`, a qcow2 image."""
+    return [
+        *machine.arguments(),
+        *("-drive", f"file={disk},format=qcow2,if=virtio,cache=unsafe"),
+        *("-drive", f"file={files},format=raw,if=virtio,readonly=on"),
+    ]
+
+
+def resumes(machine: Machine, disk: Path, memory: Path, files: Path) -> list[str]:
+    """Goes on from a saved state; what it writes survives its reboots and is gone with qemu.
+
+    Of the disks, which it does not save, it must find that of the system as it was, and that of
+    the files as large as it was.
     """
     return [
-        *("setpriv", "--pdeathsig", "KILL"),  # not even a killed test run leaves a machine behind
-        "qemu-system-x86_64",
-        *("-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"),
-        *("-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max,vendor=GenuineIntel", "-m", "2G"),
-        *("-smp", "8,sockets=2,cores=2,threads=2"),
-        *("-object", "memory-backend-ram,id=ram0,size=1G"),
-        *("-object", "memory-backend-ram,id=ram1,size=1G"),
-        *("-numa", "node,nodeid=0,memdev=ram0,cpus=0-3"),
-        *("-numa", "node,nodeid=1,memdev=ram1,cpus=4-7"),
-        *("-drive", f"file={image.disk},format=raw,if=virtio,snapshot=on"),
+        *machine.arguments(),
+        *("-drive", f"file={disk},format=qcow2,if=virtio,snapshot=on"),
         *("-drive", f"file={files},format=raw,if=virtio,readonly=on"),
-        *("-device", "virtio-serial", "-chardev", f"socket,id=agent,fd={agent}"),
-        *("-device", "virtserialport,chardev=agent,name=agent"),
-        *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-        *("-append", f"root=/dev/vda rw console=ttyS0 mitigations=off tsc=nowatchdog {append}"),
+        *("-incoming", f"exec:cat {shlex.quote(str(memory))}"),
     ]
+
+
+class Monitor:
+    """qemu's own port: QMP, one JSON command a line. Raises Lost if qemu refuses one."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(SAVE_SECONDS)
+        self._stream = connection.makefile("rw")
+        self._stream.readline()  # its greeting
+        self._execute("qmp_capabilities")
+
+    def save(self, memory: Path) -> None:
+        """Ends the machine and writes its state; its disk is complete then, too.
+
+        It is not stopped before, as what goes on from the state would be so, too; as it may be
+        for long, it is stopped as soon as the writing begins.
+        """
+        self._execute(
+            "migrate-set-parameters", {"max-bandwidth": 1 << 40, "downtime-limit": 60_000}
+        )
+        self._execute("migrate", {"uri": f"exec:cat > {shlex.quote(str(memory))}"})
+        end = time.monotonic() + SAVE_SECONDS
+        while (state := self._execute("query-migrate").get("status")) != "completed":
+            if state == "failed" or time.monotonic() > end:
+                raise Lost(f"saving the machine's state: {state}")
+            time.sleep(0.1)
+        self._execute("quit")
+
+    def _execute(self, command: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
+        request = {"execute": command, "arguments": arguments or {}}
+        self._stream.write(json.dumps(request) + "\n")
+        self._stream.flush()
+        while line := self._stream.readline():
+            answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                raise Lost(f"{command}: {answer['error']}")
+            if "return" in answer:
+                result: dict[str, Any] = answer["return"]
+                return result
+        raise Lost(f"{command}: qemu has ended")
 
 
 class Qemu:
     """A running qemu; messages go to and from the agent, the console is written down on the way."""
 
-    def __init__(self, agent: socket.socket, console: IO[bytes], log: IO[bytes]) -> None:
+    def __init__(
+        self, agent: socket.socket, monitor: socket.socket, console: IO[bytes], log: IO[bytes]
+    ) -> None:
         self._agent = agent
+        self._monitor = monitor
         self._console = console
         self._log = log
         self._tail = b""
@@ -91,6 +163,10 @@ class Qemu:
         message: dict[str, Any] = json.loads(line)
         return message
 
+    def save(self, memory: Path) -> None:
+        """Ends the machine, whose agent must not be at work, with its state in `memory`."""
+        Monitor(self._monitor).save(memory)
+
     def _read_agent(self) -> None:
         chunk = self._agent.recv(65536)
         if not chunk:  # qemu has ended: the console's own end follows, with the reason before it
@@ -109,22 +185,36 @@ class Qemu:
 
 
 @contextmanager
-def running(image: Image, files: Path, append: str, console: Path) -> Iterator[Qemu]:
+def running(command: list[str], console: Path) -> Iterator[Qemu]:
     """A qemu that is killed on leaving. What its machine prints is appended to `console`."""
-    ours, theirs = socket.socketpair()
-    with ours, console.open("ab", buffering=0) as log:
-        with theirs:
+    with ExitStack() as stack:
+        agent, its_agent = socket.socketpair()
+        monitor, its_monitor = socket.socketpair()
+        for end in (agent, monitor):
+            stack.enter_context(end)
+        log = stack.enter_context(console.open("ab", buffering=0))
+        with its_agent, its_monitor:
             process = subprocess.Popen(
-                command(image, files, append, theirs.fileno()),
+                # Not even a killed test run leaves a machine behind.
+                ["setpriv", "--pdeathsig", "KILL", *command, *ports(its_agent, its_monitor)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[its_agent.fileno(), its_monitor.fileno()],
             )
         with process:
             assert process.stdout is not None
             try:
-                yield Qemu(ours, process.stdout, log)
+                yield Qemu(agent, monitor, process.stdout, log)
             finally:
                 process.kill()
                 log.write(process.stdout.read())
+
+
+def ports(agent: socket.socket, monitor: socket.socket) -> list[str]:
+    return [
+        *("-device", "virtio-serial", "-chardev", f"socket,id=agent,fd={agent.fileno()}"),
+        *("-device", "virtserialport,chardev=agent,name=agent"),
+        *("-chardev", f"socket,id=monitor,fd={monitor.fileno()}"),
+        *("-mon", "chardev=monitor,mode=control"),
+    ]
