@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,19 @@ CUT_SHORT = REPORTS / "cut-short"
 EXIT_CUT_SHORT = 10  # beyond pytest's own
 
 
+# Where several run at once, the longest go first: then all of them end at about the same time.
+LONGEST_FIRST = (
+    "test_pinning-trixie",
+    "test_service",
+    "test_book",
+    "test_packages-trixie",
+    "test_pinning-forky",
+    "test_packages-bookworm",
+    "test_report",
+)
+
 cut_short: set[str] = set()
+measured: list[str] = []
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +73,32 @@ def guest(
         yield guest
 
 
+@pytest.fixture
+def note(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Notes what a test has measured, for the end of the run."""
+    return lambda text: record_property("measured", text)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of one guest are for one process; which guest comes first."""
+
+    def rank(item: pytest.Item) -> int:
+        name = guest_name(item)
+        return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=rank)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(guest_name(item)))
+
+
+def guest_name(item: pytest.Item) -> str:
+    """The module, and the image if it has several."""
+    callspec = getattr(item, "callspec", None)
+    recipe = callspec and callspec.params.get("recipe")
+    return f"{item.path.stem}-{recipe.name}" if recipe else item.path.stem
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, None]:
     """Where the guest itself and what a module needs in it are made."""
@@ -81,11 +119,28 @@ def skip_if_cut_short(item: pytest.Item, outcome: Any) -> None:
     dead = PANICKED in str(error) or item.location[0] in cut_short
     if isinstance(error, NeverCameUp) or (isinstance(error, Lost) and dead):
         cut_short.add(item.location[0])
+        item.user_properties.append(("cut short", item.location[0]))
         outcome.force_exception(pytest.skip.Exception(f"{PANICKED}: emulation's fault"))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Tests may run in other processes: what their reports carry is all that is known of them."""
+    for name, value in report.user_properties:
+        if name == "cut short":
+            cut_short.add(str(value))
+        elif name == "measured" and report.when == "call":
+            measured.append(str(value))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in measured:
+        terminalreporter.write_line(line)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """What was skipped was not tested: that is no success, and no failure either."""
+    if hasattr(session.config, "workerinput"):
+        return  # the process that gave this one its tests does it
     REPORTS.mkdir(parents=True, exist_ok=True)
     CUT_SHORT.write_text("\n".join(sorted(cut_short)))
     if cut_short and exitstatus == pytest.ExitCode.OK:

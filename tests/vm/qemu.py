@@ -168,7 +168,10 @@ class Qemu:
         Monitor(self._monitor).save(memory)
 
     def _read_agent(self) -> None:
-        chunk = self._agent.recv(65536)
+        try:
+            chunk = self._agent.recv(65536)
+        except ConnectionResetError:  # there was a message that it had not read
+            chunk = b""
         if not chunk:  # qemu has ended: the console's own end follows, with the reason before it
             self._selector.unregister(self._agent)
         self._pending += chunk

@@ -101,10 +101,14 @@ def saved(machine: Machine, console: Path) -> State:
                 save(machine, State(made), console)
                 made.rename(entry)
         os.utime(entry)
-        by_age = sorted(states.iterdir(), key=lambda state: state.stat().st_mtime)
-        for outdated in by_age[:-KEPT_STATES]:
-            shutil.rmtree(outdated)
+        remove_outdated(states)
     return State(entry)
+
+
+def remove_outdated(states: Path) -> None:
+    by_age = sorted(states.iterdir(), key=lambda state: state.stat().st_mtime)
+    for outdated in by_age[:-KEPT_STATES]:
+        shutil.rmtree(outdated)
 
 
 def key(machine: Machine) -> str:

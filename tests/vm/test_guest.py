@@ -100,7 +100,7 @@ def test_condition_that_stays_false_says_what_it_printed_last(guest: Guest) -> N
 def test_reboot_keeps_the_disk_and_starts_everything_anew(guest: Guest) -> None:
     guest.run("touch /run/before /root/before; logger before the reboot")
     guest.reboot()
-    guest.run("test -e /root/before -a ! -e /run/before")
+    guest.run("test -e /root/before -a ! -e /run/before -a -e /mnt/files/tiny.deb")
     assert guest.run("systemctl is-system-running").stdout == "running\n"
     assert "before the reboot" in guest.run("journalctl --boot=-1").stdout
     assert "before the reboot" not in guest.journal()

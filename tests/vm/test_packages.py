@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -109,7 +109,7 @@ def install(guest: Guest, *arguments: str) -> None:
 
 @on_both
 def test_upgrade_keeps_the_configuration_and_takes_no_longer_than_a_restart(
-    guest: Guest, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+    guest: Guest, recipe: Recipe, note: Callable[[str], None]
 ) -> None:
     old, new = previous(), packages(recipe.suite)
     guest.run(f"{INSTALL} {names(old)}", timeout=600)
@@ -127,11 +127,10 @@ def test_upgrade_keeps_the_configuration_and_takes_no_longer_than_a_restart(
     # Once for each daemon: while the files are changed, the old one goes on.
     assert len(messages(guest, Event.STARTED)) - before[1] == 2
     assert seconds_served_after_unpacking(guest, pid) > 0
-    with capsys.disabled():
-        print(
-            f"\nwithout devices: {restart:.1f} s in a restart,"
-            f" {seconds_without_devices(guest):.1f} s in an upgrade"
-        )
+    note(
+        f"without devices: {restart:.1f} s in a restart,"
+        f" {seconds_without_devices(guest):.1f} s in an upgrade"
+    )
 
 
 @on_debian_12

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -209,7 +209,7 @@ def test_daemon_killed_in_the_middle_of_creations_puts_them_right(
 
 @on_debian_13
 def test_busy_container_takes_nothing_of_the_isolated_cpus_and_an_owner_is_never_moved(
-    guest: Guest, containerd: Runtime, capsys: pytest.CaptureFixture[str]
+    guest: Guest, containerd: Runtime, note: Callable[[str], None]
 ) -> None:
     keep_host_off(guest)  # what it takes of the isolated CPUs would be counted as well
     owner = Container("busy-owner", devices=("2", "3"), threads=1)
@@ -222,8 +222,7 @@ def test_busy_container_takes_nothing_of_the_isolated_cpus_and_an_owner_is_never
     assert_cpus(guest, busy, {"busy-owner": "2-3", "busy-plain": "0-1,4-5"})
     containerd.remove(busy)
     owners, plain = (cpus_seen(guest, "busy", name) for name in busy)
-    with capsys.disabled():
-        print(f"\nticks of 10 s, by CPU: {used}; owner and others ran {ran} s")
+    note(f"ticks of 10 s, by CPU: {used}; owner and others ran {ran} s")
 
     assert owners in ({"0": [2]}, {"0": [3]})
     assert used[owners["0"][0]] > 100
@@ -276,14 +275,13 @@ def test_two_hundred_containers_come_up_where_they_belong(
     guest: Guest,
     containerd: Runtime,
     everyone: dict[str, Running],
-    capsys: pytest.CaptureFixture[str],
+    note: Callable[[str], None],
 ) -> None:
     seen = containerd.churn(200, pod_of_everyone("crowd"))
     assert len(seen) == 200
     assert {(found["name"], found["planned"]) for found in seen} == set(RIGHT.items())
     started = [found for found in seen if "pid" in found]
-    with capsys.disabled():
-        print(f"\nof 23 containers that were started, {len(started)} were so in time")
+    note(f"of 23 containers that were started, {len(started)} were so in time")
     assert len(started) >= 12, "of 23"
     assert {(found["name"], found["allowed"], found["cpuset"]) for found in started} == {
         (name, cpus, cpus) for name, cpus in RIGHT.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -100,11 +100,10 @@ def test_kubelet_lists_the_isolated_cpus_with_their_numa_nodes(guest: Guest) -> 
     )
 
 
-def test_daemon_is_small(guest: Guest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_daemon_is_small(guest: Guest, note: Callable[[str], None]) -> None:
     pid = show(guest, "isolcpus-dp", "MainPID")
     sizes = guest.run(f"grep -E 'Rss|Private_Dirty' /proc/{pid}/smaps_rollup").stdout.split()
-    with capsys.disabled():
-        print(f"\nunder systemd: resident {sizes[1]} kB, private {sizes[4]} kB")
+    note(f"under systemd: resident {sizes[1]} kB, private {sizes[4]} kB")
     assert int(sizes[1]) < 36 * 1024
     assert "THP_enabled:\t0" in guest.run(f"cat /proc/{pid}/status").stdout
 
@@ -117,7 +116,7 @@ def test_pod_owns_both_threads_of_a_core(guest: Guest) -> None:
 
 
 def test_cpu_that_goes_offline_and_comes_back_is_seen_by_the_kubelet(
-    guest: Guest, capsys: pytest.CaptureFixture[str]
+    guest: Guest, note: Callable[[str], None]
 ) -> None:
     now = "date +%s%6N"
     offline = f"echo 0 > /sys/devices/system/cpu/cpu3/online && {now}"
@@ -129,8 +128,7 @@ def test_cpu_that_goes_offline_and_comes_back_is_seen_by_the_kubelet(
         assert f"{unhealthy} unhealthy" in show(guest, "isolcpus-dp", "StatusText")
         seen = guest.run("journalctl -u kubelet -n 1 -o json --output-fields=MESSAGE").stdout
         after = (int(json.loads(seen)["__REALTIME_TIMESTAMP"]) - switched) / 1000
-        with capsys.disabled():
-            print(f"\ncpu3 {health}: the kubelet logs it {after:.0f} ms after sysfs took it")
+        note(f"cpu3 {health}: the kubelet logs it {after:.0f} ms after sysfs took it")
 
 
 def test_kubelet_restarted_twenty_times_has_its_devices_each_time(guest: Guest) -> None:
@@ -258,7 +256,7 @@ def test_journal_tells_the_story(guest: Guest) -> None:
 
 
 def test_boot_takes_one_registration_and_no_restart(
-    guest: Guest, capsys: pytest.CaptureFixture[str]
+    guest: Guest, note: Callable[[str], None]
 ) -> None:
     guest.reboot()
     wait_for_devices(guest)
@@ -269,8 +267,7 @@ def test_boot_takes_one_registration_and_no_restart(
     registered = messages(guest, Event.REGISTERED)
     assert len(registered) == 1
     guest.wait_until(f"grep Running {STATUS}", timeout=120)
-    with capsys.disabled():
-        print(f"\nat boot: {registered[0]['MESSAGE']}")
+    note(f"at boot: {registered[0]['MESSAGE']}")
 
 
 def test_removed_and_purged_package_leaves_nothing(guest: Guest) -> None:
