@@ -48,7 +48,7 @@ test-packages: $(VENV)/installed $(DEB) $(RPM) sbom
 
 ## boot virtual machines and install the packages in them; as root
 test-vm: $(VENV)/installed $(DEB)
-	tools/need e2fsprogs mmdebstrap qemu-system-x86
+	tools/need e2fsprogs mmdebstrap qemu-system-x86 qemu-utils
 	tools/test-vm $(VENV)/bin/python
 
 FUZZ_SECONDS := 60

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from .guest import Guest, NeverCameUp
-from .image import BOOKWORM, Image, Recipe, cached
+from .image import BOOKWORM, FORKY, TRIXIE, Image, Recipe, cached
 from .qemu import PANICKED, Lost
 from .state import ISOLATED, start
 
@@ -20,6 +20,8 @@ REPORTS = Path(__file__).parents[2] / "build" / "vm"
 CUT_SHORT = REPORTS / "cut-short"
 EXIT_CUT_SHORT = 10  # beyond pytest's own
 
+
+SUITES = [recipe.suite for recipe in (BOOKWORM, TRIXIE, FORKY)]
 
 # Where several run at once, the longest go first: then all of them end at about the same time.
 LONGEST_FIRST = (
@@ -79,24 +81,30 @@ def note(record_property: Callable[[str, object], None]) -> Callable[[str], None
     return lambda text: record_property("measured", text)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of one guest are for one process; which guest comes first."""
-
     def rank(item: pytest.Item) -> int:
-        name = guest_name(item)
+        name = guest_name(item.nodeid)
         return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
     items.sort(key=rank)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(guest_name(item)))
 
 
-def guest_name(item: pytest.Item) -> str:
-    """The module, and the image if it has several."""
-    callspec = getattr(item, "callspec", None)
-    recipe = callspec and callspec.params.get("recipe")
-    return f"{item.path.stem}-{recipe.name}" if recipe else item.path.stem
+def guest_name(nodeid: str) -> str:
+    """Which tests share a guest: those of a module, or of a module and an image."""
+    path, _, test = nodeid.partition("::")
+    parameter = test.partition("[")[2].partition("-")[0].rstrip("]")
+    module = Path(path).stem
+    return f"{module}-{parameter}" if parameter in SUITES else module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests run in several processes, those of a guest all run in the same one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduler: Any = LoadScopeScheduling(config, log)
+    scheduler._split_scope = guest_name  # as its documentation has it, but for the class
+    return scheduler
 
 
 @pytest.hookimpl(hookwrapper=True)

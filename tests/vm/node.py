@@ -15,6 +15,7 @@ from .guest import Guest
 
 RESOURCE = "windriver.com/isolcpus"
 STATUS = "/var/lib/kubelet/node-status.json"
+CGROUP = "/sys/fs/cgroup/system.slice/kubelet.service"
 
 _KUBELET = """\
 [Unit]
@@ -50,10 +51,13 @@ def status(guest: Guest) -> dict[str, Any]:
 
 
 def wait_for_devices(guest: Guest, healthy: int = 4) -> None:
-    """Waits until the kubelet that runs now has so many healthy devices."""
+    """Waits until the kubelet that runs now has so many healthy devices.
+
+    To ask systemd for its process would take as much of the CPUs as what is waited for.
+    """
     guest.wait_until(
-        f"cat {STATUS}; systemctl is-active kubelet && "
-        f'grep -q "\\"pid\\": $(systemctl show -p MainPID --value kubelet)," {STATUS} && '
+        f'echo "$(<{STATUS})"; read -r pid < {CGROUP}/cgroup.procs && '
+        f'grep -q "\\"pid\\": $pid," {STATUS} && '
         f"grep -q 'allocatable.*{RESOURCE}\": {healthy}}}.*devices' {STATUS}",
         timeout=90,
     )

@@ -33,9 +33,11 @@ FORGED = {"windriver.com/isolcpus": "2-3"}
 RIGHT = {"owner": "2-3", "plain": "0-1,4-5", "guaranteed": "0-1", "forger": "0-1,4-5"}
 
 on_both = pytest.mark.parametrize(
-    "recipe", [TRIXIE, FORKY], ids=["containerd-1.7", "containerd-2.1"], indirect=True
+    "recipe", [TRIXIE, FORKY], ids=["trixie-containerd-1.7", "forky-containerd-2.1"], indirect=True
 )
-on_debian_13 = pytest.mark.parametrize("recipe", [TRIXIE], ids=["containerd-1.7"], indirect=True)
+on_debian_13 = pytest.mark.parametrize(
+    "recipe", [TRIXIE], ids=["trixie-containerd-1.7"], indirect=True
+)
 
 
 @pytest.fixture(scope="module")
