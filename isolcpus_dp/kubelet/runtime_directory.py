@@ -44,8 +44,8 @@ class RuntimeDirectory:
         except OSError as error:
             emit(
                 log, Event.DEGRADED,
-                "could not write %s: %s; a kubelet that recreates its socket while"
-                " its connection lives may go unnoticed", mark, error.strerror,
+                "could not write %s: %s; if the kubelet recreates its socket while"
+                " the connection stays open, the daemon is not restarted", mark, error.strerror,
             )  # fmt: skip
 
     def write_pidfile(self) -> None:

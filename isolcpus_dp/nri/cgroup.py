@@ -55,7 +55,7 @@ class Quotas:
         if not any(directory.is_dir() for directory in directories):
             emit(
                 log, Event.QUOTA_KEPT,
-                "the CPU quota of pod %s, if it has one, stays: there is no cgroup %s below %s",
+                "could not find the cgroup of pod %s: no %s below %s; its CPU quota is not lifted",
                 pod, path_of(parent), self._root, pod=pod,
             )  # fmt: skip
 
@@ -72,8 +72,8 @@ class Quotas:
                 self._watch.remove(before)
         except OSError as error:
             emit(
-                log, Event.DEGRADED, "%s cannot be watched: %s; a CPU quota that the kubelet sets"
-                " for pod %s from now on stays", file, error.strerror, pod, pod=pod,
+                log, Event.DEGRADED, "could not watch %s: %s; if the kubelet sets the CPU quota of"
+                " pod %s again, it is not lifted", file, error.strerror, pod, pod=pod,
             )  # fmt: skip
         _lift(file, unlimited, pod)
         if len(self._watched) > self._enough:
@@ -122,7 +122,8 @@ def _lift(file: Path, unlimited: str, pod: str) -> None:
         file.write_text(unlimited)
     except OSError as error:
         emit(
-            log, Event.QUOTA_KEPT, "the CPU quota of pod %s stays, its CPUs are throttled: %s: %s",
+            log, Event.QUOTA_KEPT,
+            "could not lift the CPU quota of pod %s: %s: %s; its containers are throttled",
             pod, file, error.strerror, pod=pod,
         )  # fmt: skip
         return

@@ -118,7 +118,7 @@ class Plugin:
             elif update:
                 updates.append(update.message)
         emit(
-            log, Event.SYNCHRONIZED, "%s has %d containers: updating %d",
+            log, Event.SYNCHRONIZED, "%s listed %d containers: updating %d",
             self._runtime, len(self._containers), len(updates) + len(to_confirm),
         )  # fmt: skip
         self._connection.synchronized(self._runtime)

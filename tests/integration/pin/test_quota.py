@@ -69,7 +69,7 @@ async def test_owner_is_pinned_if_the_quota_of_its_pod_is_not_found(
     nowhere = runtime.run_pod("nowhere", cgroup_parent="/kubepods/pod2")
     assert cpus(await runtime.create(nowhere, "owner", OWNER)) == "2-3"
     assert (
-        "the CPU quota of pod default/nowhere, if it has one, stays: there is no cgroup"
+        "could not find the cgroup of pod default/nowhere: no"
         f" kubepods/pod2 below {host.machine.root}/fs/cgroup"
     ) in host.log
     empty = runtime.run_pod("empty", cgroup_parent="/kubepods/pod1")

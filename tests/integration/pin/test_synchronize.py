@@ -29,7 +29,7 @@ async def test_existing_containers_are_updated_when_the_daemon_starts(
     async with connected_with(supervisor(host, "pin"), runtime):
         assert [cpus(one) for one in plain] == ["0-1,4-5"] * 10
         assert (cpus(owner), cpus(wide), cpus(ended)) == ("2-3", "0-1,4-5", "")
-        assert "simulated 1 has 13 containers: updating 12" in host.log
+        assert "simulated 1 listed 13 containers: updating 12" in host.log
 
 
 async def test_container_that_starts_during_synchronize_is_updated(
@@ -108,7 +108,7 @@ async def test_container_missing_from_synchronize_is_updated_at_start(
     starting = {container.id: container for container in (starting_owner, starting_other)}
     runtime.containers.clear()
     async with connected_with(supervisor(host, "pin"), runtime):
-        assert "simulated 1 has 0 containers" in host.log
+        assert "simulated 1 listed 0 containers" in host.log
         runtime.containers.update(starting)
         for container in starting.values():
             await runtime.start_container(container)
