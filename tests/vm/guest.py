@@ -60,6 +60,15 @@ class Guest:
         self._boot = self.run(told).stdout.splitlines()[-1]
         self.mount_files()
 
+    def clock_rate(self) -> float:
+        """How many seconds pass in the guest while one passes here, roughly."""
+        began, uptime = time.monotonic(), self._uptime()
+        time.sleep(2)
+        return (self._uptime() - uptime) / (time.monotonic() - began)
+
+    def _uptime(self) -> float:
+        return float(self.run("cat /proc/uptime").stdout.split()[0])
+
     def mount_files(self) -> None:
         self.run("mount /mnt/files")
 

@@ -56,6 +56,10 @@ def test_each_node_has_a_last_level_cache(guest: Guest) -> None:
     assert shared == "0-3\n4-7"
 
 
+def test_clock_is_as_fast_as_that_of_the_host(guest: Guest) -> None:
+    assert 0.5 < guest.clock_rate() < 1.5
+
+
 def test_isolated_cpu_goes_offline_and_comes_back(guest: Guest) -> None:
     guest.run("echo 0 > /sys/devices/system/cpu/cpu3/online")
     assert read(guest, "/sys/devices/system/cpu/online") == "0-2,4-7"
