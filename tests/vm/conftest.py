@@ -23,7 +23,7 @@ EXIT_CUT_SHORT = 10  # beyond pytest's own
 
 SUITES = [recipe.suite for recipe in (BOOKWORM, TRIXIE, FORKY)]
 
-# Where several run at once, the longest go first: then all of them end at about the same time.
+# With several processes, the longest start first, so that all processes end at about the same time.
 LONGEST_FIRST = (
     "test_pinning-trixie",
     "test_service",
@@ -77,7 +77,7 @@ def guest(
 
 @pytest.fixture
 def note(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Notes what a test has measured, for the end of the run."""
+    """Prints a measured value at the end of the run."""
     return lambda text: record_property("measured", text)
 
 
@@ -90,7 +90,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def guest_name(nodeid: str) -> str:
-    """Which tests share a guest: those of a module, or of a module and an image."""
+    """Identifies the guest of a test: by module, and by image if the module uses several."""
     path, _, test = nodeid.partition("::")
     parameter = test.partition("[")[2].partition("-")[0].rstrip("]")
     module = Path(path).stem
@@ -99,11 +99,11 @@ def guest_name(nodeid: str) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where tests run in several processes, those of a guest all run in the same one."""
+    """With several processes, all tests of one guest run in the same process."""
     from xdist.scheduler import LoadScopeScheduling
 
     scheduler: Any = LoadScopeScheduling(config, log)
-    scheduler._split_scope = guest_name  # as its documentation has it, but for the class
+    scheduler._split_scope = guest_name  # documented as a method to override
     return scheduler
 
 
@@ -132,7 +132,7 @@ def skip_if_cut_short(item: pytest.Item, outcome: Any) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Tests may run in other processes: what their reports carry is all that is known of them."""
+    """Collects from the reports, because the tests may run in other processes."""
     for name, value in report.user_properties:
         if name == "cut short":
             cut_short.add(str(value))
@@ -148,7 +148,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """What was skipped was not tested: that is no success, and no failure either."""
     if hasattr(session.config, "workerinput"):
-        return  # the process that gave this one its tests does it
+        return  # the controller writes the file
     REPORTS.mkdir(parents=True, exist_ok=True)
     CUT_SHORT.write_text("\n".join(sorted(cut_short)))
     if cut_short and exitstatus == pytest.ExitCode.OK:

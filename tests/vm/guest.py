@@ -54,10 +54,10 @@ class Guest:
         except Lost as lost:
             raise NeverCameUp(str(lost)) from lost
 
-    def take_up(self) -> None:
-        """After it was saved: the files' disk is another, and time has gone by."""
-        told = f"date --set=@{time.time():.3f} && cat /proc/sys/kernel/random/boot_id"
-        self._boot = self.run(told).stdout.splitlines()[-1]
+    def resume(self) -> None:
+        """After a restore: sets the clock, mounts the disk with the files."""
+        command = f"date --set=@{time.time():.3f} && cat /proc/sys/kernel/random/boot_id"
+        self._boot = self.run(command).stdout.splitlines()[-1]
         self.mount_files()
 
     def clock_rate(self) -> float:

@@ -27,7 +27,7 @@ TAIL = 4000
 
 PANICKED = "the kernel panicked"
 
-SAVE_SECONDS = 120.0  # many times what the disk needs for it
+SAVE_SECONDS = 120.0  # many times what writing the memory takes
 
 
 class Lost(Exception):
@@ -36,22 +36,22 @@ class Lost(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """An image and what its kernel is told: a saved state is only good for the same machine."""
+    """An image and kernel arguments. A saved state can only be resumed on the same machine."""
 
     image: Image
     append: str
 
     def arguments(self) -> list[str]:
-        """What is the same for every start of it; its console is on stdout.
+        """The arguments of qemu for every start of the machine; its console is on stdout.
 
         Five settings are for the emulation:
-        - An AMD CPU would have no SMT siblings and no shared caches there.
-        - Half of the time goes into the translation of code. Programs that are always at the same
-          addresses, and a cache that holds all of their translated code, save nearly all of it. A
-          cache of twice the size makes a reboot take twice as long.
-        - Mitigations cost a third of the boot.
-        - A kernel that finds its emulated clock wanting changes its own code as it runs, which
-          kills it.
+        - An emulated AMD CPU has no SMT siblings and no shared caches.
+        - Translation of code takes almost half of the time. A cache that holds all translated code,
+          and programs that are always at the same addresses, avoid most of it. A cache of twice
+          this size makes a reboot take twice as long.
+        - Mitigations take a third of the boot time.
+        - A kernel that marks its emulated clock as unstable patches its own running code, and
+          crashes.
         """
         kernel = (
             "root=/dev/vda rw console=ttyS0 norandmaps mitigations=off tsc=nowatchdog"
@@ -73,7 +73,7 @@ class Machine:
 
 
 def boots(machine: Machine, disk: Path, files: Path) -> list[str]:
-    """Boots it; what it writes goes to `disk`, a qcow2 image."""
+    """Boots the machine; its writes go to `disk`, a qcow2 image."""
     return [
         *machine.arguments(),
         *("-drive", f"file={disk},format=qcow2,if=virtio,cache=unsafe"),
@@ -82,10 +82,10 @@ def boots(machine: Machine, disk: Path, files: Path) -> list[str]:
 
 
 def resumes(machine: Machine, disk: Path, memory: Path, files: Path) -> list[str]:
-    """Goes on from a saved state; what it writes survives its reboots and is gone with qemu.
+    """Resumes from a saved state; writes survive a reboot and are lost when qemu ends.
 
-    Of the disks, which it does not save, it must find that of the system as it was, and that of
-    the files as large as it was.
+    The content of the disks is not part of `memory`: `disk` must be the one that was saved with it,
+    and `files` must have the same size as at the boot.
     """
     return [
         *machine.arguments(),
@@ -105,10 +105,10 @@ class Monitor:
         self._execute("qmp_capabilities")
 
     def save(self, memory: Path) -> None:
-        """Ends the machine and writes its state; its disk is complete then, too.
+        """Writes the state of the machine and ends it; its disk is complete then as well.
 
-        It is not stopped before, as what goes on from the state would be so, too; as it may be
-        for long, it is stopped as soon as the writing begins.
+        The machine must not be stopped first: it would be resumed as stopped. The long downtime
+        makes qemu stop it as soon as it starts to write.
         """
         self._execute(
             "migrate-set-parameters", {"max-bandwidth": 1 << 40, "downtime-limit": 60_000}
@@ -171,13 +171,13 @@ class Qemu:
         return message
 
     def save(self, memory: Path) -> None:
-        """Ends the machine, whose agent must not be at work, with its state in `memory`."""
+        """Writes the state to `memory` and ends the machine. Its agent must be idle."""
         Monitor(self._monitor).save(memory)
 
     def _read_agent(self) -> None:
         try:
             chunk = self._agent.recv(65536)
-        except ConnectionResetError:  # there was a message that it had not read
+        except ConnectionResetError:  # a message was left unread
             chunk = b""
         if not chunk:  # qemu has ended: the console's own end follows, with the reason before it
             self._selector.unregister(self._agent)
@@ -205,7 +205,7 @@ def running(command: list[str], console: Path) -> Iterator[Qemu]:
         log = stack.enter_context(console.open("ab", buffering=0))
         with its_agent, its_monitor:
             process = subprocess.Popen(
-                # Not even a killed test run leaves a machine behind.
+                # A killed test run leaves no machine behind.
                 ["setpriv", "--pdeathsig", "KILL", *command, *ports(its_agent, its_monitor)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -1,7 +1,7 @@
-"""Starts guests: a machine is booted once, its state is saved, and each guest goes on from there.
+"""Starts guests: a machine is booted once, its state is saved, and each guest resumes from it.
 
-To boot takes an emulated machine most of a minute, to go on from a saved state a few seconds. The
-states of an image are beside it in the cache, and go with it.
+An emulated machine needs 20 s or more to boot, and about 2 s to resume from a saved state. The
+states of an image are in its folder in the cache, and are removed with it.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ HERE = Path(__file__).parent
 # One core of each NUMA node belongs to the workload.
 ISOLATED = "isolcpus=nohz,domain,managed_irq,2-3,6-7 nohz_full=2-3,6-7"
 
-# The same for all, as a running guest does not see that a disk has grown; they are sparse.
+# The same size for all, because a resumed guest does not notice another size. The file is sparse.
 FILES_SIZE = 256 << 20
 
-# Of each image; those that were not used for the longest time go first.
+# Per image; the least recently used ones are removed.
 KEPT_STATES = 4
 
 logger = logging.getLogger(__name__)
 
 
 class UnusableState(Exception):
-    """qemu could not go on from it."""
+    """qemu could not resume from a state."""
 
 
 @dataclass(frozen=True)
 class State:
-    """A machine right after its boot: what it has written to its disk, and its memory."""
+    """A booted machine: a qcow2 overlay with what it wrote to its disk, and its memory."""
 
     folder: Path
 
@@ -59,7 +59,7 @@ class State:
 def start(
     image: Image, *, append: str = ISOLATED, files: Sequence[Path] = (), log: Path
 ) -> Iterator[Guest]:
-    """A guest right after its boot, with `files` in /mnt/files; its console goes to `log`.
+    """A freshly booted guest, with `files` in /mnt/files; its console goes to `log`.
 
     Raises NeverCameUp when its machine could not be booted.
     """
@@ -83,14 +83,14 @@ def resumed(machine: Machine, state: State, files: Path, console: Path) -> Itera
     with running(resumes(machine, state.disk, state.memory, files), console) as qemu:
         guest = Guest(qemu, console)
         try:
-            guest.take_up()
+            guest.resume()
         except Lost as lost:
             raise UnusableState(str(lost)) from lost
         yield guest
 
 
 def saved(machine: Machine, console: Path) -> State:
-    """The machine's state, made if there is none yet."""
+    """Returns the state of the machine; boots and saves it if there is none yet."""
     states = machine.image.disk.parent / "states"
     states.mkdir(exist_ok=True)
     entry = states / key(machine)
@@ -112,11 +112,11 @@ def remove_outdated(states: Path) -> None:
 
 
 def key(machine: Machine) -> str:
-    """Changes with the machine, with the emulator and its CPU, and with how we go about it."""
+    """Changes with the machine, the version of qemu, the CPU of the host, and this code."""
     version = subprocess.run(
         ["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE, check=True
     ).stdout
-    # The emulated clock has the frequency of this host's.
+    # The emulated TSC runs at the frequency of the host's TSC.
     cpu = next(
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     )
@@ -127,10 +127,10 @@ def key(machine: Machine) -> str:
 
 
 def save(machine: Machine, state: State, console: Path) -> None:
-    """Boots the machine for its state.
+    """Boots the machine and saves its state.
 
-    One that never came up is booted once more: now and then an emulated kernel hangs or panics
-    while it starts its CPUs. Raises NeverCameUp when the second does not come up either.
+    A failed boot is tried once more: sometimes an emulated kernel hangs or panics while it starts
+    its CPUs. Raises NeverCameUp if the second boot fails as well.
     """
     try:
         boot(machine, state, console)
@@ -148,7 +148,7 @@ def boot(machine: Machine, state: State, console: Path) -> None:
         with running(boots(machine, state.disk, files), console) as qemu:
             guest = Guest(qemu, console)
             guest.finish_boot()
-            # On a busy host a kernel may take its clock for one of another frequency.
+            # On a busy host a kernel may measure a wrong frequency of its clock.
             if not 0.5 < (rate := guest.clock_rate()) < 1.5:
                 raise NeverCameUp(f"{rate:.1f} seconds pass in the guest while one passes here")
             qemu.save(state.memory)

@@ -1,4 +1,4 @@
-"""Guests go on from the saved state of a booted machine as if each had been booted for itself."""
+"""Guests that resume from a saved state behave as if each had been booted separately."""
 
 from __future__ import annotations
 
