@@ -322,7 +322,7 @@ def test_check_sees_the_daemon_at_work_and_names_a_container_on_isolated_cpus(
     [(_, verdict, evidence)] = check("foreign-processes")
     guest.run(f"echo 0-1,4-5 > {plain.cgroup}/cpuset.cpus; systemctl stop kubelet")
     assert verdict == "problem"
-    assert f"(process {plain.pid}) of default/first/plain on CPU 6-7" in evidence
+    assert f"(process {plain.pid}) in default/first/plain, allowed on CPU 6-7" in evidence
 
 
 @on_both
