@@ -63,7 +63,7 @@ def root(request: pytest.FixtureRequest) -> Iterator[Root]:
 def test_lintian_reports_nothing_and_builds_are_reproducible(suite: str) -> None:
     with unpacked(BUILDERS[suite]) as root:
         built = build_in(root, "/first", environment={})
-        assert re.search(r"^\d{3} passed", (built / "build.log").read_text(), re.MULTILINE)
+        assert re.search(r"^\d{3,} passed", (built / "build.log").read_text(), re.MULTILINE)
         first = digests(built)
         # Another directory, locale and umask, with the leftovers of the first build.
         root.run(
