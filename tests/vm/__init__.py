@@ -1,1 +1,1 @@
-"""Tests on a whole machine: Debian with isolated CPUs in qemu, without hardware acceleration."""
+"""Tests in virtual machines: Debian with isolated CPUs in qemu, without hardware acceleration."""

@@ -1,4 +1,4 @@
-"""One guest for each module of tests, and what it leaves behind when one of them fails."""
+"""One guest per test module; the journal and the console of a guest are saved on a failure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .qemu import PANICKED, Lost
 from .state import ISOLATED, start
 
 REPORTS = Path(__file__).parents[2] / "build" / "vm"
-# The modules that a panic cut short, for those who run them once more (the Makefile does).
+# Lists the modules that a panic interrupted; tools/test-vm runs them again.
 CUT_SHORT = REPORTS / "cut-short"
-EXIT_CUT_SHORT = 10  # beyond pytest's own
+EXIT_CUT_SHORT = 10  # not used by pytest itself
 
 
 SUITES = [recipe.suite for recipe in (BOOKWORM, TRIXIE, FORKY)]
@@ -40,7 +40,7 @@ measured: list[str] = []
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    """What the guest boots; a module that needs more has its own fixture of this name."""
+    """The image that the guest boots. A module may override this fixture."""
     return BOOKWORM
 
 
@@ -51,13 +51,13 @@ def image(recipe: Recipe) -> Image:
 
 @pytest.fixture(scope="module")
 def arguments() -> str:
-    """What the guest's kernel is told to isolate; a module with needs has its own fixture."""
+    """The kernel arguments that isolate CPUs. A module may override this fixture."""
     return ISOLATED
 
 
 @pytest.fixture(scope="module")
 def guest_files() -> Sequence[Path]:
-    """What the guest finds in /mnt/files; a module with needs has its own fixture of this name."""
+    """The files in the guest's /mnt/files. A module may override this fixture."""
     return ()
 
 
@@ -69,7 +69,7 @@ def guest(
     arguments: str,
     guest_files: Sequence[Path],
 ) -> Iterator[Guest]:
-    """The module's guest: a test finds it as the tests before it in the file have left it."""
+    """The module's guest. Its tests run in order, and each sees the effects of those before it."""
     log = REPORTS / f"{request.path.stem}-{recipe.name}.console"
     with start(image, append=arguments, files=guest_files, log=log) as guest:
         yield guest
@@ -113,7 +113,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, None]:
-    """Where the guest itself and what a module needs in it are made."""
+    """Setting up fixtures starts the guest, so a panic can happen here too."""
     skip_if_cut_short(item, (yield))
 
 
@@ -123,9 +123,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
 
 
 def skip_if_cut_short(item: pytest.Item, outcome: Any) -> None:
-    """Nothing in a guest's user space can make its kernel panic: emulation does, now and then.
+    """Skips a test that failed because the emulated kernel panicked, and those after it.
 
-    What comes after it in the module says nothing either, and is told apart from a failure.
+    A panic is a fault of the emulation: no program in the guest can cause one. The later tests
+    of the module depend on the same guest, so their results mean nothing either.
     """
     error = outcome.excinfo and outcome.excinfo[1]
     dead = PANICKED in str(error) or item.location[0] in cut_short
@@ -150,7 +151,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """What was skipped was not tested: that is no success, and no failure either."""
+    """Sets a separate exit status for an interrupted run: it neither passed nor failed."""
     if hasattr(session.config, "workerinput"):
         return  # the controller writes the file
     REPORTS.mkdir(parents=True, exist_ok=True)
@@ -170,7 +171,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
 
 
 def keep_traces(guest: Guest, name: str) -> tuple[Path, Path]:
-    """Saves what the guest has said so far; a dead one's journal file says what became of it."""
+    """Saves the guest's journal and console. If the guest is lost, the journal file says why."""
     journal, console = REPORTS / f"{name}.journal", REPORTS / f"{name}.console"
     try:
         journal.write_text(guest.journal())

@@ -1,7 +1,7 @@
-"""A guest as a node: the simulator's kubelet as kubelet.service, and what it knows of the plugin.
+"""A guest as a node: runs the simulated kubelet as kubelet.service, and reads its state.
 
-Its pods are admitted seconds after its socket appears, not 60 ms: an emulated CPU is that much
-slower.
+The kubelet admits pods seconds after it creates its socket, not after 60 ms, because emulated CPUs
+are slow.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WantedBy=multi-user.target
 
 
 def start_kubelet(guest: Guest) -> None:
-    """From now on at every boot, too. The package must be installed: it is run from there."""
+    """Enables and starts the kubelet. The package must be installed: it contains the simulator."""
     guest.run(f"cat > /etc/systemd/system/kubelet.service <<'END'\n{_KUBELET}\nEND")
     guest.run("systemctl daemon-reload && systemctl enable --now kubelet")
 
@@ -40,18 +40,18 @@ def remove_kubelet(guest: Guest) -> None:
 
 
 def show(guest: Guest, unit: str, name: str) -> str:
-    """A property of a unit."""
+    """Returns a property of a unit."""
     return guest.run(f"systemctl show --property={name} --value {unit}").stdout.strip()
 
 
 def status(guest: Guest) -> dict[str, Any]:
-    """What the kubelet would tell the API server, and each device besides."""
-    told: dict[str, Any] = json.loads(guest.run(f"cat {STATUS}").stdout)
-    return told
+    """Returns what the kubelet would report to the API server, and the health of each device."""
+    reported: dict[str, Any] = json.loads(guest.run(f"cat {STATUS}").stdout)
+    return reported
 
 
 def wait_for_devices(guest: Guest, healthy: int = 4) -> None:
-    """Waits until the kubelet that runs now has so many healthy devices.
+    """Waits until the kubelet that runs now has `healthy` healthy devices.
 
     Does not ask systemd for the process: repeated calls of systemctl slow down the guest.
     """
@@ -64,7 +64,7 @@ def wait_for_devices(guest: Guest, healthy: int = 4) -> None:
 
 
 def messages(guest: Guest, event: Event) -> list[dict[str, str]]:
-    """The daemons' journal entries of a kind, in this boot, with those that are on their way."""
+    """Returns the daemons' journal entries for an event in this boot, after a journal sync."""
     query = f"journalctl -b -o json MESSAGE_ID={event.message_id}"
     found = guest.run(f"journalctl --sync && {query}").stdout
     return [json.loads(line) for line in found.splitlines()]

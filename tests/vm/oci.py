@@ -1,4 +1,4 @@
-"""A container image in an OCI archive, as a runtime imports it: one program, nothing else."""
+"""Writes an OCI archive of a container image that contains one static program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 def write_archive(archive: Path, name: str, program: Path) -> None:
-    """An image called `name` that runs the static `program`, which lies in its root."""
+    """Writes an image called `name` that runs the static `program` from its root directory."""
     with tarfile.open(archive, "w") as tar:
         layer = tree({program.name: program.read_bytes()}, mode=0o755)
         config = {
@@ -48,7 +48,7 @@ def tree(files: dict[str, bytes], mode: int) -> bytes:
 
 
 def add_blob(tar: tarfile.TarFile, media_type: str, content: bytes) -> dict[str, Any]:
-    """Stores it under its digest; returns what refers to it."""
+    """Adds a blob, named after its digest. Returns its descriptor."""
     add(tar, "blobs/" + digest(content).replace(":", "/"), content)
     return {"mediaType": media_type, "digest": digest(content), "size": len(content)}
 

@@ -1,7 +1,8 @@
-"""The kubelet's part in the guest: asks the device plugin for CPUs, the runtime for containers.
+"""Acts as the kubelet in the guest: allocates devices and creates containers.
 
-Runs in the guest, beside what protoc made of cri.proto, on Debian's own grpcio and with the API of
-the installed package. A pod comes as JSON on the command line, what became of it goes to stdout.
+Runs in the guest with Debian's grpcio, the API of the installed package, and the modules that
+protoc generated from cri.proto. Reads a pod as JSON from the command line; prints its containers as
+JSON.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ CGROUPS = Path("/sys/fs/cgroup")
 LOGS = "/var/log/pods"
 
 AT_ONCE = 8
-# To start one takes emulated CPUs longer than all the rest; no divisor of how many kinds there are.
+# Starting a container is the slowest step on emulated CPUs, so only every ninth one is started.
+# With 9, which shares no factor with the 4 kinds of container, all kinds are started in turn.
 START_EVERY = 9
-PERIOD = 100_000  # µs: the kubelet's
+PERIOD = 100_000  # µs, as in the kubelet
 
 SLOW = re.compile("deadline|timed? ?out|start shim", re.IGNORECASE)
 
@@ -44,7 +46,7 @@ Made = TypeVar("Made")
 
 
 class Node:
-    """A node's kubelet, as far as its containers' CPUs are concerned."""
+    """The part of a kubelet that concerns the CPUs of containers."""
 
     def __init__(self, plugin: grpc.aio.Channel, runtime: grpc.aio.Channel, image: str) -> None:
         self._plugin = DevicePluginStub(plugin)
@@ -52,10 +54,10 @@ class Node:
         self._image = image
 
     async def run(self, pod: Json) -> list[Json]:
-        """All containers of the pod, running, in order."""
+        """Starts all containers of the pod. Returns them in the pod's order."""
         sandbox, config = await self._sandbox(pod)
         return [
-            await tried_anew_if_slow(partial(self._run, sandbox, config, container))
+            await retry_if_slow(partial(self._run, sandbox, config, container))
             for container in pod["containers"]
         ]
 
@@ -64,18 +66,18 @@ class Node:
         try:
             return await self._start(created, container)
         except grpc.aio.AioRpcError:
-            await self.remove(created)  # the next one has the same name
+            await self.remove(created)  # the retry uses the same name
             raise
 
     async def run_while_it_dies(self, pod: Json, pid: int) -> list[Json]:
-        """The same, and kills a process that the runtime waits for while it creates them."""
+        """Like `run`, but kills a process while the runtime waits for its answer."""
         sandbox, config = await self._sandbox(pod)
         os.kill(pid, signal.SIGSTOP)
         creations = [
             asyncio.create_task(self._create(sandbox, config, container))
             for container in pod["containers"]
         ]
-        # The runtime waits 30 s for it; the time it takes to ask is nothing to wait for.
+        # Nothing shows that the request was sent: allow 1 s. The runtime waits 30 s for an answer.
         await asyncio.sleep(1)
         if any(creation.done() for creation in creations):
             raise SystemExit(f"process {pid} was not asked: a container is there already")
@@ -86,7 +88,7 @@ class Node:
         ]
 
     async def churn(self, pod: Json, count: int) -> list[Json]:
-        """Creates and removes `count` containers, the pod's own again and again."""
+        """Creates and removes `count` containers, cycling through those of the pod."""
         sandbox, config = await self._sandbox(pod)
         numbers = iter(range(count))
         seen: list[Json] = []
@@ -99,8 +101,8 @@ class Node:
                 planned = info["runtimeSpec"]["linux"]["resources"]["cpu"]["cpus"]
                 found = {"name": container["name"], "planned": planned}
                 if number % START_EVERY == 0:
-                    # Where emulated CPUs are too slow for so many at once, containerd fails in many
-                    # ways, and a kubelet would make another container.
+                    # Emulated CPUs may be too slow for so many at once. containerd then fails in
+                    # various ways, and a kubelet would create another container.
                     with contextlib.suppress(grpc.aio.AioRpcError):
                         found = {**found, **await self._start(created, container)}
                 seen.append(found)
@@ -110,7 +112,7 @@ class Node:
         return seen
 
     async def update(self, container: str, cpus: str) -> None:
-        """What the kubelet's CPU manager does when the shared CPUs have changed."""
+        """Sets the cpuset of a container, as the kubelet's CPU manager does."""
         await self._runtime.UpdateContainerResources(
             cri.UpdateContainerResourcesRequest(
                 container_id=container, linux=cri.LinuxContainerResources(cpuset_cpus=cpus)
@@ -118,7 +120,7 @@ class Node:
         )
 
     async def remove(self, container: str) -> None:
-        """Even if it runs. As the kubelet does, it asks again if containerd cannot do it yet."""
+        """Removes a container, running or not. Retries like the kubelet if containerd refuses."""
         for attempt in range(60):
             try:
                 await self._runtime.RemoveContainer(
@@ -132,7 +134,7 @@ class Node:
                 return
 
     async def _sandbox(self, pod: Json) -> tuple[str, cri.PodSandboxConfig]:
-        return await tried_anew_if_slow(partial(self._make_sandbox, pod))
+        return await retry_if_slow(partial(self._make_sandbox, pod))
 
     async def _make_sandbox(self, pod: Json) -> tuple[str, cri.PodSandboxConfig]:
         uid = str(uuid.uuid4())
@@ -193,7 +195,7 @@ class Node:
         return answer.container_responses[0]
 
     async def _start(self, created: str, container: Json) -> Json:
-        """Where the started container is, and which CPUs its first instructions find."""
+        """Starts a container. Returns its process, its cgroup and the CPUs that it starts with."""
         await self._runtime.StartContainer(cri.StartContainerRequest(container_id=created))
         pid = (await self._info(created))["pid"]
         cgroup = CGROUPS / Path(f"/proc/{pid}/cgroup").read_text().strip().partition("::/")[2]
@@ -207,7 +209,7 @@ class Node:
         }
 
     async def _info(self, container: str) -> Json:
-        """What containerd tells of it beyond what it must."""
+        """Returns the verbose status of a container, which is specific to containerd."""
         status = await self._runtime.ContainerStatus(
             cri.ContainerStatusRequest(container_id=container, verbose=True)
         )
@@ -215,8 +217,8 @@ class Node:
         return info
 
 
-async def tried_anew_if_slow(make: Callable[[], Awaitable[Made]]) -> Made:
-    """Emulated CPUs may miss containerd's own deadlines, which says nothing about us."""
+async def retry_if_slow(make: Callable[[], Awaitable[Made]]) -> Made:
+    """Retries twice when containerd missed its own deadline, as it may on emulated CPUs."""
     for _ in range(2):
         try:
             return await make()
@@ -227,7 +229,7 @@ async def tried_anew_if_slow(make: Callable[[], Awaitable[Made]]) -> Made:
 
 
 def make_slice(name: str, quota: int) -> None:
-    """The pod's cgroup, as a kubelet on systemd has it made; without a limit if `quota` is 0."""
+    """Creates the pod's cgroup through systemd, as the kubelet does. A `quota` of 0 is no limit."""
     properties = ["DefaultDependencies", "b", "false"]
     if quota:
         properties += ["CPUQuotaPerSecUSec", "t", str(quota * 1_000_000 // PERIOD)]
@@ -248,7 +250,7 @@ def allowed(pid: int) -> str:
 
 
 def read_cpuset(cgroup: Path) -> str:
-    """Empty where nobody has said anything."""
+    """Returns an empty string if no cpuset is set."""
     cpuset = cgroup / "cpuset.cpus"
     return cpuset.read_text().strip() if cpuset.exists() else ""
 
@@ -274,23 +276,23 @@ def arguments() -> argparse.Namespace:
 
 
 async def main() -> None:
-    todo = arguments()
+    options = arguments()
     async with (
         grpc.aio.insecure_channel(PLUGIN) as plugin,
         grpc.aio.insecure_channel(RUNTIME) as runtime,
     ):
-        node = Node(plugin, runtime, todo.image)
-        if todo.verb == "run":
-            print(json.dumps(await node.run(todo.pod)))
-        elif todo.verb == "run-while-it-dies":
-            print(json.dumps(await node.run_while_it_dies(todo.pod, todo.pid)))
-        elif todo.verb == "churn":
-            print(json.dumps(await node.churn(todo.pod, todo.count)))
-        elif todo.verb == "update":
-            for container in todo.containers:
-                await node.update(container, todo.cpus)
+        node = Node(plugin, runtime, options.image)
+        if options.verb == "run":
+            print(json.dumps(await node.run(options.pod)))
+        elif options.verb == "run-while-it-dies":
+            print(json.dumps(await node.run_while_it_dies(options.pod, options.pid)))
+        elif options.verb == "churn":
+            print(json.dumps(await node.churn(options.pod, options.count)))
+        elif options.verb == "update":
+            for container in options.containers:
+                await node.update(container, options.cpus)
         else:
-            for container in todo.containers:
+            for container in options.containers:
                 await node.remove(container)
 
 

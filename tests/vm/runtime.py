@@ -1,4 +1,4 @@
-"""containerd in a guest, and pods on it as a kubelet would make them (see `pods`)."""
+"""Runs containerd in a guest, and pods in it, created as a kubelet would (see `pods`)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FILES = "/mnt/files"
 CONFIG = "/etc/containerd/config.toml"
 IMAGE = "localhost/workload:1"
 
-# What differs from the defaults, per major version: cgroups as a kubelet on systemd has them, the
-# image of the pause containers, and in 1.7 NRI. containerd does not wait longer than 2 s for a
-# plugin otherwise, and emulated CPUs may be slower.
+# Settings that differ from the defaults, by major version of containerd: the systemd cgroup driver,
+# the image of the pause containers, and in 1.7 NRI. The timeouts are longer than the default (2 s),
+# because a plugin on emulated CPUs may be slower.
 SETTINGS = {
     1: f"""\
 version = 2
@@ -51,15 +51,15 @@ plugin_request_timeout = "30s"
 """,
 }
 
-# systemd makes a unit of each of the containers' mounts that it sees: on emulated CPUs that takes
-# longer than the containers do.
+# Hides the containers' mounts from systemd. It creates a unit for each one, which takes longer on
+# emulated CPUs than starting the containers.
 DROP_IN = Path("/etc/systemd/system/containerd.service.d/quick.conf")
 QUICK = """\
 [Service]
 PrivateMounts=yes
 """
 
-# A container's CPUs: those of all its threads, and what its cgroup says.
+# Prints the CPUs of a container: those of all its threads, and those of its cgroup.
 LOOK = """\
 look() {
     allowed=$(cat /proc/$2/task/*/status | sed -n 's/^Cpus_allowed_list:\\t//p' | sort -u | xargs)
@@ -71,19 +71,19 @@ look() {
 
 @dataclass(frozen=True)
 class Container:
-    """What a pod's author and the kubelet want; `devices` are those the kubelet has chosen."""
+    """A container to create; `devices` are the IDs that the kubelet has allocated."""
 
     name: str
     devices: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    cpus: str = ""  # the static CPU manager's choice, for a container of a Guaranteed pod
-    quota: int = 0  # µs in 100 ms; 0 is none
-    threads: int = 0  # that compute for ever
+    cpus: str = ""  # from the static CPU manager, for a container of a Guaranteed pod
+    quota: int = 0  # µs in 100 ms; 0 is no limit
+    threads: int = 0  # that compute forever
 
 
 @dataclass(frozen=True)
 class Pod:
-    """Annotations are its author's; `quota` is its cgroup's: µs in 100 ms, 0 is none."""
+    """A pod with its author's annotations. `quota` limits it: µs in 100 ms, 0 is no limit."""
 
     name: str
     containers: Sequence[Container]
@@ -93,7 +93,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Running:
-    """A started container; `allowed` and `cpuset` are what it found when it started."""
+    """A started container; `allowed` and `cpuset` are its CPUs at the start."""
 
     name: str
     id: str
@@ -108,7 +108,7 @@ class Running:
 
 
 def files(directory: Path) -> list[Path]:
-    """What the guest needs of us, made in `directory`: pods.py, its gRPC stubs, an image."""
+    """Creates the guest's files in `directory`: pods.py, its gRPC stubs, a container image."""
     subprocess.run(
         [
             *("protoc", "--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin"),
@@ -126,13 +126,13 @@ def files(directory: Path) -> list[Path]:
 
 
 class Runtime:
-    """The guest's containerd; `start` first."""
+    """The guest's containerd. Call `start` first."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
 
     def start(self) -> None:
-        """With our settings and the image, which it looks for only when it starts."""
+        """Imports the image, writes the settings, and restarts containerd to read both."""
         version = self._guest.run("containerd --version").stdout.split()[2]
         settings = SETTINGS[int(version.lstrip("v").partition(".")[0])]
         self._guest.run(f"ctr --namespace k8s.io images import {FILES}/image.tar")
@@ -144,24 +144,24 @@ class Runtime:
         )
 
     def run(self, pod: Pod) -> dict[str, Running]:
-        """Creates and starts all of its containers; by name."""
+        """Creates and starts all containers of the pod. Returns them by name."""
         return self._started("run", dumped(pod))
 
     def run_while_it_dies(self, pid: int, pod: Pod) -> dict[str, Running]:
-        """The same, and kills that process while the runtime waits for its answer."""
+        """Like `run`, but kills process `pid` while the runtime waits for its answer."""
         return self._started("run-while-it-dies", dumped(pod), str(pid))
 
     def churn(self, count: int, pod: Pod) -> list[dict[str, Any]]:
-        """Creates and removes `count` containers, the pod's own again and again, 8 at a time.
+        """Creates and removes `count` containers, cycling through those of the pod, 8 at a time.
 
-        What each was planned to have; and what it found when it started, if it did.
+        Returns for each the CPUs in its specification and, if it was started, its CPUs then.
         """
         printed = self._pods("churn", dumped(pod), str(count), timeout=1200)
         seen: list[dict[str, Any]] = json.loads(printed)
         return seen
 
     def update(self, cpus: str, containers: Mapping[str, Running]) -> None:
-        """What the kubelet's CPU manager does with a container's cpuset."""
+        """Sets the cpuset of containers, as the kubelet's CPU manager does."""
         self._pods("update", cpus, *(container.id for container in containers.values()))
 
     def remove(self, containers: Mapping[str, Running]) -> None:
@@ -183,7 +183,7 @@ def dumped(pod: Pod) -> str:
 def assert_cpus(
     guest: Guest, containers: Mapping[str, Running], expected: Mapping[str, str]
 ) -> None:
-    """They may run there, no more and no less, and their cgroups say the same."""
+    """Asserts that threads and cgroups of each container have exactly the expected CPUs."""
     assert guest.run(LOOK + looks(containers)).stdout == lines(expected)
 
 

@@ -1,8 +1,8 @@
-/* What runs in the tests' containers: alone in its image, so it is linked statically.
+/* The program in the tests' containers. Linked statically, because its image contains nothing else.
  *
- * workload 0 sleeps for ever. workload THREADS computes for ever in that many threads, each of
- * which prints "THREAD CPU" when it starts and whenever it finds itself moved to another CPU: only
- * the thread itself sees every move.
+ * `workload 0` sleeps forever. `workload THREADS` computes forever in that many threads. Each thread
+ * prints "THREAD CPU" when it starts and whenever it runs on another CPU: only the thread itself
+ * can notice every move.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
