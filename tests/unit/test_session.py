@@ -116,7 +116,7 @@ async def test_runtime_that_closes_after_synchronize_has_left(
     assert caplog.messages == []
 
 
-async def test_change_of_cpus_while_registering_is_outdated_and_no_rejection(
+async def test_change_of_cpus_while_registering_is_not_a_rejection(
     session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with runtime(tmp_path / "nri.sock", lambda connection: session.end()):

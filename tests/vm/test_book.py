@@ -1,7 +1,7 @@
-"""Does what the pages say, in their order: writes their files, types their commands, looks.
+"""Follows the pages of the documentation in order: writes their files, runs their commands.
 
-The kubelet is the simulator's, run from the installed package's own tree as kubelet.service; its
-one pod has a real container beside it, on containerd.
+The simulated kubelet of the installed package runs as kubelet.service. The container of its only
+pod runs on containerd.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ KUBELET = """\
 ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --admit-after 20000 {pods}
 """
 
-# What else a page needs that is not of this project: the programs of StarlingX, which only tell its
-# process monitor, and its Go plugin, as far as that holds a socket.
+# Substitutes for programs of StarlingX that a page uses: the commands of its process monitor, which
+# do nothing here, and its Go plugin, which only listens on a socket here.
 STARLINGX = """\
 mkdir -p /etc/pmon.d /usr/share/starlingx/pmon.d /usr/local/sbin
 touch /usr/share/starlingx/pmon.d/isolcpu_plugin.conf
@@ -58,14 +58,14 @@ systemctl daemon-reload
 systemctl enable --now isolcpu_plugin
 """
 
-# What a page calls "as above", before which command.
+# By command: the steps that a page refers to with "as above", which are run before it.
 AS_ABOVE = {
     "apt install ./isolcpus-dp-pin_*_all.deb": (
         "systemctl disable --now isolcpu_plugin; apt install ./isolcpus-dp_*_all.deb"
     )
 }
 
-# What only looks may be typed again until it shows what it should: things take their time.
+# Commands that change nothing. They are repeated until their output matches, for up to SECONDS.
 LOOKS = re.compile(
     r"(cat|dmesg|grep|isolcpus-dp|journalctl|ls|tr) |systemctl (is-active|show|status) "
 )
@@ -83,31 +83,31 @@ def guest_files(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
 
 
 class Reader:
-    """Somebody at the guest who reads the pages and does what they say."""
+    """Runs the steps of the pages in the guest."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._containerd = Runtime(guest)
         self._written: list[Path] = []
         self._typed: set[str] = set()
-        # What stands for something in a command, and what for.
-        self._stands_for = {"LIST": HOUSEKEEPING, "N": "4"}
+        # The placeholders in commands, and their values.
+        self._placeholders = {"LIST": HOUSEKEEPING, "N": "4"}
 
     def prepare(self) -> None:
-        """The host as the first page finds it: packages are built, a kubelet is on its way."""
+        """Prepares the host for the first page: the packages are built, kubelet.service exists."""
         self._containerd.start()
         self._guest.run(
             "mkdir build; cp /mnt/files/*.deb .; cp *.deb build/\n"
-            # The reader's answer to whether it should go on.
+            # Answers apt's question whether to continue.
             "echo 'APT::Get::Assume-Yes \"true\";' > /etc/apt/apt.conf.d/90yes\n"
             "systemd-run --quiet --unit=stray sleep infinity"
         )
         self._write_kubelet("")
 
     def read(self, page: str) -> None:
-        # What a page does to a process, it says of one that is nobody's; the first ones look only.
+        # Commands in check.md move a process: use stray.service, which belongs to no pod.
         if page == "docs/check.md":
-            self._stands_for["PID"] = self._show("stray", "MainPID")
+            self._placeholders["PID"] = self._show("stray", "MainPID")
         elif page == "docs/starlingx.md":
             self._guest.run(STARLINGX)
         for step in book.steps(page):
@@ -116,10 +116,10 @@ class Reader:
             elif step.language == "ini":
                 self._write(step)
             elif step.language == "yaml":
-                self._tell_kubernetes(step)
+                self._apply_yaml(step)
 
     def undo(self) -> None:
-        """Takes away the files of a page: the next one begins with a host as it was."""
+        """Removes the files of a page, so that the next one starts with the same host."""
         if not self._written:
             return
         for path in self._written:
@@ -129,35 +129,35 @@ class Reader:
             "systemctl daemon-reload\n"
             "systemctl restart isolcpus-dp isolcpus-dp-kubelet.path isolcpus-dp-pin"
         )
-        self._wait_until_it_serves()
+        self._wait_for_daemons()
 
     def _type(self, step: Typed) -> None:
         if step.in_prose and step.commands[0].text in self._typed:
-            return  # a sentence names it again
+            return  # a sentence mentions a command that was run before
         commands = [one for one in step.commands if not book.is_elsewhere(one)]
         self._typed.update(one.text for one in commands)
         results = [self._run(command) for command in commands]
         end = time.monotonic() + SECONDS
-        while not as_said(step, commands, results) and time.monotonic() < end:
+        while not matches_page(step, commands, results) and time.monotonic() < end:
             time.sleep(1)
             results = [
                 self._run(command) if LOOKS.match(command.text) else result
                 for command, result in zip(commands, results)
             ]
-        assert as_said(step, commands, results), (
+        assert matches_page(step, commands, results), (
             f"{step.page}, line {step.line}, says otherwise: statuses"
             f" {[command.status for command in commands]}, output\n{step.output}\nbut:\n"
             + "\n".join(map(str, results))
         )
 
     def _run(self, command: Command) -> Result:
-        words = "|".join(self._stands_for)
-        text = re.sub(rf"\b({words})\b", lambda word: self._stands_for[word[0]], command.text)
+        words = "|".join(self._placeholders)
+        text = re.sub(rf"\b({words})\b", lambda word: self._placeholders[word[0]], command.text)
         if text in AS_ABOVE:
             self._guest.run(AS_ABOVE[text], timeout=600)
         result = self._guest.run(text, timeout=600, check=False)
         if text.startswith("apt install ./build/"):
-            self._wait_until_it_serves()
+            self._wait_for_daemons()
         elif text.startswith("apt install"):
             self._guest.run("systemctl start kubelet")
         return result
@@ -169,33 +169,33 @@ class Reader:
             self._guest.run(f"cat > {path} <<'END'\n{text}END")
             self._written.append(path)
 
-    def _tell_kubernetes(self, block: Block) -> None:
-        said = yaml.safe_load(block.text)
-        if said.get("kind") != "Pod":
+    def _apply_yaml(self, block: Block) -> None:
+        document = yaml.safe_load(block.text)
+        if document.get("kind") != "Pod":
             self._guest.run(f"cat > /var/lib/kubelet/config.yaml <<'END'\n{block.text}END")
-        elif block.page == "README.md":  # the other pods are examples of the same
-            self._make_pod(said)
+        elif block.page == "README.md":  # the other pages show similar pods
+            self._make_pod(document)
 
     def _make_pod(self, pod: dict[str, dict[str, object]]) -> None:
         name = str(pod["metadata"]["name"])
         self._write_kubelet(f"--pod {name}=2")
         self._guest.wait_until(f'cat {STATUS}; grep \'"{name}": "Running"\' {STATUS}', timeout=120)
         running = self._containerd.run(Pod(name, [Container("main", devices=("2", "3"))]))
-        # A kubelet's name for it, by which its processes are known to be its own.
+        # The kubelet would create this link; isolcpus-dp finds the pod of a process by it.
         log = f"/var/log/containers/{name}_default_main-{running['main'].id}.log"
         self._guest.run(f"mkdir -p /var/log/containers; ln -s /var/log/pods/{name} {log}")
-        self._stands_for["PID"] = str(running["main"].pid)
+        self._placeholders["PID"] = str(running["main"].pid)
 
     def _write_kubelet(self, pods: str) -> None:
         unit = "/etc/systemd/system/kubelet.service"
         self._guest.run(
             f"cat > {unit} <<'END'\n{KUBELET.format(pods=pods)}END\nsystemctl daemon-reload"
         )
-        # Before the package is there, nothing can simulate it.
+        # The package contains the simulator.
         if self._guest.run("test -e /usr/bin/isolcpus-dp", check=False).status == 0:
             self._guest.run("systemctl restart kubelet")
 
-    def _wait_until_it_serves(self) -> None:
+    def _wait_for_daemons(self) -> None:
         self._guest.run("systemctl start kubelet")
         for unit, state in (("isolcpus-dp", "Registered"), ("isolcpus-dp-pin", "Connected")):
             self._guest.wait_until(f"systemctl show -p StatusText {unit} | grep {state}")
@@ -204,8 +204,8 @@ class Reader:
         return self._guest.run(f"systemctl show --property={name} --value {unit}").stdout.strip()
 
 
-def as_said(step: Typed, commands: Sequence[Command], results: Sequence[Result]) -> bool:
-    """Whether the commands ended, and printed, as the page says."""
+def matches_page(step: Typed, commands: Sequence[Command], results: Sequence[Result]) -> bool:
+    """Returns whether the exit statuses and the output are those on the page."""
     printed = "".join(result.stdout for result in results)
     return [one.status for one in commands] == [one.status for one in results] and (
         step.output is None or book.shows(step.output, printed)
@@ -220,7 +220,7 @@ def reader(guest: Guest) -> Reader:
 
 
 @pytest.mark.parametrize("page", book.ON_A_GUEST)
-def test_page_does_what_it_says(guest: Guest, reader: Reader, page: str) -> None:
+def test_commands_of_the_page_work_as_described(guest: Guest, reader: Reader, page: str) -> None:
     reader.read(page)
     if page == "docs/operations.md":
         guest.run("test ! -e /usr/bin/isolcpus-dp -a ! -e /etc/isolcpus-dp")

@@ -1,4 +1,4 @@
-"""The harness itself: the machine is what the tests take it for, commands tell the truth."""
+"""The test harness itself: the hardware of the machine, and the results of commands."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_one_core_of_each_node_is_isolated(guest: Guest) -> None:
     assert read(guest, "/sys/devices/system/cpu/nohz_full") == "2-3,6-7"
 
 
-def test_two_numa_nodes_of_two_cores_with_two_threads(guest: Guest) -> None:
+def test_machine_has_two_nodes_of_two_cores_with_two_threads(guest: Guest) -> None:
     assert read(guest, "/sys/devices/system/node/node*/cpulist") == "0-3\n4-7"
     siblings = read(guest, "/sys/devices/system/cpu/cpu[0246]/topology/thread_siblings_list")
     assert siblings == "0-1\n2-3\n4-5\n6-7"
@@ -56,7 +56,7 @@ def test_each_node_has_a_last_level_cache(guest: Guest) -> None:
     assert shared == "0-3\n4-7"
 
 
-def test_clock_is_as_fast_as_that_of_the_host(guest: Guest) -> None:
+def test_clock_runs_as_fast_as_the_clock_of_the_host(guest: Guest) -> None:
     assert 0.5 < guest.clock_rate() < 1.5
 
 
@@ -72,7 +72,7 @@ def test_package_installs_without_a_network(guest: Guest) -> None:
     assert guest.run("dpkg-query --show tiny").stdout == "tiny\t1\n"
 
 
-def test_failed_command_says_what_it_printed(guest: Guest) -> None:
+def test_error_of_a_failed_command_contains_its_output(guest: Guest) -> None:
     with pytest.raises(AssertionError, match=r"(?s)exit status 3.*to stdout.*to stderr"):
         guest.run("echo to stdout; echo to stderr >&2; exit 3")
 
@@ -81,27 +81,27 @@ def test_unchecked_command_returns_its_status(guest: Guest) -> None:
     assert guest.run("exit 3", check=False).status == 3
 
 
-def test_command_is_killed_with_its_children_when_time_is_up(guest: Guest) -> None:
+def test_command_and_its_children_are_killed_at_the_timeout(guest: Guest) -> None:
     result = guest.run("echo before; sleep 1000", timeout=2, check=False)
     assert (result.status, result.stdout) == (124, "before\n")
-    guest.wait_until("! pgrep --exact sleep")  # a zombie until systemd has seen it
+    guest.wait_until("! pgrep --exact sleep")  # a zombie until systemd has reaped it
 
 
-def test_much_output_arrives_whole(guest: Guest) -> None:
+def test_large_output_is_complete(guest: Guest) -> None:
     assert len(guest.run("head --bytes=1000000 /dev/zero | tr '\\0' x").stdout) == 1000000
 
 
-def test_condition_becomes_true(guest: Guest) -> None:
+def test_waiting_ends_when_the_condition_becomes_true(guest: Guest) -> None:
     guest.run("systemd-run sh -c 'sleep 2; touch /run/condition'")
     guest.wait_until("test -e /run/condition")
 
 
-def test_condition_that_stays_false_says_what_it_printed_last(guest: Guest) -> None:
+def test_error_of_a_false_condition_contains_its_last_output(guest: Guest) -> None:
     with pytest.raises(AssertionError, match="not yet"):
         guest.wait_until("echo not yet; false", timeout=2)
 
 
-def test_reboot_keeps_the_disk_and_starts_everything_anew(guest: Guest) -> None:
+def test_reboot_keeps_the_disk_and_restarts_everything(guest: Guest) -> None:
     guest.run("touch /run/before /root/before; logger before the reboot")
     guest.reboot()
     guest.run("test -e /root/before -a ! -e /run/before -a -e /mnt/files/tiny.deb")

@@ -1,4 +1,4 @@
-"""The packages over their life on a booted host, each Debian with those that were built on it."""
+"""Upgrade, downgrade and removal of the packages on a booted host, for each Debian release."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .guest import Guest
 from .image import BOOKWORM, TRIXIE, Recipe
 from .node import messages, remove_kubelet, show, start_kubelet, wait_for_devices
 
-# By daemon: the folders in which it may write, beside temporary ones of its own.
+# By daemon: the directories that it may write to, besides its private temporary ones.
 WRITABLE = {
     "isolcpus-dp": ("/run/isolcpus-dp", "/var/lib/kubelet/device-plugins"),
     "isolcpus-dp-pin": ("/sys/fs/cgroup",),
@@ -36,8 +36,8 @@ READ_ONLY = (
     "/var/lib/kubelet",
 )
 CONFIGURATION = "/etc/isolcpus-dp/isolcpus-dp.conf"
-MINE = "[Plugin]\nCPUs=2-3,6\n"
-# With what an administrator answers when the sample is a new one and the file was changed.
+EDITED = "[Plugin]\nCPUs=2-3,6\n"
+# --force-confold keeps the administrator's version of the configuration file.
 INSTALL = "apt-get install --yes --no-install-recommends -o Dpkg::Options::=--force-confold"
 
 on_both = pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def guest_files(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Seq
 
 
 def names(files: Sequence[Path]) -> str:
-    """The packages, as the guest finds them."""
+    """Returns the paths of the packages in the guest."""
     return " ".join(f"/mnt/files/{file.name}" for file in files)
 
 
@@ -76,7 +76,7 @@ def version(guest: Guest) -> str:
 
 
 def seconds_without_devices(guest: Guest) -> float:
-    """How long the kubelet was without them when it last was, by its own log."""
+    """Returns the length of the last period without devices, from the log of the kubelet."""
     log = guest.run(
         "journalctl --sync && journalctl -u kubelet -o json --output-fields=MESSAGE"
     ).stdout
@@ -87,7 +87,7 @@ def seconds_without_devices(guest: Guest) -> float:
 
 
 def seconds_served_after_unpacking(guest: Guest, pid: str) -> float:
-    """How long that daemon went on when its package's new files were there, by two logs."""
+    """Returns how long daemon `pid` ran after its new files were unpacked, in seconds."""
     configured = guest.run(
         "date +%s --date \"$(grep ' configure isolcpus-dp:all ' /var/log/dpkg.log"
         ' | tail -n 1 | cut -d " " -f 1,2)"'
@@ -103,17 +103,17 @@ def seconds_served_after_unpacking(guest: Guest, pid: str) -> float:
 def install(guest: Guest, *arguments: str) -> None:
     guest.run(f"{INSTALL} {' '.join(arguments)}", timeout=600)
     wait_for_devices(guest, healthy=3)
-    assert guest.run(f"cat {CONFIGURATION}").stdout == MINE
+    assert guest.run(f"cat {CONFIGURATION}").stdout == EDITED
     assert show(guest, "isolcpus-dp-kubelet.path", "ActiveState") == "active"
 
 
 @on_both
-def test_upgrade_keeps_the_configuration_and_takes_no_longer_than_a_restart(
+def test_upgrade_keeps_the_configuration_and_restarts_once(
     guest: Guest, recipe: Recipe, note: Callable[[str], None]
 ) -> None:
     old, new = previous(), packages(recipe.suite)
     guest.run(f"{INSTALL} {names(old)}", timeout=600)
-    guest.run(f"printf '{MINE}' > {CONFIGURATION} && systemctl restart isolcpus-dp")
+    guest.run(f"printf '{EDITED}' > {CONFIGURATION} && systemctl restart isolcpus-dp")
     start_kubelet(guest)
     wait_for_devices(guest, healthy=3)
     guest.run("systemctl restart isolcpus-dp")
@@ -124,7 +124,7 @@ def test_upgrade_keeps_the_configuration_and_takes_no_longer_than_a_restart(
 
     install(guest, names(new))
     assert (before[0], version(guest)) == (version_of(old), version_of(new))
-    # Once for each daemon: while the files are changed, the old one goes on.
+    # One restart of each daemon. The old one runs on while the files are replaced.
     assert len(messages(guest, Event.STARTED)) - before[1] == 2
     assert seconds_served_after_unpacking(guest, pid) > 0
     note(
@@ -144,20 +144,20 @@ def test_downgrade_and_reinstallation_keep_the_configuration(guest: Guest, recip
 
 
 @on_both
-def test_daemons_are_shut_in_and_what_they_make_is_for_root_alone(guest: Guest) -> None:
+def test_daemons_are_sandboxed_and_their_files_are_private(guest: Guest) -> None:
     for daemon, writable in WRITABLE.items():
         score = guest.run(f"systemd-analyze security --no-pager {daemon} | tail -n 1").stdout
         assert float(score.split(":")[1].split()[0]) <= 1.0
         inside = f"nsenter --mount --target $(systemctl show -p MainPID --value {daemon})"
-        for folder in READ_ONLY:
-            attempt = guest.run(f"{inside} mkdir {folder}/attempt", check=False)
+        for directory in READ_ONLY:
+            attempt = guest.run(f"{inside} mkdir {directory}/attempt", check=False)
             assert "Read-only file system" in attempt.stderr or "denied" in attempt.stderr, attempt
-        for folder in writable:
-            guest.run(f"{inside} sh -c 'mkdir {folder}/attempt && rmdir {folder}/attempt'")
-    made = guest.run(
+        for directory in writable:
+            guest.run(f"{inside} sh -c 'mkdir {directory}/attempt && rmdir {directory}/attempt'")
+    created = guest.run(
         "find /run/isolcpus-dp /var/lib/kubelet/device-plugins/windriver* -printf '%m %f\\n' | sort"
     ).stdout
-    assert made.splitlines() == [
+    assert created.splitlines() == [
         "600 isolcpus-dp.pid",
         "600 registered",
         "600 windriver.com-isolcpus.sock",
@@ -172,13 +172,13 @@ def test_autopkgtest_of_the_units_passes(guest: Guest) -> None:
 
 
 @on_both
-def test_removed_package_leaves_the_configuration_and_a_purged_one_nothing(guest: Guest) -> None:
+def test_removal_keeps_the_configuration_and_purge_deletes_all(guest: Guest) -> None:
     guest.run("apt-get remove --yes isolcpus-dp", timeout=600)
-    assert guest.run(f"cat {CONFIGURATION}").stdout == MINE
+    assert guest.run(f"cat {CONFIGURATION}").stdout == EDITED
     assert guest.run("systemctl is-active isolcpus-dp isolcpus-dp-pin", check=False).stdout == (
         "inactive\ninactive\n"
     )
-    # What is the kubelet's own goes with it; what the service makes where no kubelet was is left.
+    # Delete the kubelet's own files, but keep the directory that the service creates without one.
     made = "/var/lib/kubelet/device-plugins"
     guest.run(f"find /var/lib/kubelet -mindepth 1 -not -path {made} -delete && test -d {made}")
     guest.run("apt-get purge --yes isolcpus-dp isolcpus-dp-pin", timeout=600)

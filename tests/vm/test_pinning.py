@@ -1,7 +1,7 @@
-"""Pinning on a real container runtime: create containers, break things, see where they may run.
+"""Pinning with a real container runtime: creates containers, causes faults, and checks their CPUs.
 
-The kubelet's part is `pods`' in the guest, with the annotations and variables that the installed
-plugin's own Allocate returns. Debian 13 has containerd 1.7, a newer Debian 2.1.
+`pods` acts as the kubelet in the guest, with the annotations and variables that Allocate of the
+installed plugin returns. Debian 13 has containerd 1.7; forky has 2.1.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PIN = "isolcpus-dp-pin"
 OWNER = Container("owner", devices=("2", "3"))
 PLAIN = Container("plain")
 GUARANTEED = Container("guaranteed", cpus="0-3")
-# All that a pod's author can write, as the annotations of the pod are: what the owner's container
-# has, in places that nobody must trust.
+# The author of a pod controls its environment and its annotations. This one writes what an owner
+# has, in the places that the daemon must not trust.
 FORGER = Container("forger", environment={"ISOLCPUS": "2-3", "WINDRIVER_COM_ISOLCPUS": "2-3"})
 FORGED = {"windriver.com/isolcpus": "2-3"}
 
-RIGHT = {"owner": "2-3", "plain": "0-1,4-5", "guaranteed": "0-1", "forger": "0-1,4-5"}
+EXPECTED = {"owner": "2-3", "plain": "0-1,4-5", "guaranteed": "0-1", "forger": "0-1,4-5"}
 
 on_both = pytest.mark.parametrize(
     "recipe", [TRIXIE, FORKY], ids=["trixie-containerd-1.7", "forky-containerd-2.1"], indirect=True
@@ -59,12 +59,12 @@ def containerd(guest: Guest) -> Runtime:
 
 
 @pytest.fixture(scope="module")
-def everyone(guest: Guest) -> dict[str, Running]:
-    """The containers of the first test, as later ones find them."""
+def first_containers(guest: Guest) -> dict[str, Running]:
+    """The containers of the first pod; a test fills it, and later tests use it."""
     return {}
 
 
-def pod_of_everyone(name: str) -> Pod:
+def mixed_pod(name: str) -> Pod:
     return Pod(name, [OWNER, PLAIN, GUARANTEED, FORGER], annotations=FORGED)
 
 
@@ -77,19 +77,19 @@ def wait_for_connection(guest: Guest) -> None:
 
 
 def keep_host_off(guest: Guest) -> None:
-    """What docs/runtime.md tells the operator to do.
+    """Keeps services off the isolated CPUs, as docs/runtime.md recommends.
 
-    As the runtime's unit has the cpuset controller, all services may run on all CPUs, the runtime
-    and the tests' own commands among them; and systemd itself once a CPU was offline.
+    The runtime's unit enables the cpuset controller, so all services may run on all CPUs: the
+    runtime, the commands of the tests and, once a CPU was offline, systemd itself.
     """
     for part in ("init.scope", "system.slice"):
         guest.run(f"systemctl set-property --runtime {part} AllowedCPUs=0-1,4-5")
 
 
 def ticks(guest: Guest) -> dict[int, int]:
-    """How long each CPU has run programs since the boot, in 10 ms.
+    """Returns the time that each CPU has run programs since the boot, in units of 10 ms.
 
-    Where the emulation has less than a CPU for each, ticks of busy ones are lost.
+    Busy CPUs lose ticks if the host has fewer CPUs than the guest.
     """
     stat = guest.run("cat /proc/stat").stdout
     return {
@@ -99,7 +99,7 @@ def ticks(guest: Guest) -> dict[int, int]:
 
 
 def cpus_seen(guest: Guest, pod: str, name: str) -> dict[str, list[int]]:
-    """What the threads of a busy container have said about the CPUs they ran on, in order."""
+    """Returns the CPUs that each thread of a busy container has run on, in order."""
     seen: dict[str, list[int]] = {}
     for line in guest.run(f"cat /var/log/pods/{pod}/{name}.log").stdout.splitlines():
         thread, cpu = line.split()[-2:]
@@ -108,7 +108,7 @@ def cpus_seen(guest: Guest, pod: str, name: str) -> dict[str, list[int]]:
 
 
 def seconds_run(guest: Guest, container: Running) -> float:
-    """How long its threads have run, by the guest's own clock."""
+    """Returns the CPU time of a container, by the guest's clock."""
     usec = guest.run(f"sed -n 's/^usage_usec //p' {container.cgroup}/cpu.stat").stdout
     return int(usec) / 1e6
 
@@ -122,9 +122,7 @@ def quota(guest: Guest, cgroup: str) -> str:
 
 
 @on_both
-def test_apt_installs_both_packages_and_the_runtime_takes_the_daemon(
-    guest: Guest, containerd: Runtime
-) -> None:
+def test_installation_connects_the_daemon_to_the_runtime(guest: Guest, containerd: Runtime) -> None:
     guest.run(
         "apt-get install --yes --no-install-recommends /mnt/files/isolcpus-dp*_all.deb", timeout=600
     )
@@ -133,21 +131,21 @@ def test_apt_installs_both_packages_and_the_runtime_takes_the_daemon(
 
 
 @on_both
-def test_containers_come_up_where_they_belong(
-    guest: Guest, containerd: Runtime, everyone: dict[str, Running]
+def test_containers_start_on_their_cpus(
+    guest: Guest, containerd: Runtime, first_containers: dict[str, Running]
 ) -> None:
-    everyone.update(containerd.run(pod_of_everyone("first")))
-    at_start = {name: f"{found.allowed} {found.cpuset}" for name, found in everyone.items()}
-    assert at_start == {name: f"{cpus} {cpus}" for name, cpus in RIGHT.items()}
-    assert_cpus(guest, everyone, RIGHT)
+    first_containers.update(containerd.run(mixed_pod("first")))
+    at_start = {name: f"{found.allowed} {found.cpuset}" for name, found in first_containers.items()}
+    assert at_start == {name: f"{cpus} {cpus}" for name, cpus in EXPECTED.items()}
+    assert_cpus(guest, first_containers, EXPECTED)
 
 
 @on_both
-def test_containers_created_while_it_was_stopped_are_put_right_when_it_starts(
-    guest: Guest, containerd: Runtime, everyone: dict[str, Running]
+def test_daemon_pins_containers_created_while_it_was_stopped(
+    guest: Guest, containerd: Runtime, first_containers: dict[str, Running]
 ) -> None:
     guest.run(f"systemctl stop {PIN}")
-    late = containerd.run(pod_of_everyone("late"))
+    late = containerd.run(mixed_pod("late"))
     assert {name: found.allowed for name, found in late.items()} == {
         "owner": "0-7",
         "plain": "0-7",
@@ -155,37 +153,37 @@ def test_containers_created_while_it_was_stopped_are_put_right_when_it_starts(
         "forger": "0-7",
     }
     guest.run(f"systemctl start {PIN}")
-    wait_for_cpus(guest, late, RIGHT)
-    assert_cpus(guest, everyone, RIGHT)
+    wait_for_cpus(guest, late, EXPECTED)
+    assert_cpus(guest, first_containers, EXPECTED)
 
 
 @on_both
-def test_restarted_runtime_finds_the_daemon_again(
-    guest: Guest, containerd: Runtime, everyone: dict[str, Running]
+def test_daemon_reconnects_to_a_restarted_runtime(
+    guest: Guest, containerd: Runtime, first_containers: dict[str, Running]
 ) -> None:
     guest.run("systemctl restart containerd")
-    # At once, as a kubelet would: the daemon may not be back yet.
-    after = containerd.run(pod_of_everyone("after"))
-    wait_for_cpus(guest, after, RIGHT)
-    assert_cpus(guest, everyone, RIGHT)
+    # Immediately, as a kubelet would: the daemon may not be connected yet.
+    after = containerd.run(mixed_pod("after"))
+    wait_for_cpus(guest, after, EXPECTED)
+    assert_cpus(guest, first_containers, EXPECTED)
 
 
 @on_both
-def test_kubelet_that_widens_cpusets_moves_nobody(
-    guest: Guest, containerd: Runtime, everyone: dict[str, Running]
+def test_kubelet_cannot_add_isolated_cpus_to_a_cpuset(
+    guest: Guest, containerd: Runtime, first_containers: dict[str, Running]
 ) -> None:
-    containerd.update("0-7", {name: everyone[name] for name in ("owner", "plain", "forger")})
-    assert_cpus(guest, everyone, RIGHT)
-    containerd.update("0-6", {"guaranteed": everyone["guaranteed"]})
-    assert_cpus(guest, everyone, {**RIGHT, "guaranteed": "0-1,4-5"})
+    containerd.update(
+        "0-7", {name: first_containers[name] for name in ("owner", "plain", "forger")}
+    )
+    assert_cpus(guest, first_containers, EXPECTED)
+    containerd.update("0-6", {"guaranteed": first_containers["guaranteed"]})
+    assert_cpus(guest, first_containers, {**EXPECTED, "guaranteed": "0-1,4-5"})
 
 
 @on_both
-def test_container_made_while_a_cpu_is_offline_gets_it_when_it_is_back(
-    guest: Guest, containerd: Runtime
-) -> None:
+def test_container_gets_a_shared_cpu_that_comes_online(guest: Guest, containerd: Runtime) -> None:
     guest.run("echo 0 > /sys/devices/system/cpu/cpu5/online")
-    # Before it is told, and some time after, there is still the connection from before.
+    # The daemon reconnects some time after the change. Until then, its status is the old one.
     guest.wait_until(
         f"journalctl --unit={PIN} --output=cat | sed -n '/online CPUs are now 0-4,6-7/,$p' |"
         " grep 'containers: updating'"
@@ -199,21 +197,21 @@ def test_container_made_while_a_cpu_is_offline_gets_it_when_it_is_back(
 
 
 @on_debian_13
-def test_daemon_killed_in_the_middle_of_creations_puts_them_right(
-    guest: Guest, containerd: Runtime, everyone: dict[str, Running]
+def test_daemon_killed_during_creations_pins_after_its_restart(
+    guest: Guest, containerd: Runtime, first_containers: dict[str, Running]
 ) -> None:
     before = pid_of_daemon(guest)
-    orphans = containerd.run_while_it_dies(before, pod_of_everyone("orphans"))
-    wait_for_cpus(guest, orphans, RIGHT)
+    orphans = containerd.run_while_it_dies(before, mixed_pod("orphans"))
+    wait_for_cpus(guest, orphans, EXPECTED)
     assert pid_of_daemon(guest) not in (before, 0)
-    assert_cpus(guest, everyone, {**RIGHT, "guaranteed": "0-1,4-5"})
+    assert_cpus(guest, first_containers, {**EXPECTED, "guaranteed": "0-1,4-5"})
 
 
 @on_debian_13
-def test_busy_container_takes_nothing_of_the_isolated_cpus_and_an_owner_is_never_moved(
+def test_busy_container_does_not_disturb_an_owner(
     guest: Guest, containerd: Runtime, note: Callable[[str], None]
 ) -> None:
-    keep_host_off(guest)  # what it takes of the isolated CPUs would be counted as well
+    keep_host_off(guest)  # its use of the isolated CPUs would be counted too
     owner = Container("busy-owner", devices=("2", "3"), threads=1)
     wait_for_connection(guest)
     busy = containerd.run(Pod("busy", [owner, Container("busy-plain", threads=8)]))
@@ -237,9 +235,7 @@ def test_busy_container_takes_nothing_of_the_isolated_cpus_and_an_owner_is_never
 
 
 @on_debian_13
-def test_owner_is_not_throttled_by_its_own_limit_or_by_that_of_its_pod(
-    guest: Guest, containerd: Runtime
-) -> None:
+def test_cpu_limits_do_not_throttle_an_owner(guest: Guest, containerd: Runtime) -> None:
     pod = Pod(
         "limited",
         [
@@ -250,7 +246,7 @@ def test_owner_is_not_throttled_by_its_own_limit_or_by_that_of_its_pod(
     )
     containers = containerd.run(pod)
     limited, sidecar = containers["limited"], containers["sidecar"]
-    # systemd writes the limit once more when a container of the pod starts.
+    # systemd writes the limit again when a container of the pod starts.
     guest.wait_until(f"grep '^max ' {limited.pod_cgroup}/cpu.max")
     before = throttled(guest, limited.pod_cgroup)
     guest.wait_until(
@@ -264,7 +260,7 @@ def test_owner_is_not_throttled_by_its_own_limit_or_by_that_of_its_pod(
     assert quota(guest, limited.pod_cgroup) == "max 100000"
     assert quota(guest, sidecar.cgroup) == "5000 100000"
 
-    # The kubelet resizes the pod; systemd applies what it was told once more.
+    # The kubelet resizes the pod; a reload makes systemd apply the limit again.
     pod_slice = Path(limited.pod_cgroup).name
     for disturbance in (f"set-property --runtime {pod_slice} CPUQuota=20%", "daemon-reload"):
         guest.run(f"systemctl {disturbance}")
@@ -273,48 +269,48 @@ def test_owner_is_not_throttled_by_its_own_limit_or_by_that_of_its_pod(
 
 
 @on_debian_13
-def test_two_hundred_containers_come_up_where_they_belong(
+def test_two_hundred_containers_start_on_their_cpus(
     guest: Guest,
     containerd: Runtime,
-    everyone: dict[str, Running],
+    first_containers: dict[str, Running],
     note: Callable[[str], None],
 ) -> None:
-    seen = containerd.churn(200, pod_of_everyone("crowd"))
+    seen = containerd.churn(200, mixed_pod("crowd"))
     assert len(seen) == 200
-    assert {(found["name"], found["planned"]) for found in seen} == set(RIGHT.items())
+    assert {(found["name"], found["planned"]) for found in seen} == set(EXPECTED.items())
     started = [found for found in seen if "pid" in found]
     note(f"of 23 containers that were started, {len(started)} were so in time")
     assert len(started) >= 12, "of 23"
     assert {(found["name"], found["allowed"], found["cpuset"]) for found in started} == {
-        (name, cpus, cpus) for name, cpus in RIGHT.items()
+        (name, cpus, cpus) for name, cpus in EXPECTED.items()
     }
-    assert_cpus(guest, everyone, {**RIGHT, "guaranteed": "0-1,4-5"})
+    assert_cpus(guest, first_containers, {**EXPECTED, "guaranteed": "0-1,4-5"})
 
 
 @on_both
-def test_check_sees_the_daemon_at_work_and_names_a_container_on_isolated_cpus(
-    guest: Guest, containerd: Runtime, everyone: dict[str, Running]
+def test_check_finds_the_daemon_and_a_foreign_container(
+    guest: Guest, containerd: Runtime, first_containers: dict[str, Running]
 ) -> None:
     def check(*ids: str) -> list[tuple[str, str, str]]:
         only = " ".join(f"--only {name}" for name in ids)
-        told = json.loads(guest.run(f"isolcpus-dp check --json {only}", check=False).stdout)
-        return [(one["id"], one["verdict"], one["evidence"]) for one in told["checks"]]
+        report = json.loads(guest.run(f"isolcpus-dp check --json {only}", check=False).stdout)
+        return [(one["id"], one["verdict"], one["evidence"]) for one in report["checks"]]
 
     nri, daemon = check("nri", "pin-daemon")
     assert nri == ("nri", "ok", "the runtime listens on /var/run/nri/nri.sock")
     assert daemon[:2] == ("pin-daemon", "ok")
     assert daemon[2].startswith("Connected to containerd")
 
-    keep_host_off(guest)  # its processes would be found as well, and be named first
-    # What a kubelet would say: no container owns CPUs, and what this one is called.
-    plain = everyone["plain"]
+    keep_host_off(guest)  # its processes would be reported too, and first
+    # Provide what a kubelet does: a list without CPU owners, and the name of this container.
+    plain = first_containers["plain"]
     guest.run(
         "systemd-run --unit=kubelet python3 -m isolcpus_dp.simulator\n"
         "mkdir -p /var/log/containers\n"
         f"ln -s /nowhere /var/log/containers/first_default_plain-{plain.id}.log"
     )
     guest.wait_until("test -S /var/lib/kubelet/pod-resources/kubelet.sock")
-    # A process that sleeps is moved when it wakes up.
+    # A sleeping process moves only when it wakes up.
     guest.run(
         f"echo 6-7 > {plain.cgroup}/cpuset.cpus; kill -STOP {plain.pid}; kill -CONT {plain.pid}"
     )
@@ -326,10 +322,10 @@ def test_check_sees_the_daemon_at_work_and_names_a_container_on_isolated_cpus(
 
 
 @on_both
-def test_journal_tells_who_owns_what(guest: Guest) -> None:
-    story = guest.run(f"journalctl --boot --unit={PIN} --output=json").stdout
-    entries = [json.loads(line) for line in story.splitlines()]
-    # When it was created, and when its cpuset was to be widened.
+def test_journal_names_the_owner_of_the_cpus(guest: Guest) -> None:
+    journal = guest.run(f"journalctl --boot --unit={PIN} --output=json").stdout
+    entries = [json.loads(line) for line in journal.splitlines()]
+    # One entry for the creation, and one for the attempt to widen the cpuset.
     pinned = [entry for entry in entries if entry.get("EVENT") == "pinned"]
     assert [
         (entry["POD"], entry["CONTAINER"], entry["CPU"])

@@ -1,7 +1,7 @@
-"""An operator looks at a host that has faults: status, map, check, metrics and the journal.
+"""Status, map, check, metrics and the journal on a host with faults.
 
-The host is set up badly on purpose. CPU 7 was left out of isolcpus=, though its sibling is in it;
-more faults are made, found and mended on the way.
+The host is misconfigured on purpose: isolcpus= lacks CPU 7, but contains its sibling. The tests add
+more faults, check that they are found, and fix them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .node import RESOURCE, start_kubelet, wait_for_devices
 HOUSEKEEPING = "0-1,4-5,7"
 SERIAL = 4  # the interrupt of the first serial port, which is the guest's console
 
-# What isolcpus-dp.conf(5) says that metrics on an address take.
+# The drop-in that metrics on an address need, as in isolcpus-dp.conf(5).
 NETWORK = """\
 [Service]
 PrivateNetwork=no
@@ -52,26 +52,26 @@ def guest_files() -> Sequence[Path]:
 
 
 def check(guest: Guest, *ids: str, options: str = "") -> dict[str, tuple[str, str]]:
-    """The verdict and the evidence of these checks, or of all."""
+    """Returns the verdict and the evidence of the checks `ids`, by default of all checks."""
     only = " ".join(f"--only {name}" for name in ids)
-    told = guest.run(f"isolcpus-dp check --json {only} {options}", check=False)
-    found = json.loads(told.stdout)
-    assert told.status == (0 if found["worst"] == "ok" else 1)
+    result = guest.run(f"isolcpus-dp check --json {only} {options}", check=False)
+    found = json.loads(result.stdout)
+    assert result.status == (0 if found["worst"] == "ok" else 1)
     return {one["id"]: (one["verdict"], one["evidence"]) for one in found["checks"]}
 
 
 def status(guest: Guest, user: str = "root") -> tuple[int, dict[str, Any]]:
-    told = guest.run(f"runuser -u {user} -- isolcpus-dp status --json", check=False)
-    return told.status, json.loads(told.stdout)
+    result = guest.run(f"runuser -u {user} -- isolcpus-dp status --json", check=False)
+    return result.status, json.loads(result.stdout)
 
 
-def test_status_before_there_is_a_kubelet(guest: Guest) -> None:
+def test_status_fails_without_a_kubelet(guest: Guest) -> None:
     guest.run(
         "apt-get install --yes --no-install-recommends /mnt/files/isolcpus-dp*_all.deb",
         timeout=600,
     )
-    ended, found = status(guest)
-    assert (ended, found["registered"], found["well"]) == (1, False, False)
+    exit_status, found = status(guest)
+    assert (exit_status, found["registered"], found["well"]) == (1, False, False)
     assert found["pools"][0]["cpus"] == {
         "isolated": "2-3,6",
         "healthy": "2-3,6",
@@ -84,12 +84,12 @@ def test_status_before_there_is_a_kubelet(guest: Guest) -> None:
     ]
 
 
-def test_status_tells_who_owns_what(guest: Guest) -> None:
+def test_status_lists_the_owners_of_cpus(guest: Guest) -> None:
     start_kubelet(guest)
     wait_for_devices(guest, healthy=3)
     guest.wait_until("isolcpus-dp status | grep forwarder", timeout=120)
-    ended, found = status(guest)
-    assert (ended, found["registered"], found["unseen"]) == (0, True, [])
+    exit_status, found = status(guest)
+    assert (exit_status, found["registered"], found["unseen"]) == (0, True, [])
     assert found["allocations"] == [
         {
             "resource": RESOURCE,
@@ -105,9 +105,9 @@ def test_status_tells_who_owns_what(guest: Guest) -> None:
     )
 
 
-def test_status_without_root_says_what_it_does_not_see(guest: Guest) -> None:
-    ended, found = status(guest, user="nobody")
-    assert (ended, found["registered"], found["allocations"]) == (0, True, [])
+def test_status_without_root_lists_what_is_missing(guest: Guest) -> None:
+    exit_status, found = status(guest, user="nobody")
+    assert (exit_status, found["registered"], found["allocations"]) == (0, True, [])
     [unseen] = found["unseen"]
     assert unseen.endswith("pod-resources/kubelet.sock is readable by root only: run this as root")
 
@@ -122,7 +122,7 @@ def test_map_draws_the_host(guest: Guest) -> None:
 
 
 def test_watched_map_shows_a_cpu_that_goes_offline(guest: Guest) -> None:
-    # Its standard input and output are not the agent's, which would wait for their end.
+    # Redirected, because the agent waits until the output streams of a command are closed.
     guest.run("isolcpus-dp map --watch > /root/watched 2>&1 </dev/null & echo $! > /root/watching")
     guest.wait_until("grep 'A  default/forwarder/main' /root/watched")
     guest.run("echo 0 > /sys/devices/system/cpu/cpu3/online")
@@ -131,18 +131,18 @@ def test_watched_map_shows_a_cpu_that_goes_offline(guest: Guest) -> None:
     guest.run("kill $(cat /root/watching)")
 
 
-def test_check_finds_the_sibling_that_was_left_out(guest: Guest) -> None:
+def test_check_finds_a_sibling_that_is_not_isolated(guest: Guest) -> None:
     assert check(guest, "smt-siblings") == {
         "smt-siblings": ("problem", "core 6-7 is only partly isolated")
     }
 
 
-def test_check_trusts_the_kernel_where_it_did_as_it_was_told(guest: Guest) -> None:
+def test_check_finds_no_problem_with_the_kernel_arguments(guest: Guest) -> None:
     found = check(guest, "kernel-arguments", "nohz-full", "rcu-nocbs", "workqueues", "versions")
     assert {verdict for verdict, _ in found.values()} == {"ok"}
 
 
-def test_check_finds_that_nobody_pins(guest: Guest) -> None:
+def test_check_finds_that_containers_are_not_pinned(guest: Guest) -> None:
     found = check(guest, "nri", "pin-daemon")
     assert found["nri"] == (
         "problem",
@@ -151,9 +151,9 @@ def test_check_finds_that_nobody_pins(guest: Guest) -> None:
     assert found["pin-daemon"][0] == "problem"
 
 
-def test_check_finds_an_interrupt_that_was_moved_to_an_isolated_cpu(guest: Guest) -> None:
-    # As its advice has it: each that may fire on an isolated CPU goes elsewhere. Those that the
-    # kernel manages itself refuse.
+def test_check_finds_an_interrupt_on_an_isolated_cpu(guest: Guest) -> None:
+    # Follow the advice of the check: move the interrupts off the isolated CPUs. This fails for
+    # those that the kernel manages itself.
     guest.run(
         f"for irq in /proc/irq/*/; do echo {HOUSEKEEPING} > $irq/smp_affinity_list; done; true"
         " 2>/dev/null"
@@ -195,7 +195,7 @@ def test_check_finds_a_busy_loop_on_an_isolated_cpu(guest: Guest) -> None:
     guest.run("systemctl stop busy")
 
 
-def test_check_finds_isolated_cpus_that_the_kubelet_does_not_reserve(guest: Guest) -> None:
+def test_check_finds_cpus_that_the_kubelet_does_not_reserve(guest: Guest) -> None:
     guest.run(
         "cat > /var/lib/kubelet/config.yaml <<'END'\n"
         'reservedSystemCPUs: "0,2-3"\ncpuManagerPolicy: static\nEND'
@@ -206,20 +206,20 @@ def test_check_finds_isolated_cpus_that_the_kubelet_does_not_reserve(guest: Gues
     assert found["topology-manager"][0] == "warning"
 
 
-def test_check_changes_nothing_and_ends_by_its_verdicts(guest: Guest) -> None:
-    """strace sees all that it and its processes open, remove, rename, make and move."""
+def test_check_exits_by_its_verdicts_and_changes_nothing(guest: Guest) -> None:
+    """strace records the files and affinities that the check and its processes change."""
     calls = "openat,unlink,unlinkat,rename,renameat,renameat2,mkdir,mkdirat,sched_setaffinity"
-    ended = guest.run(
+    result = guest.run(
         f"strace -f --seccomp-bpf -e trace={calls} -o /root/trace isolcpus-dp check",
         check=False,
         timeout=300,
     )
-    assert ended.status == 1
-    assert "smt-siblings       problem" in ended.stdout
+    assert result.status == 1
+    assert "smt-siblings       problem" in result.stdout
     opened = guest.run("grep -c 'openat(.*\"/proc/interrupts\", O_RDONLY' /root/trace").stdout
     assert int(opened) >= 2, "the counts before and after the interval"
     changes = r"O_WRONLY|O_RDWR|O_CREAT|(unlink|rename|mkdir)(at2?)?\(|sched_setaffinity\("
-    # awk, unlike grep, ends well if there is none.
+    # awk, unlike grep, exits with status 0 if no line matches.
     changed = guest.run(f"awk '/{changes}/ && !/\\/dev\\/null|ENOENT/' /root/trace").stdout
     assert changed == ""
 
@@ -232,7 +232,7 @@ def test_check_changes_nothing_and_ends_by_its_verdicts(guest: Guest) -> None:
     ],
     ids=["unix", "tcp"],
 )
-def test_metrics_are_served_out_of_the_sandbox(
+def test_sandboxed_daemon_serves_metrics(
     guest: Guest, listen: str, drop_in: str, where: str
 ) -> None:
     conf = "/etc/isolcpus-dp/isolcpus-dp.conf.d/50-metrics.conf"
@@ -252,7 +252,7 @@ def test_metrics_are_served_out_of_the_sandbox(
     guest.run(f"rm {conf} {unit}; systemctl daemon-reload; systemctl restart isolcpus-dp")
 
 
-def test_address_without_its_drop_in_is_an_error_that_names_it_and_the_plugin_serves_on(
+def test_metrics_address_without_the_drop_in_is_an_error(
     guest: Guest,
 ) -> None:
     conf = "/etc/isolcpus-dp/isolcpus-dp.conf.d/50-metrics.conf"
@@ -260,17 +260,17 @@ def test_address_without_its_drop_in_is_an_error_that_names_it_and_the_plugin_se
         f"printf '[Metrics]\\nListen=127.0.0.1:9497\\n' > {conf}; systemctl restart isolcpus-dp"
     )
     wait_for_devices(guest, healthy=3)
-    said = guest.run(
+    errors = guest.run(
         "journalctl --priority=err --output=cat"
         " _PID=$(systemctl show --property=MainPID --value isolcpus-dp)"
     ).stdout
-    assert said.startswith("[Metrics] Listen=: cannot listen on it: Address family not supported")
+    assert errors.startswith("[Metrics] Listen=: cannot listen on it: Address family not supported")
     for line in NETWORK.splitlines()[1:]:
-        assert line in said
+        assert line in errors
     guest.run(f"rm {conf}; systemctl restart isolcpus-dp")
 
 
-def test_journal_explains_itself(guest: Guest) -> None:
+def test_journal_catalog_explains_each_event(guest: Guest) -> None:
     explained = guest.run(
         f"journalctl --boot --catalog --no-pager MESSAGE_ID={Event.REGISTERED.message_id}"
     ).stdout

@@ -1,4 +1,4 @@
-"""An operator's session: install the package, start a kubelet, break things, read the journal."""
+"""The device plugin under systemd: installation, restarts, faults, reboot, journal and removal."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from .node import (
 
 SOCKET = "/var/lib/kubelet/device-plugins/kubelet.sock"
 
-# Every kind of event that this module's session brings about.
-STORY = (
+# All kinds of events that the tests of this module cause.
+EXPECTED_EVENTS = (
     Event.STARTED,
     Event.WAITING,
     Event.REGISTERED,
@@ -38,7 +38,7 @@ STORY = (
     Event.FAILED,
 )
 
-# What a kubelet does before it crashes: it wipes the sockets and binds its own.
+# A kubelet that crashes after it has removed the plugins' sockets and bound its own.
 CRASHING = """\
 [Service]
 ExecStart=
@@ -60,14 +60,14 @@ def assert_path_unit_watches(guest: Guest) -> None:
 
 
 def assert_pidfile_names_the_daemon(guest: Guest) -> None:
-    """As StarlingX's process monitor is told."""
+    """The path is the one in the configuration of StarlingX's process monitor."""
     conf = "/usr/share/starlingx/pmon.d/isolcpus-dp.conf"
     pidfile = guest.run(f"sed -n 's/^pidfile = //p' {conf}").stdout.strip()
     assert guest.run(f"cat {pidfile}").stdout == f"{show(guest, 'isolcpus-dp', 'MainPID')}\n"
     assert guest.run(f"stat -c %a {pidfile}").stdout == "600\n"
 
 
-def test_apt_installs_and_starts_it_where_no_kubelet_has_been(guest: Guest) -> None:
+def test_installation_starts_the_daemon_without_a_kubelet(guest: Guest) -> None:
     guest.run("test ! -e /var/lib/kubelet")
     guest.run(
         "apt-get install --yes --no-install-recommends /mnt/files/isolcpus-dp_*_all.deb",
@@ -85,7 +85,7 @@ def test_apt_installs_and_starts_it_where_no_kubelet_has_been(guest: Guest) -> N
     assert_pidfile_names_the_daemon(guest)
 
 
-def test_kubelet_lists_the_isolated_cpus_with_their_numa_nodes(guest: Guest) -> None:
+def test_kubelet_has_the_isolated_cpus_with_their_numa_nodes(guest: Guest) -> None:
     start_kubelet(guest)
     wait_for_devices(guest)
     assert status(guest)["devices"][RESOURCE] == {
@@ -100,7 +100,7 @@ def test_kubelet_lists_the_isolated_cpus_with_their_numa_nodes(guest: Guest) -> 
     )
 
 
-def test_daemon_is_small(guest: Guest, note: Callable[[str], None]) -> None:
+def test_daemon_uses_little_memory(guest: Guest, note: Callable[[str], None]) -> None:
     pid = show(guest, "isolcpus-dp", "MainPID")
     sizes = guest.run(f"grep -E 'Rss|Private_Dirty' /proc/{pid}/smaps_rollup").stdout.split()
     note(f"under systemd: resident {sizes[1]} kB, private {sizes[4]} kB")
@@ -110,12 +110,12 @@ def test_daemon_is_small(guest: Guest, note: Callable[[str], None]) -> None:
 
 def test_pod_owns_both_threads_of_a_core(guest: Guest) -> None:
     guest.wait_until(f"grep Running {STATUS}", timeout=120)
-    granted = messages(guest, Event.ALLOCATED)
-    assert [entry["CPU"] for entry in granted] == ["2-3"]
-    assert [entry["RESOURCE"] for entry in granted] == [RESOURCE]
+    allocated = messages(guest, Event.ALLOCATED)
+    assert [entry["CPU"] for entry in allocated] == ["2-3"]
+    assert [entry["RESOURCE"] for entry in allocated] == [RESOURCE]
 
 
-def test_cpu_that_goes_offline_and_comes_back_is_seen_by_the_kubelet(
+def test_kubelet_sees_a_cpu_go_offline_and_come_back(
     guest: Guest, note: Callable[[str], None]
 ) -> None:
     now = "date +%s%6N"
@@ -131,14 +131,14 @@ def test_cpu_that_goes_offline_and_comes_back_is_seen_by_the_kubelet(
         note(f"cpu3 {health}: the kubelet logs it {after:.0f} ms after sysfs took it")
 
 
-def test_kubelet_restarted_twenty_times_has_its_devices_each_time(guest: Guest) -> None:
+def test_kubelet_has_its_devices_after_each_of_twenty_restarts(guest: Guest) -> None:
     for _ in range(20):
         guest.run("systemctl restart kubelet")
         wait_for_devices(guest)
         assert_path_unit_watches(guest)
 
 
-def test_killed_daemon_is_back_at_once(guest: Guest) -> None:
+def test_killed_daemon_restarts_and_registers(guest: Guest) -> None:
     before = show(guest, "isolcpus-dp", "MainPID")
     guest.run("systemctl kill --signal=SIGKILL isolcpus-dp")
     guest.wait_until(
@@ -150,7 +150,7 @@ def test_killed_daemon_is_back_at_once(guest: Guest) -> None:
     assert_path_unit_watches(guest)
 
 
-def test_killed_kubelet_finds_the_plugin_when_it_is_back(guest: Guest) -> None:
+def test_killed_kubelet_has_its_devices_after_the_restart(guest: Guest) -> None:
     before = show(guest, "kubelet", "MainPID")
     guest.run("systemctl kill --signal=SIGKILL kubelet")
     guest.wait_until(f"test $(systemctl show -p MainPID --value kubelet) != {before}")
@@ -158,7 +158,7 @@ def test_killed_kubelet_finds_the_plugin_when_it_is_back(guest: Guest) -> None:
     assert_path_unit_watches(guest)
 
 
-def test_kubelet_that_crashes_fifty_times_finds_the_plugin_in_the_end(guest: Guest) -> None:
+def test_kubelet_has_its_devices_after_fifty_crashes(guest: Guest) -> None:
     guest.run(
         "mkdir -p /etc/systemd/system/kubelet.service.d\n"
         f"cat > /etc/systemd/system/kubelet.service.d/crash.conf <<'END'\n{CRASHING}\nEND\n"
@@ -174,11 +174,11 @@ def test_kubelet_that_crashes_fifty_times_finds_the_plugin_in_the_end(guest: Gue
     assert_path_unit_watches(guest)
 
 
-def test_path_unit_restarts_a_daemon_whose_kubelet_made_a_new_socket(guest: Guest) -> None:
+def test_path_unit_restarts_the_daemon_for_a_new_socket(guest: Guest) -> None:
     guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
     before = show(guest, "isolcpus-dp", "MainPID")
-    # A new file that leads to the same kubelet: its stream stays open, only the time is new.
-    # Slower than a kubelet is: the path unit has seen the removal by the time of the new one.
+    # A new file with a new time for the same kubelet, whose stream stays open. The pause is longer
+    # than that of a kubelet, so that the path unit sees the removal before the new file.
     beside = "/var/lib/kubelet/.device-plugins.sock"
     guest.wait_until("test $(systemctl is-active isolcpus-dp-kubelet) = inactive")
     guest.run(f"rm {SOCKET}; touch {beside}; sleep 0.5; ln {beside} {SOCKET}")
@@ -190,7 +190,7 @@ def test_path_unit_restarts_a_daemon_whose_kubelet_made_a_new_socket(guest: Gues
     assert_path_unit_watches(guest)
 
 
-def test_wrong_configuration_stops_the_start_until_it_is_mended(guest: Guest) -> None:
+def test_daemon_does_not_start_with_a_wrong_configuration(guest: Guest) -> None:
     drop_in = "/etc/isolcpus-dp/isolcpus-dp.conf.d/wrong.conf"
     guest.run(f"printf '[Plugin]\\nCPUs=two\\n' > {drop_in}")
     assert guest.run("systemctl restart isolcpus-dp", check=False).status == 1
@@ -202,7 +202,7 @@ def test_wrong_configuration_stops_the_start_until_it_is_mended(guest: Guest) ->
     wait_for_devices(guest)
 
 
-def test_core_as_a_device_is_unhealthy_while_the_kernel_hides_one_of_its_threads(
+def test_core_device_is_unhealthy_while_a_thread_is_offline(
     guest: Guest,
 ) -> None:
     drop_in = "/etc/isolcpus-dp/isolcpus-dp.conf.d/core.conf"
@@ -214,7 +214,7 @@ def test_core_as_a_device_is_unhealthy_while_the_kernel_hides_one_of_its_threads
     guest.run(f"echo 0 > {online}")
     wait_for_devices(guest, healthy=1)
     assert status(guest)["devices"][RESOURCE] == {"2": ["Unhealthy", 0], "6": ["Healthy", 1]}
-    # A daemon that starts now never saw where CPU 3 belongs.
+    # A daemon that starts now has never seen the topology of CPU 3.
     guest.run("systemctl restart isolcpus-dp")
     guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
     wait_for_devices(guest, healthy=1)
@@ -237,8 +237,8 @@ def test_reinstalled_package_restarts_the_daemon(guest: Guest) -> None:
     assert_path_unit_watches(guest)
 
 
-def test_journal_tells_the_story(guest: Guest) -> None:
-    for event in STORY:
+def test_journal_has_an_entry_for_each_event(guest: Guest) -> None:
+    for event in EXPECTED_EVENTS:
         assert messages(guest, event), f"no entry of {event}"
     registered = messages(guest, Event.REGISTERED)[0]
     assert registered["EVENT"] == "registered"
@@ -250,9 +250,9 @@ def test_journal_tells_the_story(guest: Guest) -> None:
         "3",
         "CPU 3 is offline; reported to the kubelet",
     )
-    story = guest.run("journalctl -u isolcpus-dp -o cat").stdout
-    assert f"registered {RESOURCE}: 4 devices, 0 unhealthy with the kubelet" in story
-    assert "Traceback" not in story
+    journal = guest.run("journalctl -u isolcpus-dp -o cat").stdout
+    assert f"registered {RESOURCE}: 4 devices, 0 unhealthy with the kubelet" in journal
+    assert "Traceback" not in journal
 
 
 def test_boot_takes_one_registration_and_no_restart(
@@ -260,7 +260,7 @@ def test_boot_takes_one_registration_and_no_restart(
 ) -> None:
     guest.reboot()
     wait_for_devices(guest)
-    time.sleep(5)  # whatever wrongly restarts it would do so at the socket's appearance
+    time.sleep(5)  # a wrong restart would be triggered by the new socket
     assert status(guest)["registrations"] == 1
     assert show(guest, "isolcpus-dp", "NRestarts") == "0"
     assert len(messages(guest, Event.STARTED)) == 1
@@ -270,12 +270,12 @@ def test_boot_takes_one_registration_and_no_restart(
     note(f"at boot: {registered[0]['MESSAGE']}")
 
 
-def test_removed_and_purged_package_leaves_nothing(guest: Guest) -> None:
+def test_removal_and_purge_leave_no_file(guest: Guest) -> None:
     remove_kubelet(guest)
     guest.run("apt-get remove --yes isolcpus-dp", timeout=600)
     assert guest.run("systemctl is-active isolcpus-dp", check=False).stdout == "inactive\n"
     guest.run("test -e /etc/isolcpus-dp/isolcpus-dp.conf -a ! -e /run/isolcpus-dp")
-    guest.run("rm -r /var/lib/kubelet")  # the kubelet's own
+    guest.run("rm -r /var/lib/kubelet")  # it belongs to the kubelet
     guest.run("apt-get purge --yes isolcpus-dp; systemctl daemon-reload", timeout=600)
     assert (
         guest.run(

@@ -33,9 +33,7 @@ def guest_files(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
     return [file]
 
 
-def test_another_guest_has_files_and_a_disk_of_its_own(
-    guest: Guest, image: Image, tmp_path: Path
-) -> None:
+def test_guests_have_separate_disks_and_files(guest: Guest, image: Image, tmp_path: Path) -> None:
     guest.run("touch /root/mark /etc/mark && sync")
     (tmp_path / "name").write_text("of the second guest")
     with start(image, files=[tmp_path / "name"], log=tmp_path / "console") as second:
@@ -46,7 +44,7 @@ def test_another_guest_has_files_and_a_disk_of_its_own(
     assert guest.run("cat /mnt/files/name").stdout == "of the first guest"
 
 
-def test_clock_is_that_of_the_host(image: Image, tmp_path: Path) -> None:
+def test_resumed_guest_has_the_time_of_the_host(image: Image, tmp_path: Path) -> None:
     log = tmp_path / "console"
     age = time.time() - saved(Machine(image, ISOLATED), log).memory.stat().st_mtime
     time.sleep(max(0, 20 - age))
@@ -56,15 +54,17 @@ def test_clock_is_that_of_the_host(image: Image, tmp_path: Path) -> None:
     assert before - 10 < clock < time.time() + 1
 
 
-def test_half_of_a_state_is_not_used(image: Image, tmp_path: Path) -> None:
+def test_truncated_state_is_not_used(image: Image, tmp_path: Path) -> None:
     machine = Machine(image, ISOLATED)
-    whole, half = saved(machine, tmp_path / "console"), State(tmp_path / "half")
-    half.folder.mkdir()
-    shutil.copy(whole.disk, half.disk)
-    half.memory.write_bytes(whole.memory.read_bytes()[: whole.memory.stat().st_size // 2])
+    complete, truncated = saved(machine, tmp_path / "console"), State(tmp_path / "half")
+    truncated.folder.mkdir()
+    shutil.copy(complete.disk, truncated.disk)
+    truncated.memory.write_bytes(
+        complete.memory.read_bytes()[: complete.memory.stat().st_size // 2]
+    )
     with (
         pytest.raises(UnusableState, match="load of migration failed"),
-        resumed(machine, half, files_disk((), tmp_path), tmp_path / "console"),
+        resumed(machine, truncated, files_disk((), tmp_path), tmp_path / "console"),
     ):
         pass
 
