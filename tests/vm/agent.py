@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""The host's hand inside the guest: runs the commands that arrive on a virtio-serial port.
+"""Runs in the guest: executes the commands that the host sends to a virtio-serial port.
 
-Runs in the guest, on the standard library alone. Greets with the boot's id, so that the host
-learns of every boot without asking; after that, one JSON request a line and one JSON answer each.
+Uses only the standard library. It first sends the boot ID, so that the host detects each boot.
+After that, each line is a JSON request, and is answered with a line of JSON.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-TIMED_OUT = 124  # as timeout(1) has it
+TIMED_OUT = 124  # as timeout(1) exits
 
 
 def lines(port: int) -> Iterator[bytes]:
-    """What the host sends, line by line, for ever: it may go away and come back.
+    """Yields the lines that the host sends, forever. The host may disconnect and reconnect.
 
-    Without a host read() returns nothing at once instead of blocking, and only an edge-triggered
-    epoll sleeps until the host's return (a level-triggered one reports the hang-up for ever).
+    While no host is connected, read() returns no data instead of blocking. Only an edge-triggered
+    epoll sleeps until the host reconnects; a level-triggered one reports the hang-up repeatedly.
     """
     pending = b""
     with select.epoll() as host:
@@ -40,7 +40,7 @@ def lines(port: int) -> Iterator[bytes]:
 
 
 def run(command: str, timeout: float) -> dict[str, Any]:
-    """The command's exit status and what it printed; killed with its children when time is up."""
+    """Runs a command; kills it with its children at the timeout. Returns its status and output."""
     process = subprocess.Popen(
         ["/bin/bash", "-c", command],
         stdin=subprocess.DEVNULL,
@@ -61,7 +61,7 @@ def run(command: str, timeout: float) -> dict[str, Any]:
 
 
 def send(port: int, message: dict[str, Any]) -> None:
-    """One message to the host; waits for a host to be there."""
+    """Sends a message to the host; waits until the host is connected."""
     rest = json.dumps(message).encode() + b"\n"
     while rest:
         rest = rest[os.write(port, rest) :]

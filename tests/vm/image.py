@@ -1,6 +1,6 @@
-"""Disk images to boot: a recipe is built once with mmdebstrap and then found in the cache.
+"""Builds disk images with mmdebstrap and caches them, one for each recipe.
 
-An image never changes: what a test installs or breaks goes to a snapshot (see `qemu`).
+An image never changes: the changes that a test makes are written to a snapshot (see `qemu`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ ROOT = HERE / "root"
 APT = Path("/etc/apt")
 DISK_SIZE = 4 << 30
 
-# A root has tens of thousands of files, which are soon gone again: no disk need see them.
+# In memory, because a root has tens of thousands of files and is removed soon.
 MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
 
-# Chores of a machine that lives for months, logins and file systems that nobody uses: they only
-# delay the boot.
+# Periodic maintenance, logins and file systems that the tests do not need, and that delay the boot.
 MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -52,17 +51,17 @@ MASKED = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """A Debian suite and the packages in it; everything else is the same for every image."""
+    """A Debian suite and the packages to install; everything else is the same for all images."""
 
     name: str
     suite: str
     packages: tuple[str, ...]
-    apt_options: tuple[str, ...] = ()  # in the words of apt.conf
+    apt_options: tuple[str, ...] = ()  # lines of apt.conf
 
 
 @dataclass(frozen=True)
 class Image:
-    """What qemu needs to boot."""
+    """The files that qemu boots from."""
 
     disk: Path
     kernel: Path
@@ -102,18 +101,18 @@ FORKY = Recipe(
     packages=(
         *BOOKWORM.packages,
         *RUNTIME,
-        # No longer what a kernel brings along; everything in root/ is made for it.
+        # The kernel package no longer depends on it; the files in root/ configure it.
         "initramfs-tools",
     ),
-    # A testing release moves on: a mirror's copy of it that stands still is soon out of date.
+    # The release file of a testing suite expires soon, so that of an outdated mirror is invalid.
     apt_options=('Acquire::Check-Valid-Until "false"',),
 )
 
 
 def cached(recipe: Recipe) -> Image:
-    """The recipe's image, built if there is none yet in place of an older one of that name.
+    """Returns the image of the recipe. Builds it if it is not cached, and removes older ones.
 
-    Raises SystemExit with a sentence where building is not possible.
+    Raises SystemExit with a message if the image cannot be built.
     """
     images = cache_directory() / recipe.name
     images.mkdir(parents=True, exist_ok=True)
@@ -130,7 +129,7 @@ def cached(recipe: Recipe) -> Image:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Makes a second test run wait for the image instead of building it as well."""
+    """Locks the directory, so that a second test run waits for the image."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -145,7 +144,7 @@ def cache_directory() -> Path:
 
 
 def key(recipe: Recipe) -> str:
-    """Changes with everything that goes into the image except the archive's own state."""
+    """Returns a hash of all inputs of the image except the state of the archive."""
     digest = hashlib.sha256(repr(recipe).encode())
     for file in (Path(__file__), HERE / "disk.py", AGENT, *sorted(ROOT.rglob("*"))):
         if file.is_file():
@@ -154,12 +153,12 @@ def key(recipe: Recipe) -> str:
 
 
 def build(recipe: Recipe, scratch: Path) -> None:
-    """Makes the complete entry as `scratch/image`; whatever else it leaves there is waste."""
+    """Builds the cache entry as `scratch/image`. Other files in `scratch` can be removed."""
     require_tools()
     image = scratch / "image"
     image.mkdir()
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        root = Path(folder) / "root"
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+        root = Path(directory) / "root"
         install(recipe, root, scratch)
         for name, link in (("kernel", "vmlinuz"), ("initrd", "initrd.img")):
             shutil.copy(root / (root / link).readlink(), image / name)
@@ -175,14 +174,14 @@ def require_tools() -> None:
 
 
 def install(recipe: Recipe, root: Path, scratch: Path) -> None:
-    """A bootable root directory."""
+    """Creates a bootable root directory."""
     options = scratch / "apt.conf"
     options.write_text(acquire_options())
     mmdebstrap(
         f"--include={','.join(recipe.packages)}",
         f"--aptopt={options}",
         *(f"--aptopt={option}" for option in recipe.apt_options),
-        # Before the packages: the kernel's own installation makes the initrd.
+        # Before the packages, because installing the kernel creates the initrd.
         f"--setup-hook=sync-in {ROOT} /",
         '--customize-hook=rm "$1"/etc/resolv.conf',
         f"--customize-hook=upload {AGENT} /usr/local/sbin/vm-agent",
@@ -202,7 +201,7 @@ def mmdebstrap(
     sources: Sequence[Path],
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Makes a Debian. A mirror that is being updated fits together again some time later."""
+    """Runs mmdebstrap. Retries it, because a mirror is inconsistent while it is updated."""
     command: list[str | Path] = ["mmdebstrap", "--variant=minbase", *options]
     command += [suite, target, *sources]
     for pause in (20, 60):
@@ -217,9 +216,9 @@ def mmdebstrap(
 
 
 def apt_sources(suite: str, scratch: Path) -> list[Path]:
-    """Copies of the host's own APT sources that name `suite` where those name the host's release.
+    """Copies the host's APT sources, with `suite` in place of the host's release.
 
-    One that does not name the release (a vendor's) says nothing about another and is left out.
+    Skips sources that do not name the release, such as a vendor's.
     """
     release = host_release()
     copies = []
@@ -243,7 +242,7 @@ def host_release() -> str:
 
 
 def acquire_options() -> str:
-    """How the host reaches its archive: a proxy, or patience with a mirror that stands still."""
+    """Returns the host's APT settings for downloads, such as a proxy."""
     dump = subprocess.run(
         ["apt-config", "dump", "Acquire"], stdout=subprocess.PIPE, encoding="utf-8", check=True
     )
