@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from isolcpus_dp.config import files
+from isolcpus_dp.config.digest import fingerprint
 from isolcpus_dp.config.files import ConfigError
 from isolcpus_dp.config.keys import (
     KEYS,
@@ -48,6 +49,7 @@ __all__ = [
     "PoolConfig",
     "Threads",
     "check_resource_name",
+    "fingerprint",
     "load",
 ]
 
