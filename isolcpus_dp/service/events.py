@@ -27,6 +27,8 @@ class Event(enum.Enum):
     STOPPED = "37a596d3733642edb5c6779f4a1e6b86", logging.INFO
     FAILED = "f36bef50772e4b098008e1917bc60e45", logging.ERROR
     DEGRADED = "e3aaa3c036dc4d10939d5648219481b8", logging.ERROR
+    RELOADED = "c279d77b609c4b768152f26b064092e6", logging.INFO
+    RELOAD_FAILED = "3f72bbc4754a4f5fa88b22bdfa09aaee", logging.ERROR
     # The device plugin
     REGISTERED = "c847bc017e464bd08cc321d4144abde5", logging.INFO, "RESOURCE", "CPU"
     REFUSED = "91469382c001400aa916ca89d75421ab", logging.ERROR, "RESOURCE", "CPU"
