@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from types import SimpleNamespace
 
 from isolcpus_dp import config
 from isolcpus_dp.host import machine
-from isolcpus_dp.service import events, process
+from isolcpus_dp.service import events, process, reload
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -26,8 +27,11 @@ class _OutputError(Exception):
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs `isolcpus-dp` and returns its exit status."""
+    reload.hold()  # a SIGHUP must not end a daemon that is starting
     options = _parse(words)
-    if options.command in _DAEMONS:
+    if options.command not in _DAEMONS:
+        reload.release()
+    else:
         process.disable_huge_pages()
         process.unload("isolcpus_dp.arguments", "argparse", "gettext")
         process.UNNEEDED.block()
@@ -70,11 +74,10 @@ def _serve(options: SimpleNamespace) -> int:
     from isolcpus_dp.kubelet import daemon
     from isolcpus_dp.kubelet.endpoint import EndpointError
 
-    runtime_dir = os.environ.get("RUNTIME_DIRECTORY")
     host = daemon.Host(
         sysfs=options.sysfs,
         kubelet_dir=options.kubelet_dir,
-        runtime_dir=Path(runtime_dir) if runtime_dir else None,
+        runtime_dir=_runtime_dir(),
     )
     try:
         daemon.serve(host, options.config)
@@ -85,11 +88,17 @@ def _serve(options: SimpleNamespace) -> int:
     return process.exit_now(DONE)
 
 
+def _runtime_dir() -> Path | None:
+    """The directory that systemd provides; None without one."""
+    name = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(name) if name else None
+
+
 def _pin(options: SimpleNamespace) -> int:
     from isolcpus_dp.nri import daemon
 
     try:
-        daemon.serve(daemon.Host(options.sysfs, options.nri_socket), options.config)
+        daemon.serve(daemon.Host(options.sysfs, options.nri_socket, _runtime_dir()), options.config)
     except daemon.HostError as error:
         return _fail_daemon(str(error), FAILED)
     except OSError as error:
@@ -124,6 +133,8 @@ def _check(options: SimpleNamespace) -> int:
 def _simulate(options: SimpleNamespace) -> int:
     from isolcpus_dp.simulator import show
 
+    # When its terminal is closed, it must end its daemon, which does not end on SIGHUP.
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         succeeded = show.run(options.sysfs, options.config, options.machine, options.isolated)
     except show.UsageError as error:

@@ -1,13 +1,15 @@
 """The life of the pinning daemon: waits for a container runtime, serves it, and waits again.
 
 It runs until it is stopped; runtimes may end and start. Every connection begins with Synchronize,
-so no container is missed in between. When the host's CPUs change, a new connection updates all
-containers.
+so no container is missed in between. When the host's CPUs or the configuration change, a new
+connection updates all containers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from isolcpus_dp.host.sockets import SocketWatch
 from isolcpus_dp.nri import cgroup, pinning
 from isolcpus_dp.nri.session import Outcome, Session
 from isolcpus_dp.nri.unconfirmed import Unconfirmed
-from isolcpus_dp.service import notify, process
+from isolcpus_dp.service import notify, process, reload
 from isolcpus_dp.service.events import Event, emit
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ class Host:
 
     sysfs: Path
     nri_socket: Path
+    # For the fingerprint of the configuration; systemd provides it.
+    runtime_dir: Path | None
 
     @property
     def cgroups(self) -> Path:
@@ -42,22 +46,30 @@ class HostError(Exception):
 
 
 def serve(host: Host, config_file: Path | None) -> None:
-    """Runs the daemon until SIGTERM or SIGINT.
+    """Runs the daemon until SIGTERM or SIGINT. SIGHUP makes it read its configuration again.
 
     Raises MachineError, ConfigError or HostError, each with a sentence for the operator.
     """
     present = machine.read(host.sysfs)
     settings = config.load(config_file, present.last)
-    process.run(lambda: _Daemon(host, settings, present).live())
+    process.run(lambda: _Daemon(host, config_file, settings, present).live())
 
 
 class _Daemon:
     """The daemon while its event loop runs."""
 
-    def __init__(self, host: Host, settings: config.Config, present: machine.Machine) -> None:
+    def __init__(
+        self,
+        host: Host,
+        config_file: Path | None,
+        settings: config.Config,
+        present: machine.Machine,
+    ) -> None:
         self._host = host
+        self._config_file = config_file
         self._settings = settings
-        self._rules = self._rules_for(present)
+        self._published = reload.Published(host.runtime_dir)
+        self._rules = self._rules_for(present, settings)
         self._systemd = notify.Systemd()
         self._machine = MachineWatch(
             host.sysfs, present, self._machine_changed, self._machine_unreadable
@@ -71,6 +83,7 @@ class _Daemon:
             try:
                 await process.until_signal(self._serve_runtimes())
             finally:
+                reload.hold()  # the event loop restores the default action when it is closed
                 self._systemd.notify("STOPPING=1")
 
     async def _serve_runtimes(self) -> None:
@@ -82,7 +95,10 @@ class _Daemon:
         )  # fmt: skip
         directory = self._host.nri_socket.parent
         self._tell_waiting()
+        self._published.write(config.fingerprint(self._settings))
         self._systemd.notify("READY=1")
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+        reload.release()
         while True:
             try:
                 await sockets.directory(directory)
@@ -120,28 +136,51 @@ class _Daemon:
             self._tell_waiting()
             await watch.replaced(identity, outcome.retry_seconds)
 
-    def _rules_for(self, present: machine.Machine) -> pinning.Rules:
+    def _rules_for(self, present: machine.Machine, settings: config.Config) -> pinning.Rules:
         nameable = cgroup.nameable(self._host.cgroups, present)
         return pinning.rules(
-            present, self._settings, nameable, machine.nodes_with_memory(self._host.sysfs)
+            present, settings, nameable, machine.nodes_with_memory(self._host.sysfs)
         )
 
-    def _machine_changed(self, present: machine.Machine) -> None:
-        """Ends the session if the rules have changed: a new one updates all containers."""
+    def _reload(self) -> None:
+        """Reads the configuration again, and applies it if it is right."""
+        self._systemd.notify(reload.began())
+        present = self._machine.machine
         try:
-            rules = self._rules_for(present)
+            settings = config.load(self._config_file, present.last)
+            rules = self._rules_for(present, settings)
+        except (config.ConfigError, machine.MachineError) as error:
+            reload.failed(error)
+        else:
+            self._settings = settings
+            self._published.write(config.fingerprint(settings))
+            if rules == self._rules:
+                reload.succeeded("nothing changes for containers")
+            else:
+                reload.succeeded("updating all containers")
+                self._apply(rules)
+        self._systemd.notify("READY=1")
+
+    def _apply(self, rules: pinning.Rules) -> None:
+        """Ends the session: a new one updates all containers."""
+        self._rules = rules
+        if self._session:
+            self._session.end()
+
+    def _machine_changed(self, present: machine.Machine) -> None:
+        """Applies the rules if they have changed."""
+        try:
+            rules = self._rules_for(present, self._settings)
         except machine.MachineError as error:
             self._machine_unreadable(error)
             return
         if rules == self._rules:
             return
-        self._rules = rules
         emit(
             log, Event.CPUS_CHANGED, "online CPUs are now %s; updating all containers",
             cpulist.render(rules.online), cpus=rules.online,
         )  # fmt: skip
-        if self._session:
-            self._session.end()
+        self._apply(rules)
 
     def _machine_unreadable(self, error: machine.MachineError) -> None:
         emit(log, Event.DEGRADED, "could not read the CPUs: %s; continuing as before", error)

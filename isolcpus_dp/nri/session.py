@@ -11,8 +11,8 @@ Its life:
    calls UpdateContainers for a container that the runtime has not asked about.
 5. The runtime closes the connection when it stops, or drops a plugin that answers too late: LEFT.
    The plugin closes it when the runtime sends invalid data: PROTOCOL_ERROR.
-   The daemon closes it when the CPUs of the host have changed, since only Synchronize reports
-   all containers: OUTDATED.
+   The daemon closes it when the CPUs of the host or the configuration have changed, since only
+   Synchronize reports all containers: OUTDATED.
 
 What the daemon does after each outcome:
 
@@ -118,7 +118,7 @@ class Session:
         return self._outcome(connection.protocol_error, rejection)
 
     def end(self) -> None:
-        """Closes the connection, also while it is being made: the host's CPUs have changed."""
+        """Closes the connection, also while it is being made: its rules are outdated."""
         self._is_outdated = True
         if self._connection:
             self._connection.close()
