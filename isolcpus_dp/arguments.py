@@ -129,15 +129,16 @@ _NRI_SOCKET = Option(
     Path,
     DEFAULT_SOCKET,
 )
+_TEST = Option("--test", "only test the configuration: exit status 0 if it is right, 2 if not")
 _VERBOSE = Option("--verbose", "also log debug messages", short="-v")
 _JSON = Option("--json", "print machine-readable output")
 
 SUBCOMMANDS = (
-    Subcommand("serve", "run the device plugin", (_CONFIG, _SYSFS, _KUBELET_DIR, _VERBOSE)),
+    Subcommand("serve", "run the device plugin", (_TEST, _CONFIG, _SYSFS, _KUBELET_DIR, _VERBOSE)),
     Subcommand(
         "pin",
         "run the NRI plugin that pins containers to their CPUs",
-        (_NRI_SOCKET, _CONFIG, _SYSFS, _VERBOSE),
+        (_TEST, _NRI_SOCKET, _CONFIG, _SYSFS, _VERBOSE),
     ),
     Subcommand(
         "status",

@@ -29,7 +29,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs `isolcpus-dp` and returns its exit status."""
     reload.hold()  # a SIGHUP must not end a daemon that is starting
     options = _parse(words)
-    if options.command not in _DAEMONS:
+    tests = getattr(options, "test", False)
+    is_daemon = options.command in _DAEMONS and not tests
+    if not is_daemon:
         reload.release()
     else:
         process.disable_huge_pages()
@@ -40,9 +42,9 @@ def main(words: Sequence[str] | None = None) -> int:
     # Every fork here is followed by an exec at once; gRPC's fork handlers can only fail.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     events.set_up("isolcpus-dp", _level(options))
-    fail = _fail_daemon if options.command in _DAEMONS else _fail
+    fail = _fail_daemon if is_daemon else _fail_test if tests else _fail
     try:
-        return _COMMANDS[options.command](options)
+        return (_test if tests else _COMMANDS[options.command])(options)
     except config.ConfigError as error:
         return fail(str(error), WRONG_USAGE)
     except machine.MachineError as error:
@@ -104,6 +106,12 @@ def _pin(options: SimpleNamespace) -> int:
     except OSError as error:
         return _fail_daemon(process.explain(error), FAILED)
     return process.exit_now(DONE)
+
+
+def _test(options: SimpleNamespace) -> int:
+    """Reads what a daemon reads when it starts. Raises MachineError and ConfigError."""
+    config.load(options.config, machine.read(options.sysfs).last)
+    return DONE
 
 
 def _status(options: SimpleNamespace) -> int:
@@ -199,6 +207,12 @@ def _fail(sentence: str, status: int) -> int:
 def _fail_daemon(sentence: str, status: int) -> int:
     """As _fail; in the journal, the entry has the fields of the event."""
     events.emit(logging.getLogger("isolcpus_dp"), events.Event.FAILED, "%s", sentence)
+    return status
+
+
+def _fail_test(sentence: str, status: int) -> int:
+    """As _fail; in the journal, where the test is a part of a reload, it is that event."""
+    events.emit(logging.getLogger("isolcpus_dp"), events.Event.RELOAD_FAILED, "%s", sentence)
     return status
 
 

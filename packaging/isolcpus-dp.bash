@@ -3,8 +3,8 @@
 _isolcpus_dp() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
     local -A options=(
-        [serve]="--config --sysfs --kubelet-dir --verbose --help"
-        [pin]="--nri-socket --config --sysfs --verbose --help"
+        [serve]="--test --config --sysfs --kubelet-dir --verbose --help"
+        [pin]="--test --nri-socket --config --sysfs --verbose --help"
         [status]="--json --config --sysfs --kubelet-dir --help"
         [map]="--svg --watch --config --sysfs --kubelet-dir --help"
         [check]="--only --json --interval --nri-socket --config --sysfs --kubelet-dir --help"

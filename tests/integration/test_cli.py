@@ -101,6 +101,51 @@ def test_wrong_configuration_names_key_and_allowed_values(
     )
 
 
+TESTS = pytest.mark.parametrize("daemon", ["serve", "pin"])
+
+
+@TESTS
+def test_right_configuration_passes_the_test_silently(daemon: str, options: list[str]) -> None:
+    file = Path(options[-1]) / "isolcpus-dp.conf"
+    file.write_text("[Plugin]\nCPUs=2-3\n")
+    result = isolcpus_dp(daemon, "--test", *options[:2], "--config", file)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@TESTS
+def test_wrong_configuration_fails_the_test(daemon: str, options: list[str]) -> None:
+    file = Path(options[-1]) / "isolcpus-dp.conf"
+    file.write_text("[Plugin]\nCPUs=2-300\n")
+    result = isolcpus_dp(daemon, "--test", *options[:2], "--config", file)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"{file}: [Plugin] CPUs=2-300: '2-300' goes beyond CPU 7, the highest possible CPU; use"
+        " isolated, or a CPU list such as 2-3,6-7\n"
+    )
+
+
+@TESTS
+def test_machine_that_cannot_be_read_fails_the_test(daemon: str, tmp_path: Path) -> None:
+    result = isolcpus_dp(daemon, "--test", "--sysfs", tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"{tmp_path}/devices/system/cpu/present names no CPU:"
+        " --sysfs must be a directory laid out like /sys\n"
+    )
+
+
+@TESTS
+def test_test_loads_no_daemon(daemon: str, options: list[str]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "isolcpus_dp", daemon, "--test", *options[:2]],
+        capture_output=True,
+        text=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "isolcpus_dp.config" in loaded
+    assert not loaded & {"asyncio", "grpc", "isolcpus_dp.kubelet.daemon", "isolcpus_dp.nri.daemon"}
+
+
 def test_directory_that_is_not_sysfs_is_named(tmp_path: Path) -> None:
     result = isolcpus_dp("serve", "--sysfs", tmp_path)
     assert result.returncode == 1
