@@ -15,6 +15,9 @@ from isolcpus_dp.service.events import Event, emit
 
 log = logging.getLogger(__name__)
 
+# In the runtime directory of a daemon.
+PUBLISHED = "configuration"
+
 
 def hold() -> None:
     """Holds SIGHUP back until `release`, so that it never ends a process that is still starting.
@@ -46,14 +49,14 @@ def failed(error: Exception) -> None:
 
 
 class Published:
-    """The fingerprint of the configuration in force, in the file `configuration`.
+    """The fingerprint of the configuration in force, in a file.
 
     The directory is the one that systemd provides (RuntimeDirectory=); without one, nothing is
     written. `isolcpus-dp check` compares the fingerprint with that of the files.
     """
 
     def __init__(self, directory: Path | None) -> None:
-        self._file = directory / "configuration" if directory else None
+        self._file = directory / PUBLISHED if directory else None
 
     def write(self, fingerprint: str) -> None:
         """Writes the file. If that fails, it is logged; the daemon goes on."""

@@ -46,6 +46,7 @@ class Roots:
     nri_socket: Path = DEFAULT_SOCKET
     latency: Path = Path("/dev/cpu_dma_latency")
     package: Path = Path(__file__).parents[2]  # the installed isolcpus_dp
+    run: Path = Path("/run")  # has the runtime directories of the daemons
     # By a unit's name: its properties. Raises Unseen.
     unit: Callable[[str], Mapping[str, str]] = systemd_shows
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from isolcpus_dp import config
 from isolcpus_dp.report.check import containers, files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 from isolcpus_dp.report.check.host import HOST_PROC, Host
-from isolcpus_dp.service import units
+from isolcpus_dp.service import reload, units
 
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON in the flags of /proc/net/unix: a process listens
 # By hierarchy, as /proc/PID/cgroup names it: the file of its quota in cgroup version 2 or 1.
@@ -87,19 +88,30 @@ _ROUNDING_SECONDS = 1.0
 
 
 def versions(host: Host) -> Finding:
-    """Whether the daemons were restarted after the last upgrade."""
+    """Whether the daemons run the installed version with the configuration in the files."""
     started = {unit: _started(host, host.roots.unit(unit)) for unit in (units.PLUGIN, units.PIN)}
     running = {unit: since for unit, since in started.items() if since is not None}
     if not running:
         return ok("no isolcpus-dp daemon is running")
     installed = _installed_at(host.roots.package)
     old = [unit for unit, since in running.items() if since + _ROUNDING_SECONDS < installed]
-    if old:
-        return warning(
-            f"not restarted since the last upgrade: {some(old)}",
-            f"Run: systemctl restart {' '.join(old)}",
-        )
-    return ok(f"running the installed version: {some(list(running))}")
+    try:
+        outdated = _outdated(host, [unit for unit in running if unit not in old])
+    except files.Unseen:
+        if not old:
+            raise
+        outdated = []
+    if not old and not outdated:
+        return ok(f"running the installed version: {some(list(running))}")
+    evidence = {
+        "not restarted since the last upgrade": old,
+        "running with an older configuration than that of the files": outdated,
+    }
+    commands = {"systemctl restart": old, "systemctl reload": outdated}
+    return warning(
+        "; ".join(f"{what}: {some(found)}" for what, found in evidence.items() if found),
+        f"Run: {'; '.join(' '.join([run, *found]) for run, found in commands.items() if found)}",
+    )
 
 
 def _pin_daemon_is_installed(host: Host) -> bool:
@@ -160,6 +172,19 @@ def _started(host: Host, unit: Mapping[str, str]) -> float | None:
         if line.startswith("btime "):
             return int(line.split()[1]) + int(since_boot) / 1e6
     raise files.Unseen(f"{host.roots.proc}/stat has no btime line: the time of boot is unknown")
+
+
+def _outdated(host: Host, running: Iterable[str]) -> list[str]:
+    """The units that use another configuration than that of the files. Raises Unseen.
+
+    A unit of a version that does not publish its fingerprint is not among them.
+    """
+    present = config.fingerprint(host.snapshot.config)
+    published = {
+        unit: files.text(host.roots.run / PurePosixPath(unit).stem / reload.PUBLISHED)
+        for unit in running
+    }
+    return [unit for unit, used in published.items() if used not in ("", present)]
 
 
 def _installed_at(package: Path) -> float:

@@ -67,7 +67,7 @@ CHECKS = (
     Check("cpu-quota", "CPU quotas of the owners' cgroups", runtime.cpu_quota),
     Check("nri", "the container runtime's plugin interface", runtime.nri),
     Check("pin-daemon", "isolcpus-dp-pin and its connection", runtime.pin_daemon),
-    Check("versions", "whether the daemons run the installed version", runtime.versions),
+    Check("versions", "the version and configuration of the daemons", runtime.versions),
 )
 
 _BY_BADNESS = list(Verdict)

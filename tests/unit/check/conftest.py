@@ -108,6 +108,7 @@ class MadeUpHost:
             nri_socket=Path("/var/run/nri/nri.sock"),
             latency=self.directory / "cpu_dma_latency",
             package=self.directory / "package",
+            run=self.directory / "run",
             unit=self._unit,
         )
 

@@ -196,3 +196,75 @@ def test_version_is_unknown_without_the_time_of_boot(made_up: MadeUpHost) -> Non
     (made_up.directory / "proc/stat").unlink()
     with pytest.raises(files.Unseen, match="has no btime line"):
         runtime.versions(made_up.host())
+
+
+DEFAULTS, OTHER = "cb81dc0c\n", "00000000\n"  # fingerprints: of the default configuration
+
+
+def publish(made_up: MadeUpHost, plugin: str, pin: str) -> None:
+    for directory, fingerprint in (("isolcpus-dp", plugin), ("isolcpus-dp-pin", pin)):
+        file = made_up.directory / "run" / directory / "configuration"
+        file.parent.mkdir(parents=True)
+        file.write_text(fingerprint)
+
+
+def test_daemons_with_the_configuration_of_the_files_are_ok(made_up: MadeUpHost) -> None:
+    install(made_up, -60)
+    publish(made_up, DEFAULTS, DEFAULTS)
+    found = runtime.versions(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.OK,
+        f"running the installed version: {PLUGIN}; {PIN}",
+    )
+
+
+def test_daemons_with_an_older_configuration_are_a_warning(made_up: MadeUpHost) -> None:
+    install(made_up, -60)
+    publish(made_up, OTHER, OTHER)
+    found = runtime.versions(made_up.host())
+    assert (found.verdict, found.evidence, found.advice) == (
+        Verdict.WARNING,
+        f"running with an older configuration than that of the files: {PLUGIN}; {PIN}",
+        f"Run: systemctl reload {PLUGIN} {PIN}",
+    )
+
+
+def test_only_the_daemon_with_an_older_configuration_is_named(made_up: MadeUpHost) -> None:
+    install(made_up, -60)
+    publish(made_up, DEFAULTS, OTHER)
+    assert runtime.versions(made_up.host()).advice == f"Run: systemctl reload {PIN}"
+
+
+def test_daemon_that_is_not_running_has_no_configuration(made_up: MadeUpHost) -> None:
+    install(made_up, -60)
+    made_up.units[PIN] = ABSENT
+    publish(made_up, DEFAULTS, OTHER)
+    assert runtime.versions(made_up.host()).verdict is Verdict.OK
+
+
+def test_daemon_from_before_an_upgrade_is_restarted_not_reloaded(made_up: MadeUpHost) -> None:
+    install(made_up, 60)
+    publish(made_up, OTHER, OTHER)
+    since_boot = int(made_up.units[PIN]["ExecMainStartTimestampMonotonic"]) + 120_000_000
+    made_up.units[PIN] = {
+        **made_up.units[PIN],
+        "ExecMainStartTimestampMonotonic": str(since_boot),
+    }
+    found = runtime.versions(made_up.host())
+    assert found.evidence == (
+        f"not restarted since the last upgrade: {PLUGIN}; running with an older configuration than"
+        f" that of the files: {PIN}"
+    )
+    assert found.advice == f"Run: systemctl restart {PLUGIN}; systemctl reload {PIN}"
+
+
+def test_configuration_that_cannot_be_read_is_unknown(made_up: MadeUpHost) -> None:
+    install(made_up, -60)
+    # As root, a directory in its place is an error, unlike missing permissions.
+    (made_up.directory / "run/isolcpus-dp/configuration").mkdir(parents=True)
+    with pytest.raises(files.Unseen, match="run/isolcpus-dp/configuration: Is a directory"):
+        runtime.versions(made_up.host())
+    # What can be seen is still reported.
+    install(made_up, 60)
+    made_up.units[PLUGIN] = {**made_up.units[PLUGIN], "ExecMainStartTimestampMonotonic": "9" * 18}
+    assert runtime.versions(made_up.host()).advice == f"Run: systemctl restart {PIN}"
