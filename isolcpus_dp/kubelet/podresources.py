@@ -41,19 +41,35 @@ class Allocation:
         return f"{self.namespace}/{self.pod}/{self.container}"
 
 
-def look(kubelet_dir: Path) -> list[Allocation]:
-    """The allocations of all resources. Blocks for at most 5 s. Raises Unseen."""
+@dataclass(frozen=True)
+class Listing:
+    """The containers of the kubelet's pods, and the devices of all resources that they hold."""
+
+    # namespace/pod/container, also of those that hold no devices. Init containers are only listed
+    # if they run beside the others (kubelet: pkg/kubelet/apis/podresources/server_v1.go).
+    containers: frozenset[str]
+    allocations: tuple[Allocation, ...]
+
+
+def look(kubelet_dir: Path) -> Listing:
+    """What the kubelet lists. Blocks for at most 5 s. Raises Unseen."""
     path = _pod_resources(kubelet_dir)
     with grpc.insecure_channel(f"unix:{path}") as channel, _answering(path):
-        return _held(
-            rpc.PodResourcesListerStub(channel).List(
-                api.ListPodResourcesRequest(), timeout=_LIST_SECONDS
-            )
+        listed = rpc.PodResourcesListerStub(channel).List(
+            api.ListPodResourcesRequest(), timeout=_LIST_SECONDS
         )
+    return Listing(
+        containers=frozenset(
+            f"{pod.namespace}/{pod.name}/{container.name}"
+            for pod in listed.pod_resources
+            for container in pod.containers
+        ),
+        allocations=tuple(_held(listed)),
+    )
 
 
 async def ask(kubelet_dir: Path) -> list[Allocation]:
-    """The same without blocking the event loop. Raises Unseen."""
+    """The allocations of all resources, without blocking the event loop. Raises Unseen."""
     path = _pod_resources(kubelet_dir)
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
         with _answering(path):

@@ -37,6 +37,8 @@ class Snapshot:
     pools: tuple[Pool, ...]
     owners: tuple[Owner, ...]
     unseen: tuple[str, ...]  # one sentence for each fact that could not be read, with the reason
+    # namespace/pod/container, of all containers that the kubelet lists.
+    containers: frozenset[str] = frozenset()
 
     def allocated(self, pool: Pool) -> frozenset[int] | None:
         """The CPUs of a pool that containers own; None if the kubelet could not be asked."""
@@ -63,9 +65,12 @@ def take(
     pools = pool.make(present, settings)
     by_resource = {one.resource_name: one for one in pools}
     try:
-        allocations = [one for one in podresources.look(kubelet_dir) if one.resource in by_resource]
-        unseen: tuple[str, ...] = ()
+        listing, unseen = podresources.look(kubelet_dir), tuple[str, ...]()
     except podresources.Unseen as error:
-        allocations, unseen = [], (f"CPU owners: {error}",)
-    owners = [Owner(one, podresources.owned(by_resource[one.resource], one)) for one in allocations]
-    return Snapshot(present, settings, pools, tuple(owners), unseen)
+        listing, unseen = podresources.Listing(frozenset(), ()), (f"CPU owners: {error}",)
+    owners = [
+        Owner(one, podresources.owned(by_resource[one.resource], one))
+        for one in listing.allocations
+        if one.resource in by_resource
+    ]
+    return Snapshot(present, settings, pools, tuple(owners), unseen, listing.containers)

@@ -42,6 +42,7 @@ class Roots:
     sysfs: Path = Path("/sys")
     proc: Path = Path("/proc")
     kubelet_dir: Path = paths.DEFAULT_DIRECTORY
+    manifests: Path = Path("/etc/kubernetes/manifests")  # of static pods; kubeadm's default
     container_logs: Path = Path("/var/log/containers")
     nri_socket: Path = DEFAULT_SOCKET
     latency: Path = Path("/dev/cpu_dma_latency")

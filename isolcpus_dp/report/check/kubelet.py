@@ -5,9 +5,7 @@ The command line overrides the files, as in the kubelet.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.kubelet import paths
-from isolcpus_dp.report.check import files
+from isolcpus_dp.report.check import document, files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, warning
 
 if TYPE_CHECKING:
@@ -26,9 +24,8 @@ _FLAGS = {
     "reserved-cpus": "reservedSystemCPUs",
     "cpu-manager-policy": "cpuManagerPolicy",
     "topology-manager-policy": "topologyManagerPolicy",
+    "pod-manifest-path": "staticPodPath",
 }
-
-_MOST_BYTES = 1 << 20  # the largest configuration file that is read
 
 
 def reserved_cpus(host: Host) -> Finding:
@@ -93,19 +90,49 @@ def topology_manager(host: Host) -> Finding:
     return ok(f"policy {policy}, NUMA nodes: {len(nodes) or 1}")
 
 
+def static_pod_path(host: Host) -> Path | None:
+    """Where the kubelet finds the manifests of static pods; None for nowhere. Raises Unseen."""
+    settings, file = _found_settings(host)
+    if not settings and not _flags(host):
+        return host.roots.manifests  # nothing is known about the kubelet
+    path = str(settings.get("staticPodPath") or "")
+    # The kubelet resolves a relative path against the directory of its file.
+    return file.parent / path if path else None
+
+
+def node_name(host: Host) -> str:
+    """The name of the node, with which the name of each static pod ends. Raises Unseen."""
+    name = _flags(host).get("hostname-override") or files.text(
+        host.roots.proc / "sys/kernel/hostname"
+    )
+    return name.strip().lower()
+
+
 def _settings(host: Host) -> Mapping[str, Any]:
     """By key: the kubelet's settings, from its files and its flags. Raises Unseen."""
+    settings, file = _found_settings(host)
+    if not settings and not _flags(host):
+        raise files.Unseen(f"{file} does not exist, and no running kubelet names another file")
+    return settings
+
+
+def _found_settings(host: Host) -> tuple[Mapping[str, Any], Path]:
+    """The settings, empty if there are none, and the main file. Raises Unseen."""
     flags = _flags(host)
     file = Path(flags.get("config", str(paths.configuration(host.roots.kubelet_dir))))
-    settings: dict[str, Any] = _yaml(file)
+    settings = _read(file)
     directory = Path(flags["config-dir"]) if "config-dir" in flags else None
     for name in files.names(directory) if directory else []:
         if directory and name.endswith(".conf"):
-            settings.update(_yaml(directory / name))
+            settings.update(_read(directory / name))
     settings.update({key: flags[flag] for flag, key in _FLAGS.items() if flag in flags})
-    if not settings and not flags:
-        raise files.Unseen(f"{file} does not exist, and no running kubelet names another file")
-    return settings
+    return settings, file
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The keys and values of a file; empty if the file is missing. Raises Unseen."""
+    text = document.text(file)
+    return document.parse(file, text) if text else {}
 
 
 def _flags(host: Host) -> Mapping[str, str]:
@@ -118,28 +145,6 @@ def _flags(host: Host) -> Mapping[str, str]:
         if name.startswith("-"):
             flags[name.lstrip("-")] = value if equals else following
     return flags
-
-
-def _yaml(file: Path) -> dict[str, Any]:
-    """The keys and values of a file; empty if the file is missing. Raises Unseen."""
-    # The path is from a command line and may be a device or a pipe. Other errors show below.
-    with contextlib.suppress(OSError):
-        found = file.stat()
-        if not (stat.S_ISREG(found.st_mode) and found.st_size <= _MOST_BYTES):
-            raise files.Unseen(f"{file} is not a regular file of at most {_MOST_BYTES >> 20} MiB")
-    text = files.text(file)
-    if not text:
-        return {}
-    try:
-        import yaml  # only this check needs it
-    except ImportError:
-        raise files.Unseen(f"cannot read {file} without PyYAML: install python3-yaml") from None
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = str(error).replace("\n", " ")
-        raise files.Unseen(f"{file} is not valid YAML: {reason}") from error
-    return settings if isinstance(settings, dict) else {}
 
 
 def _state(file: Path) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from isolcpus_dp.report.check import (
     kubelet,
     processes,
     runtime,
+    static_pods,
     threads,
     tuning,
 )
@@ -64,6 +65,7 @@ CHECKS = (
     Check("reserved-cpus", "the kubelet's reservedSystemCPUs", kubelet.reserved_cpus),
     Check("cpu-manager", "the kubelet's CPU manager and its state file", kubelet.cpu_manager),
     Check("topology-manager", "the kubelet's topology manager", kubelet.topology_manager),
+    Check("static-pods", "the CPUs that static pods request and hold", static_pods.devices),
     Check("cpu-quota", "CPU quotas of the owners' cgroups", runtime.cpu_quota),
     Check("nri", "the container runtime's plugin interface", runtime.nri),
     Check("pin-daemon", "isolcpus-dp-pin and its connection", runtime.pin_daemon),

@@ -30,6 +30,7 @@ class MadeUpHost:
         self.directory = directory
         self.config = Config()
         self.owners: list[Owner] = []
+        self.listed: set[str] = set()  # namespace/pod/container, without those of the owners
         self.unseen: tuple[str, ...] = ()
         self.units: dict[str, Mapping[str, str]] = {}
         self.process(1, "systemd", "0-1,4-5", parent=0)
@@ -96,7 +97,8 @@ class MadeUpHost:
     def host(self, interval: float = 0.0) -> Host:
         present = machine.read(self.tree.root)
         pools = pool.make(present, self.config)
-        seen = Snapshot(present, self.config, pools, tuple(self.owners), self.unseen)
+        containers = frozenset(self.listed | {str(owner.allocation) for owner in self.owners})
+        seen = Snapshot(present, self.config, pools, tuple(self.owners), self.unseen, containers)
         return Host(self.roots(), seen, interval)
 
     def roots(self) -> Roots:
@@ -104,6 +106,7 @@ class MadeUpHost:
             sysfs=self.tree.root,
             proc=self.directory / "proc",
             kubelet_dir=self.directory / "kubelet",
+            manifests=self.directory / "manifests",
             container_logs=self.directory / "containers",
             nri_socket=Path("/var/run/nri/nri.sock"),
             latency=self.directory / "cpu_dma_latency",
