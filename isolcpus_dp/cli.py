@@ -142,7 +142,7 @@ def _simulate(options: SimpleNamespace) -> int:
     from isolcpus_dp.simulator import show
 
     # When its terminal is closed, it must end its daemon, which does not end on SIGHUP.
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         succeeded = show.run(options.sysfs, options.config, options.machine, options.isolated)
     except show.UsageError as error:
