@@ -24,6 +24,7 @@ IN_DELETE = 0x200
 _IN_Q_OVERFLOW = 0x4000
 _IN_IGNORED = 0x8000
 _IN_ONLYDIR = 0x1000000
+_IN_MASK_ADD = 0x20000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,7 +47,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.guesses = False  # whether on_change() is being called because events were dropped
-        self._interests: dict[int, _Interest] = {}
+        self._interests: dict[int, list[_Interest]] = {}
         self._descriptor = -1
 
     def add(
@@ -54,9 +55,11 @@ class Watch:
     ) -> None:
         """Calls `on_change()` for each of the `events` on that entry of the directory, or on any.
 
-        To be called once for each directory. Raises OSError if it cannot be watched.
+        A directory may be added several times, for different entries; every callback then gets the
+        events of all of them on its entry. Raises OSError if the directory cannot be watched.
         """
-        self._add(directory, events | _IN_ONLYDIR, _Interest(entry, on_change))
+        mask = events | _IN_ONLYDIR | _IN_MASK_ADD
+        self._add(directory, mask, _Interest(entry, on_change))
 
     def add_file(self, file: Path, events: int, on_change: Callable[[], None]) -> int:
         """Calls `on_change()` for each of the `events` on a file. Returns the argument of `remove`.
@@ -72,7 +75,7 @@ class Watch:
 
     def _add(self, path: Path, mask: int, interest: _Interest) -> int:
         watch: int = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask)
-        self._interests[_checked(watch, path)] = interest
+        self._interests.setdefault(_checked(watch, path), []).append(interest)
         return watch
 
     def __enter__(self) -> Watch:
@@ -92,13 +95,15 @@ class Watch:
             events = events[16 + length :]
             if mask & _IN_Q_OVERFLOW:
                 self.guesses = True
-                for interest in list(self._interests.values()):
+                for interest in [one for same in self._interests.values() for one in same]:
                     interest.on_change()
                 self.guesses = False
             elif mask & _IN_IGNORED:  # the directory or file was removed
                 self._interests.pop(watch, None)
-            elif watch in self._interests and self._interests[watch].entry in (None, name):
-                self._interests[watch].on_change()
+            else:
+                for interest in list(self._interests.get(watch, ())):
+                    if interest.entry in (None, name):
+                        interest.on_change()
 
 
 def _checked(result: int, path: Path | None) -> int:

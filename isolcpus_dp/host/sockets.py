@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isolcpus_dp.host import inotify
+from isolcpus_dp.host.directories import DirectoryWatch
 
 # Between bind(), which inotify reports, and listen(), which it does not, a new socket refuses
-# connections. Connecting is retried after these delays, in seconds; then the socket counts as dead.
-_BIND_TO_LISTEN = tuple(0.001 * 2**attempt for attempt in range(12))  # 4 s in all
+# connections. The delay of the next attempt, in seconds, begins with the first number and doubles.
+_FIRST_DELAY, _LONGEST_DELAY = 0.001, 10.0
+# When the next delay would be longer, a socket on which no process listens counts as dead: 4 s
+# after the first attempt.
+_LONGEST_DELAY_TO_LISTEN = 2.5
 
 _CREATED = inotify.IN_CREATE | inotify.IN_MOVED_TO
-_REMOVED = inotify.IN_DELETE | inotify.IN_MOVED_FROM
 
 
 class Gone(Exception):
-    """The directory of a socket was removed or moved; the message is one sentence."""
+    """The directory of a socket was removed, moved or replaced; the message is one sentence."""
 
 
 class Identity(NamedTuple):
@@ -45,83 +48,86 @@ def identify(path: Path) -> Identity | None:
 
 
 class SocketWatch:
-    """Watches another process's socket and its directory. A context manager.
+    """Watches another process's socket and the way to it. A context manager.
 
-    Leaving it takes 10 ms (see inotify.Watch), so do not leave it while a peer waits for an answer.
+    Only one coroutine may wait at a time. Leaving it takes 10 ms (see inotify.Watch), so do not
+    leave it while a peer waits for an answer.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._changed = asyncio.Event()
-        self._gone = False
         self._watch = inotify.Watch()
-        self._directory: int | None = None  # the inode of the socket's directory
-        self._delays = iter(_BIND_TO_LISTEN)
+        self._way = DirectoryWatch(path.parent, self._watch)
+        self._created = False
+        self._delay = _FIRST_DELAY
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> SocketWatch:
-        """Raises Gone if the directory is absent."""
-        directory = self._path.parent
+        """Raises Gone if the directory is absent, OSError if inotify's limits are used up."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._watch)
+            stack.enter_context(self._way)
             try:
-                # The directory's own watch does not report its removal while this process has a
-                # bound socket in it. The parent is watched first; otherwise a removal in between
-                # would never be noticed.
-                self._watch.add(directory.parent, _REMOVED, self._on_gone, directory.name)
-                self._watch.add(directory, _CREATED, self._changed.set, self._path.name)
-            except FileNotFoundError:
-                raise self._left() from None
-            stack.pop_all()
-        self._directory = _inode(directory)
+                self._watch.add(self._path.parent, _CREATED, self._on_created, self._path.name)
+            except (FileNotFoundError, NotADirectoryError):
+                raise self._gone() from None
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._watch.__exit__(*exception)
+        self._stack.close()
 
     async def changed(self, seconds: float | None = None) -> bool:
         """Waits at most so long for the socket to be created; returns whether it was.
 
-        A socket created since the last call counts. Raises Gone if the directory is removed.
+        A socket created since the last call counts. Raises Gone if another directory, or none, is
+        at the path of the socket's directory.
         """
-        changed = True
-        try:
-            await asyncio.wait_for(self._changed.wait(), seconds)
-        except asyncio.TimeoutError:
-            changed = self._changed.is_set()  # it may be set at the moment of the timeout
-        self._changed.clear()
-        if self._gone:
-            raise self._left()
-        if changed:
-            self._delays = iter(_BIND_TO_LISTEN)
-        return changed
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._way.changed.wait(), seconds)
+        self._way.changed.clear()
+        if self._way.replaced:
+            raise self._gone()
+        created, self._created = self._created, False
+        if created:
+            self._delay = _FIRST_DELAY
+        return created
 
     async def next_attempt(self) -> None:
         """Waits until it makes sense to connect again.
 
         That is when the socket is created, and several times in the 4 s after that, as its owner
-        may not have called listen() yet. Raises Gone if the directory is removed.
+        may not have called listen() yet. Raises Gone, as `changed` does.
         """
-        await self.changed(next(self._delays, None))
+        delay = self._next_delay()
+        await self.changed(None if delay > _LONGEST_DELAY_TO_LISTEN else delay)
 
-    async def listening(self, other_than: Identity | None = None) -> Identity:
-        """Waits until a process listens on the socket; returns its identity.
+    async def listener(self, failed: Identity | None = None) -> Identity:
+        """Waits until it makes sense to call the owner of the socket; the socket's identity.
 
-        The socket `other_than` is ignored, and so is a dead one: a killed process leaves its socket
-        file behind. Raises Gone if the directory is removed.
+        A socket that is created while this waits is returned at once, although its owner may not
+        have called listen() yet; otherwise a process listens on it. `failed` is the identity of a
+        socket whose owner was called but did not answer: it is returned again only after a delay,
+        which doubles with each call. Raises Gone, as `changed` does.
         """
-        delays = iter(_BIND_TO_LISTEN)
+        created = bool(failed) and await self.changed(self._next_delay())
         while True:
-            identity = _listened_on(self._path)
-            if identity is not None and identity != other_than:
+            identity = identify(self._path)
+            if identity is not None and (created or _is_listened_on(self._path)):
                 return identity
-            if await self.changed(next(delays, None)):
-                delays = iter(_BIND_TO_LISTEN)
+            delay = self._next_delay()
+            created = await self.changed(None if delay > _LONGEST_DELAY_TO_LISTEN else delay)
 
-    async def replaced(self, identity: Identity | None, seconds: float) -> None:
-        """Waits at most so long for a socket of another identity.
+    def _next_delay(self) -> float:
+        delay = self._delay
+        self._delay = min(2 * delay, _LONGEST_DELAY)
+        return delay
+
+    async def replaced(self, identity: Identity | None, seconds: float | None = None) -> None:
+        """Waits for a socket of another identity, at most so long.
 
         The event alone is not enough: inotify may report a socket after a connection to its owner
-        was made. Raises Gone if the directory is removed.
+        was made. Raises Gone, as `changed` does.
         """
 
         async def another() -> None:
@@ -131,48 +137,24 @@ class SocketWatch:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(another(), seconds)
 
-    def _left(self) -> Gone:
-        return Gone(f"{self._path.parent} was removed or moved")
+    def _on_created(self) -> None:
+        self._created = True
+        self._way.changed.set()
 
-    def _on_gone(self) -> None:
-        # The inode is compared only if events were dropped: a new directory may have the same one.
-        if not (self._watch.guesses and _inode(self._path.parent) == self._directory):
-            self._gone = True
-        self._changed.set()
+    def _gone(self) -> Gone:
+        return Gone(f"{self._path.parent} was removed, moved or replaced")
 
 
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None
-
-
-def _listened_on(path: Path) -> Identity | None:
-    """The identity of the socket if it accepts connections."""
-    identity = identify(path)
+def _is_listened_on(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(0)
         try:
             connection.connect(str(path))
         except BlockingIOError:
-            pass  # the queue of connections is full, so a process listens
+            return True  # the queue of connections is full, so a process listens
         except OSError:
-            return None
-    return identity if identity == identify(path) else None
-
-
-async def directory(path: Path) -> None:
-    """Waits until the directory exists; its parent must exist.
-
-    Raises OSError if the parent cannot be watched.
-    """
-    created = asyncio.Event()
-    with inotify.Watch() as watch:
-        watch.add(path.parent, _CREATED, created.set, path.name)
-        while not path.is_dir():
-            await created.wait()
-            created.clear()
+            return False
+    return True
 
 
 def peer(path: Path) -> str | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isolcpus_dp import config
-from isolcpus_dp.host import cpulist, machine, sockets
+from isolcpus_dp.host import cpulist, directories, machine, sockets
 from isolcpus_dp.host.hotplug import MachineWatch
 from isolcpus_dp.host.sockets import SocketWatch
 from isolcpus_dp.nri import cgroup, pinning
@@ -81,7 +81,8 @@ class _Daemon:
         self._systemd.feed_watchdog()
         with self._machine:
             try:
-                await process.until_signal(self._serve_runtimes())
+                if await process.until_signal(self._serve_runtimes()):
+                    emit(log, Event.STOPPED, "asked to stop")
             finally:
                 reload.hold()  # the event loop restores the default action when it is closed
                 self._systemd.notify("STOPPING=1")
@@ -101,16 +102,11 @@ class _Daemon:
         reload.release()
         while True:
             try:
-                await sockets.directory(directory)
+                await directories.present(directory)
                 with SocketWatch(self._host.nri_socket) as watch:
                     await self._serve_sessions(watch)
             except sockets.Gone as gone:
                 emit(log, Event.RUNTIME_LEFT, "%s", gone)
-            except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-                raise HostError(
-                    f"{directory.parent} cannot be watched for {directory.name}: {error.strerror}:"
-                    " --nri-socket must be in a directory whose parent exists"
-                ) from error
             except OSError as error:
                 raise HostError(
                     f"cannot watch files on this host: {error.strerror}: see the limits of"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from isolcpus_dp.host import inotify
-from isolcpus_dp.host.sockets import Gone, Identity, SocketWatch, directory, identify, peer
+from isolcpus_dp.host.sockets import Gone, Identity, SocketWatch, identify, peer
 
 SECOND = 1_000_000_000
 PATIENCE = 10  # seconds until a waiting test fails
@@ -83,7 +84,7 @@ async def test_directory_that_was_replaced_is_gone(tmp_path: Path) -> None:
     parent = tmp_path / "device-plugins"
     parent.mkdir()
     with SocketWatch(parent / "kubelet.sock") as watch:
-        live = asyncio.create_task(watch.listening())
+        live = asyncio.create_task(watch.listener())
         await asyncio.sleep(0)
         parent.rmdir()
         parent.mkdir()
@@ -98,7 +99,7 @@ async def test_existing_directory_is_not_gone_after_lost_events(
     path = tmp_path / "device-plugins" / "kubelet.sock"
     path.parent.mkdir()
     with SocketWatch(path) as watch:
-        live = asyncio.create_task(watch.listening())
+        live = asyncio.create_task(watch.listener())
         await asyncio.sleep(0)
         for number in range(limit + 1):
             (path.parent / f"{number % 2}").touch()
@@ -113,7 +114,7 @@ async def test_live_socket_is_found_at_once(tmp_path: Path, listener: socket.soc
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 5 * SECOND)
     with SocketWatch(path) as watch:
-        assert await asyncio.wait_for(watch.listening(), PATIENCE) == identify(path)
+        assert await asyncio.wait_for(watch.listener(), PATIENCE) == identify(path)
 
 
 async def test_dead_socket_is_ignored(tmp_path: Path, listener: socket.socket) -> None:
@@ -121,7 +122,7 @@ async def test_dead_socket_is_ignored(tmp_path: Path, listener: socket.socket) -
     with socket.socket(socket.AF_UNIX) as before:
         serve(before, path, 5 * SECOND)
     with SocketWatch(path) as watch:
-        waiting = asyncio.ensure_future(watch.listening())
+        waiting = asyncio.ensure_future(watch.listener())
         await asyncio.sleep(0.05)
         assert not waiting.done()
         path.unlink()
@@ -130,29 +131,59 @@ async def test_dead_socket_is_ignored(tmp_path: Path, listener: socket.socket) -
         assert await asyncio.wait_for(waiting, PATIENCE) == identify(path)
 
 
-async def test_socket_other_than_is_ignored(tmp_path: Path, listener: socket.socket) -> None:
+async def test_new_socket_is_returned_before_its_owner_listens(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    path = tmp_path / "kubelet.sock"
+    with SocketWatch(path) as watch:
+        waiting = asyncio.ensure_future(watch.listener())
+        await asyncio.sleep(0.05)
+        listener.bind(str(path))
+        assert await asyncio.wait_for(waiting, PATIENCE) == identify(path)
+
+
+async def test_failed_socket_is_returned_again_after_growing_delays(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    path = tmp_path / "kubelet.sock"
+    serve(listener, path, 5 * SECOND)
+    times, failed = [time.monotonic()], identify(path)
+    with SocketWatch(path) as watch:
+        for _ in range(8):
+            assert await asyncio.wait_for(watch.listener(failed), PATIENCE) == failed
+            times.append(time.monotonic())
+    assert times[-1] - times[0] >= 0.255  # 1 + 2 + 4 … + 128 ms
+    assert times[-1] - times[-2] >= 0.128
+
+
+async def test_successor_of_a_failed_socket_is_returned_at_once(
+    tmp_path: Path, listener: socket.socket
+) -> None:
     path = tmp_path / "kubelet.sock"
     serve(listener, path, 5 * SECOND)
     with SocketWatch(path) as watch, socket.socket(socket.AF_UNIX) as after:
-        waiting = asyncio.ensure_future(watch.listening(other_than=identify(path)))
+        failed = identify(path)
+        for _ in range(12):  # the next delay is 4 s
+            await asyncio.wait_for(watch.listener(failed), PATIENCE)
+        waiting = asyncio.ensure_future(watch.listener(failed))
         await asyncio.sleep(0.05)
-        assert not waiting.done()
         path.unlink()
         after.bind(str(path))
-        after.listen()
+        began = time.monotonic()
         assert await asyncio.wait_for(waiting, PATIENCE) == identify(path)
+        assert time.monotonic() - began < 3
 
 
 async def test_removed_directory_ends_the_wait(tmp_path: Path) -> None:
     parent = tmp_path / "device-plugins"
     parent.mkdir()
     with SocketWatch(parent / "kubelet.sock") as watch:
-        waiting = asyncio.ensure_future(watch.listening())
+        waiting = asyncio.ensure_future(watch.listener())
         await asyncio.sleep(0.05)
         parent.rmdir()
         with pytest.raises(Gone) as caught:
             await asyncio.wait_for(waiting, PATIENCE)
-    assert str(caught.value) == f"{parent} was removed or moved"
+    assert str(caught.value) == f"{parent} was removed, moved or replaced"
 
 
 async def test_directory_removed_during_setup_is_gone(
@@ -169,7 +200,7 @@ async def test_directory_removed_during_setup_is_gone(
 
     monkeypatch.setattr(inotify.Watch, "add", add_and_remove)
     with pytest.raises(Gone), SocketWatch(parent / "kubelet.sock") as watch:
-        await asyncio.wait_for(watch.listening(), PATIENCE)
+        await asyncio.wait_for(watch.listener(), PATIENCE)
 
 
 async def test_absent_directory_counts_as_gone(tmp_path: Path) -> None:
@@ -213,17 +244,3 @@ def test_ordinary_file_has_no_peer(tmp_path: Path) -> None:
     path = tmp_path / "file.sock"
     path.touch()
     assert peer(path) is None
-
-
-async def test_existing_directory_is_not_waited_for(tmp_path: Path) -> None:
-    await asyncio.wait_for(directory(tmp_path), PATIENCE)
-
-
-async def test_directory_is_waited_for_until_it_is_created(tmp_path: Path) -> None:
-    waiting = asyncio.ensure_future(directory(tmp_path / "nri"))
-    await asyncio.sleep(0.05)
-    (tmp_path / "other").mkdir()
-    await asyncio.sleep(0.05)
-    assert not waiting.done()
-    (tmp_path / "nri").mkdir()
-    await asyncio.wait_for(waiting, PATIENCE)
