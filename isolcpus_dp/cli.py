@@ -73,8 +73,7 @@ def _level(options: SimpleNamespace) -> int:
 
 
 def _serve(options: SimpleNamespace) -> int:
-    from isolcpus_dp.kubelet import daemon
-    from isolcpus_dp.kubelet.endpoint import EndpointError
+    from isolcpus_dp.kubelet import daemon, standby
 
     host = daemon.Host(
         sysfs=options.sysfs,
@@ -82,11 +81,9 @@ def _serve(options: SimpleNamespace) -> int:
         runtime_dir=_runtime_dir(),
     )
     try:
-        daemon.serve(host, options.config)
-    except EndpointError as error:
+        standby.serve(host, options.config)
+    except standby.SandboxError as error:
         return _fail_daemon(str(error), FAILED)
-    except OSError as error:
-        return _fail_daemon(process.explain(error), FAILED)
     return process.exit_now(DONE)
 
 

@@ -1,7 +1,7 @@
-"""The life of the device plugin: serve, wait for a kubelet, register with it, end with it.
+"""The life of one worker of the device plugin: serve, wait for a kubelet, register, end with it.
 
-One process, one registration: when the kubelet goes away, the process ends, and systemd starts a
-new one, which is loaded and waiting before the next kubelet starts.
+One process, one registration: when the kubelet goes away, the worker ends, and its parent
+(`standby`) forks the next one, which waits for the next kubelet.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isolcpus_dp import config, pool
-from isolcpus_dp.host import cpulist, machine, sockets
+from isolcpus_dp.host import directories, machine, sockets
 from isolcpus_dp.host.hotplug import MachineWatch
 from isolcpus_dp.host.sockets import Identity, SocketWatch
 from isolcpus_dp.kubelet import paths, registration
@@ -29,12 +28,13 @@ from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
     from isolcpus_dp.kubelet.metrics import Metrics
+    from isolcpus_dp.kubelet.outcome import Earlier, Reporter
 
 log = logging.getLogger(__name__)
 
 # How long the kubelet may take from its answer to opening the ListAndWatch stream.
 _STREAM_SECONDS = 10.0
-# Delay of the next attempt after a rejection. Another kubelet is asked as soon as it listens.
+# Delay of the next attempt after a rejection.
 _REFUSED_SECONDS = 5.0
 
 
@@ -48,23 +48,22 @@ class Host:
     runtime_dir: Path | None
 
 
-def serve(host: Host, config_file: Path | None) -> None:
-    """Runs the daemon until SIGTERM or SIGINT, or until the kubelet goes away.
+class Daemon:
+    """One worker, from its start to the end of its registration."""
 
-    Raises MachineError, ConfigError or EndpointError, each with a sentence for the operator.
-    """
-    os.umask(0o177)  # the socket is for the kubelet, which is root
-    present = machine.read(host.sysfs)
-    settings = config.load(config_file, present.last)
-    process.run(lambda: _Daemon(host, settings, present).live())
-
-
-class _Daemon:
-    """The daemon while its event loop runs."""
-
-    def __init__(self, host: Host, settings: config.Config, present: machine.Machine) -> None:
+    def __init__(
+        self,
+        host: Host,
+        settings: config.Config,
+        present: machine.Machine,
+        reporter: Reporter,
+        earlier: Earlier,
+    ) -> None:
+        """To be called in the event loop."""
         self._host = host
         self._settings = settings
+        self._reporter = reporter
+        self._earlier = earlier
         self._socket = paths.registration_socket(host.kubelet_dir)
         self._runtime_directory = RuntimeDirectory(host.runtime_dir)
         self._systemd = notify.Systemd()
@@ -84,14 +83,8 @@ class _Daemon:
         ]
 
     def _make_metrics(self) -> Metrics | None:
-        # Imported only if metrics are configured. prometheus-client imports ssl, which the command
-        # line blocks in a daemon.
-        process.UNNEEDED.unblock()
-        try:
-            from isolcpus_dp.kubelet.metrics import Metrics
-        except ModuleNotFoundError as error:
-            if error.name != "prometheus_client":
-                raise
+        metrics = load_metrics()
+        if metrics is None:
             # The plugin is more important than its metrics.
             emit(
                 log, Event.DEGRADED,
@@ -99,26 +92,58 @@ class _Daemon:
                 " the plugin runs without metrics",
             )  # fmt: skip
             return None
-        return Metrics(
+        return metrics(
             [pool.resource_name for pool in self._settings.pools],
             lambda: [resource.plugin.pool for resource in self._resources],
             self._host.kubelet_dir,
         )
 
     async def live(self) -> None:
+        """Runs until the kubelet goes away, or SIGTERM or SIGINT.
+
+        Raises EndpointError or OSError if it cannot serve.
+        """
         self._systemd.feed_watchdog()
         with self._machine:
             try:
-                for resource in self._resources:
-                    await resource.endpoint.publish()
-                await self._resources[0].endpoint.prove()
-                # Only now is it certain that no other daemon serves: these could be its metrics.
-                async with self._metrics_served():
-                    await self._serve_until_signal()
+                await process.until_signal(self._serve())
             finally:
-                self._systemd.notify("STOPPING=1")
                 for resource in self._resources:
                     await resource.endpoint.close()
+
+    async def _serve(self) -> None:
+        if await self._waited_for_directory():
+            return  # the next worker binds its sockets there
+        for resource in self._resources:
+            await resource.endpoint.publish()
+        await self._resources[0].endpoint.prove()
+        # Only now is it certain that no other daemon serves: these could be its metrics.
+        async with self._metrics_served():
+            for resource in self._resources:
+                resource.announce()
+            self._tell_status()
+            self._systemd.notify("READY=1")
+            with SocketWatch(self._socket) as watch:
+                emit(log, Event.WAITING, "waiting for the kubelet at %s", self._socket)
+                try:
+                    await self._serve_kubelet(watch)
+                except (registration.Left, sockets.Gone) as left:
+                    emit(log, Event.KUBELET_LEFT, "%s; waiting for the next kubelet", left)
+                    # At once: to close the watches alone takes 20 ms, in which no worker waits.
+                    for resource in self._resources:
+                        resource.endpoint.remove()
+                    process.exit_now(0)
+
+    async def _waited_for_directory(self) -> bool:
+        """Waits until the kubelet's directory exists; returns whether it was absent."""
+        directory = paths.device_plugins(self._host.kubelet_dir)
+        if directory.is_dir():
+            return False
+        emit(log, Event.WAITING, "waiting for the kubelet's directory %s", directory)
+        # READY=1: units that start after this one, such as the kubelet's, must not wait for it.
+        self._systemd.notify(f"READY=1\nSTATUS=Waiting for the kubelet's directory {directory}")
+        await directories.present(directory)
+        return True
 
     @contextlib.asynccontextmanager
     async def _metrics_served(self) -> AsyncIterator[None]:
@@ -130,45 +155,50 @@ class _Daemon:
         async with exporter.serving(self._metrics, self._settings.metrics):
             yield
 
-    async def _serve_until_signal(self) -> None:
-        try:
-            await process.until_signal(self._serve_kubelet())
-        finally:
-            self._runtime_directory.clear()
+    async def _serve_kubelet(self, watch: SocketWatch) -> None:
+        """Waits for a kubelet and registers with it; raises registration.Left or Gone."""
+        await self._pause(watch)
+        failed = None
+        while True:
+            async with registration.Connection(self._socket) as connection:
+                kubelet = failed = await watch.listener(failed)
+                self._reporter.called(kubelet)
+                try:
+                    await _until_one_ends(
+                        [
+                            _end_when_replaced(watch, kubelet),
+                            *(
+                                self._serve_resource(resource, connection, kubelet)
+                                for resource in self._resources
+                            ),
+                        ]
+                    )
+                except registration.Unanswered as unanswered:
+                    log.debug("%s", unanswered)
+                    if any(one.state is State.REGISTERED for one in self._resources):
+                        raise registration.Left(str(unanswered)) from unanswered
 
-    async def _serve_kubelet(self) -> None:
-        """Waits for the kubelet, registers with it, and returns when it has gone away."""
-        for resource in self._resources:
-            emit(
-                log, Event.STARTED, "offering CPU %s as %s",
-                cpulist.render(resource.cpus) or "(none)", resource.name,
-                resource=resource.name, cpus=resource.cpus,
-            )  # fmt: skip
-        self._tell_status()
-        self._runtime_directory.write_pidfile()
-        self._systemd.notify("READY=1")
-        try:
-            with SocketWatch(self._socket) as watch:
-                emit(log, Event.WAITING, "waiting for the kubelet at %s", self._socket)
-                kubelet = await watch.listening()
-                await _until_one_ends(
-                    self._serve_resource(resource, watch, kubelet) for resource in self._resources
-                )
-        except (registration.Left, sockets.Gone) as left:
-            emit(log, Event.KUBELET_LEFT, "%s; the daemon ends and is started again", left)
+    async def _pause(self, watch: SocketWatch) -> None:
+        """Delays the registration with a kubelet that ended an earlier worker's registration."""
+        deadline = time.monotonic() + self._earlier.seconds
+        while (
+            sockets.identify(self._socket) == self._earlier.kubelet
+            and (seconds := deadline - time.monotonic()) > 0
+        ):
+            await watch.changed(seconds)
 
     async def _serve_resource(
-        self, resource: Resource, watch: SocketWatch, kubelet: Identity
+        self, resource: Resource, connection: registration.Connection, kubelet: Identity
     ) -> None:
         """Registers a resource and waits for the end of its stream; raises registration.Left."""
         while resource.state is not State.REGISTERED:
             await resource.endpoint.publish()
             stream = resource.plugin.expect_kubelet()
             try:
-                await registration.register(self._socket, resource.name, resource.endpoint.name)
+                await connection.register(resource.name, resource.endpoint.name)
             except registration.Refused as refused:
                 self._refused(resource, refused)
-                kubelet = await _next_kubelet(watch, kubelet)
+                await asyncio.sleep(_REFUSED_SECONDS)
             else:
                 self._registered(resource, kubelet)
         try:
@@ -182,11 +212,12 @@ class _Daemon:
         raise registration.Left(f"the kubelet closed the ListAndWatch stream of {resource.name}")
 
     def _registered(self, resource: Resource, kubelet: Identity) -> None:
-        """Records a registration. Raises registration.Left if the kubelet was replaced."""
-        resource.register(kubelet)
+        """Records a registration."""
+        resource.register()
         if self._metrics:
             self._metrics.registered(resource.name, "ok")
         if all(other.state is State.REGISTERED for other in self._resources):
+            self._reporter.registered()
             self._runtime_directory.mark_registered(kubelet)
         self._tell_status()
         emit(
@@ -195,21 +226,17 @@ class _Daemon:
             (time.time_ns() - kubelet.bound_ns) // 1_000_000,
             resource=resource.name, cpus=resource.cpus,
         )  # fmt: skip
-        # The path unit may have compared a new socket before the mark was written. And this process
-        # is registered only if all resources are registered with the same socket.
-        kubelets = {other.kubelet for other in self._resources if other.kubelet}
-        if sockets.identify(self._socket) != kubelet or kubelets != {kubelet}:
-            raise registration.Left("the kubelet was replaced during the registration")
 
     def _refused(self, resource: Resource, refused: registration.Refused) -> None:
-        resource.refuse(str(refused))
+        is_news = resource.refuse(str(refused))
         if self._metrics:
             self._metrics.registered(resource.name, "refused")
-        emit(
-            log, Event.REFUSED, "the kubelet rejected the registration of %s: %s; trying again in"
-            " %.0f s, or when another kubelet starts", resource.name, refused, _REFUSED_SECONDS,
-            resource=resource.name, cpus=resource.cpus,
-        )  # fmt: skip
+        if is_news:
+            emit(
+                log, Event.REFUSED, "the kubelet rejected the registration of %s: %s; trying again"
+                " every %.0f s", resource.name, refused, _REFUSED_SECONDS,
+                resource=resource.name, cpus=resource.cpus,
+            )  # fmt: skip
         self._tell_status()
 
     def _uevent(self) -> None:
@@ -230,6 +257,22 @@ class _Daemon:
         self._systemd.notify(f"STATUS={status(self._resources)}")
 
 
+def load_metrics() -> type[Metrics] | None:
+    """The class of the metrics; None if prometheus-client, which it needs, is not installed.
+
+    It is imported only if metrics are configured. prometheus-client imports ssl, which the command
+    line blocks in a daemon.
+    """
+    process.UNNEEDED.unblock()
+    try:
+        from isolcpus_dp.kubelet.metrics import Metrics
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        return None
+    return Metrics
+
+
 async def _until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Runs coroutines concurrently until one ends; raises what it raised."""
     tasks = [asyncio.create_task(coroutine) for coroutine in work]
@@ -241,9 +284,6 @@ async def _until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
         task.result()
 
 
-async def _next_kubelet(watch: SocketWatch, kubelet: Identity) -> Identity:
-    """Waits for another kubelet, but at most _REFUSED_SECONDS; the identity of its socket."""
-    try:
-        return await asyncio.wait_for(watch.listening(kubelet), _REFUSED_SECONDS)
-    except asyncio.TimeoutError:
-        return await watch.listening()
+async def _end_when_replaced(watch: SocketWatch, kubelet: Identity) -> None:
+    await watch.replaced(kubelet)
+    raise registration.Left("the kubelet's socket was recreated")

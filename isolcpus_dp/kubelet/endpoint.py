@@ -39,6 +39,15 @@ class EndpointError(Exception):
     """The plugin's socket cannot be bound; one sentence says why and what to do."""
 
 
+def check_length(path: Path) -> None:
+    """Raises ConfigError if the path is too long for a socket."""
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        raise ConfigError(
+            f"{path} is longer than the {_LONGEST_SOCKET_PATH} bytes that a socket's"
+            " path may have: shorten ResourceName= or --kubelet-dir"
+        )
+
+
 class Endpoint:
     """The plugin's socket in the kubelet's directory, and the gRPC servers behind it.
 
@@ -56,14 +65,9 @@ class Endpoint:
         self._servers: list[grpc.aio.Server] = []
 
     async def publish(self) -> None:
-        """Binds the path, unless it is still bound. Raises EndpointError and ConfigError."""
-        if self._identity and self._identity == sockets.identify(self._path):
+        """Binds the path, unless it is still bound. Raises EndpointError."""
+        if self._is_bound():
             return
-        if len(os.fsencode(self._path)) > _LONGEST_SOCKET_PATH:
-            raise ConfigError(
-                f"{self._path} is longer than the {_LONGEST_SOCKET_PATH} bytes that a socket's"
-                " path may have: shorten ResourceName= or --kubelet-dir"
-            )
         async with _locked(self._path.parent, self._lock_seconds):
             self._check_free()
             # Servers whose path was removed have no caller left. They are stopped here, where the
@@ -88,9 +92,25 @@ class Endpoint:
                 log.debug("%s does not answer: %s", self._path, error.details())
 
     async def close(self) -> None:
-        """Closes all connections and removes the socket."""
-        for server in self._servers:
-            await server.stop(grace=None)
+        """Closes all connections and removes the socket.
+
+        If another process has bound the path since, it is left alone, and the connections close
+        when this process ends: a gRPC server that stops removes the file, whoever has bound it.
+        """
+        if self._is_bound():
+            for server in self._servers:
+                await server.stop(grace=None)
+
+    def remove(self) -> None:
+        """Removes the socket, unless another process has bound the path since.
+
+        To be called when the process ends at once, which closes the connections.
+        """
+        if self._is_bound():
+            self._path.unlink()
+
+    def _is_bound(self) -> bool:
+        return self._identity is not None and self._identity == sockets.identify(self._path)
 
     def _check_free(self) -> None:
         holder = sockets.peer(self._path)

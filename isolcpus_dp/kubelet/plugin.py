@@ -69,10 +69,13 @@ class DevicePlugin(rpc.DevicePluginServicer):
         self._on_allocate = on_allocate
         self._changed = asyncio.Event()
         self._expected: Stream | None = None
+        # Made in advance: the kubelet may be about to admit pods when it asks for it.
+        self._message = _device_list(pool.devices.values())
 
     def publish(self, machine: Machine, pool: Pool) -> None:
         """Replaces machine and pool; open streams send a message if the devices differ."""
         self.machine, self.pool = machine, pool
+        self._message = _device_list(pool.devices.values())
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -97,7 +100,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
                 changed = self._changed
                 if self.pool.devices != sent:
                     sent = self.pool.devices
-                    yield _device_list(sent.values())
+                    yield self._message
                 await changed.wait()
         finally:
             stream.ended.set()

@@ -15,7 +15,6 @@ from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
     from isolcpus_dp.host.machine import Machine
-    from isolcpus_dp.host.sockets import Identity
     from isolcpus_dp.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -45,17 +44,25 @@ class Resource:
         self.plugin = DevicePlugin(machine, pool, device_nodes, on_allocate)
         self.endpoint = Endpoint(directory / pool.config.endpoint, self.plugin)
         self.state = State.WAITING
-        self.kubelet: Identity | None = None  # the socket it is registered with
         self._refusal = ""  # the kubelet's error
-        _warn(pool, known=())
 
-    def register(self, kubelet: Identity) -> None:
-        """Records that the kubelet with this socket has accepted the registration."""
-        self.state, self.kubelet = State.REGISTERED, kubelet
+    def announce(self) -> None:
+        """Logs what is offered, and why it is less than what is configured."""
+        emit(
+            log, Event.STARTED, "offering CPU %s as %s",
+            cpulist.render(self.cpus) or "(none)", self.name, resource=self.name, cpus=self.cpus,
+        )  # fmt: skip
+        _warn(self.plugin.pool, known=())
 
-    def refuse(self, reason: str) -> None:
-        """Records that the kubelet has rejected the registration."""
-        self.state, self._refusal = State.REFUSED, reason
+    def register(self) -> None:
+        """Records that the kubelet has accepted the registration."""
+        self.state = State.REGISTERED
+
+    def refuse(self, reason: str) -> bool:
+        """Records that the kubelet has rejected the registration; whether the reason is new."""
+        before, self._refusal = self._refusal, reason
+        self.state = State.REFUSED
+        return reason != before
 
     def offer(self, machine: Machine, pool: Pool) -> bool:
         """Offers the new pool; returns whether its devices differ from the earlier ones."""

@@ -49,11 +49,7 @@ class RuntimeDirectory:
             )  # fmt: skip
 
     def write_pidfile(self) -> None:
-        """Writes the pid of this process. To be called only when the daemon serves.
-
-        StarlingX's process monitor kills the process that the file names before it restarts the
-        daemon, and must not kill one that is still loading.
-        """
+        """Writes the pid of this process, which StarlingX's process monitor watches."""
         if not self._path:
             return
         pidfile = self._path / "isolcpus-dp.pid"
@@ -66,8 +62,14 @@ class RuntimeDirectory:
                 " it is in use, will restart the daemon", pidfile, error.strerror,
             )  # fmt: skip
 
-    def clear(self) -> None:
-        """Removes both files."""
+    def clear_mark(self) -> None:
+        """Removes the mark of a registration that has ended."""
+        self._remove("registered")
+
+    def clear_pidfile(self) -> None:
+        """Removes the pidfile."""
+        self._remove("isolcpus-dp.pid")
+
+    def _remove(self, name: str) -> None:
         if self._path:
-            for name in ("registered", "isolcpus-dp.pid"):
-                (self._path / name).unlink(missing_ok=True)
+            (self._path / name).unlink(missing_ok=True)

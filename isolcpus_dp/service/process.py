@@ -1,6 +1,6 @@
 """A daemon's process: what it keeps in memory, what it waits for, and how it ends.
 
-It knows nothing of devices, containers or the log's events other than STOPPED.
+It knows nothing of devices, containers or the log's events.
 """
 
 from __future__ import annotations
@@ -15,12 +15,8 @@ import sys
 from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from isolcpus_dp.service.events import Event, emit
-
 if TYPE_CHECKING:
     import asyncio
-
-log = logging.getLogger(__name__)
 
 # <linux/prctl.h>
 _PR_SET_THP_DISABLE = 41
@@ -86,8 +82,11 @@ def run(live: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
-async def until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work` until it ends, or cancels it on SIGTERM or SIGINT. Raises what `work` raises."""
+async def until_signal(work: Coroutine[Any, Any, None]) -> bool:
+    """Runs `work` until it ends, or cancels it on SIGTERM or SIGINT. Raises what `work` raises.
+
+    Returns whether a signal ended it.
+    """
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -97,11 +96,11 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
     task, stop = asyncio.create_task(work), asyncio.create_task(asked.wait())
     await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
-    if not task.done():
-        emit(log, Event.STOPPED, "asked to stop")
+    was_asked = not task.done()
     await cancel([task])
     if not task.cancelled():
         task.result()
+    return was_asked
 
 
 async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:

@@ -93,8 +93,10 @@ def _all_but_first(places: Sequence[Place]) -> frozenset[int]:
 async def _play(stage: Stage) -> None:
     paths.device_plugins(stage.directory / "kubelet").mkdir(parents=True)
     async with stage.daemon().running() as daemon:
-        run = await daemon.until(lambda run: run.ready > 0)
-        _tell("daemon", "is loaded, serves and waits for a kubelet", run.ready - run.started)
+        worker = await daemon.worker(lambda worker: worker.ready is not None)
+        ready = worker.ready or time.monotonic()
+        seconds = ready - daemon.current.started
+        _tell("daemon", "is loaded, serves and waits for a kubelet", seconds)
         kubelet = stage.kubelet()
         await kubelet.start()
         _tell("kubelet", "starts: removes all plugins' sockets, binds its own")
@@ -150,12 +152,13 @@ async def _hotplug(stage: Stage, kubelet: Kubelet, made_up: MadeUpMachine) -> No
 
 async def _restart_kubelet(stage: Stage, kubelet: Kubelet, daemon: Supervisor) -> None:
     """Restarts the kubelet, with a static pod that needs devices at once."""
-    before = daemon.current
+    before = daemon.workers[-1]
     await kubelet.stop()
     stopped = time.monotonic()
     _tell("kubelet", "stops; its socket file remains, no process listens on it")
-    run = await daemon.until(lambda run: run is not before and run.ready > 0)
-    _tell("daemon", "ended with it; the next one is waiting", run.ready - stopped)
+    worker = await daemon.worker(lambda worker: worker.ready is not None, other_than=before)
+    ready = worker.ready or time.monotonic()
+    _tell("daemon", "its worker ended with it; the next one is waiting", ready - stopped)
     kubelet = stage.kubelet(Pod("late-riser", {stage.resource: 2}))
     await kubelet.start()
     try:

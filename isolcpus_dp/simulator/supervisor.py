@@ -1,4 +1,4 @@
-"""A stand-in for systemd: runs the daemon, receives its notifications, restarts it."""
+"""A stand-in for systemd: runs a daemon, receives its notifications, restarts it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,54 @@ import contextlib
 import os
 import shutil
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-# RestartSec= of isolcpus-dp.service.
+# RestartSec= of the units.
 RESTART_SECONDS = 0.1
+
+_CREDENTIALS = struct.Struct("3i")  # pid, uid and gid: unix(7), SCM_CREDENTIALS
+
+
+@dataclass
+class Worker:
+    """A process of the daemon that has sent notifications; times are time.monotonic().
+
+    The pinning daemon is its own only worker.
+    """
+
+    pid: int
+    ready: float | None = None  # of its last READY=1
+    registered: float | None = None
+    status: str = ""  # its last STATUS= of sd_notify(3)
 
 
 @dataclass
 class Run:
-    """One process of the daemon; times are time.monotonic(), 0 if not reached yet."""
+    """One start of the daemon, until its main process ends; times are time.monotonic()."""
 
-    pid: int  # 0 while the process is being started
     started: float
-    ready: float = 0.0
-    registered: float = 0.0
-    ended: float = 0.0
+    pid: int | None = None  # of its main process; None while it is being started
+    ended: float | None = None
     exit_status: int | None = None
-    status: str = ""  # the last STATUS= of sd_notify(3)
+    status: str = ""  # the last STATUS= of any process, as systemd shows it
+    is_ready: bool = False  # whether any process has sent READY=1
+    notifiers: list[Worker] = field(default_factory=list)  # all processes that sent notifications
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers so far, in the order of their first notifications; the last one is current.
+
+        The main process counts only if there is no other.
+        """
+        return [one for one in self.notifiers if one.pid != self.pid] or self.notifiers
 
 
 class Supervisor:
-    """Keeps a daemon running; `runs` has all its processes, the last one is current.
+    """Keeps a daemon running; `runs` has all its runs, the last one is current.
 
     `directory` contains the notification socket, the daemon's `log`, and the runtime directory,
     which is removed after each run, as by systemd.
@@ -58,6 +82,11 @@ class Supervisor:
     def current(self) -> Run:
         return self.runs[-1]
 
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers of all runs."""
+        return [worker for run in self.runs for worker in run.workers]
+
     async def until(self, condition: Callable[[Run], bool], seconds: float = 20.0) -> Run:
         """Waits until the condition is true of the current run. Raises asyncio.TimeoutError."""
         deadline = time.monotonic() + seconds
@@ -66,11 +95,26 @@ class Supervisor:
             await asyncio.wait_for(self._changed.wait(), deadline - time.monotonic())
         return self.current
 
+    async def worker(
+        self, condition: Callable[[Worker], bool], other_than: Worker | None = None
+    ) -> Worker:
+        """Waits until the condition is true of the latest worker, if it is not `other_than`.
+
+        Raises asyncio.TimeoutError.
+        """
+
+        def found(run: Run) -> bool:
+            return any(one is not other_than and condition(one) for one in run.workers[-1:])
+
+        run = await self.until(found)
+        return run.workers[-1]
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Supervisor]:
         """Runs the daemon within the block, and terminates it at its end."""
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as notified:
+            notified.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             notified.bind(str(self._notify_socket))
             loop.add_reader(notified, self._hear, notified)
             task = asyncio.create_task(self._keep_running())
@@ -93,7 +137,7 @@ class Supervisor:
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _run(self) -> None:
-        run = Run(0, time.monotonic())
+        run = Run(time.monotonic())
         self.runs.append(run)  # before its first notification can arrive
         with self.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -112,12 +156,22 @@ class Supervisor:
             self._changed.set()
 
     def _hear(self, notified: socket.socket) -> None:
-        for line in notified.recv(4096).decode().splitlines():
+        text, [(_, _, credentials)], *_ = notified.recvmsg(
+            4096, socket.CMSG_SPACE(_CREDENTIALS.size)
+        )
+        pid = _CREDENTIALS.unpack(credentials)[0]
+        run, now = self.current, time.monotonic()
+        worker = next((one for one in run.notifiers if one.pid == pid), None)
+        if worker is None:
+            worker = Worker(pid)
+            run.notifiers.append(worker)
+        for line in text.decode().splitlines():
             name, _, value = line.partition("=")
             if name == "READY":
-                self.current.ready = time.monotonic()
+                run.is_ready = True
+                worker.ready = now
             if name == "STATUS":
-                self.current.status = value
-                if value.startswith("Registered") and not self.current.registered:
-                    self.current.registered = time.monotonic()
+                run.status = worker.status = value
+                if value.startswith("Registered"):
+                    worker.registered = worker.registered or now
         self._changed.set()

@@ -68,7 +68,7 @@ async def kubelet(start_kubelet: StartKubelet, topology_policy: str) -> Kubelet:
 async def serving(host: Host, configuration: str) -> AsyncIterator[Supervisor]:
     """The running device plugin, with or without a kubelet."""
     async with supervisor(host, "serve", configuration).running() as daemon:
-        await daemon.until(is_ready)
+        await daemon.worker(is_ready)
         yield daemon
 
 

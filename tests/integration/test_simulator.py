@@ -14,7 +14,7 @@ from isolcpus_dp.api import podresources_pb2_grpc as rpc
 from isolcpus_dp.kubelet import podresources
 from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
 from isolcpus_dp.simulator.supervisor import Supervisor
-from tests.testbed.daemon import has_devices, is_ready, supervisor
+from tests.testbed.daemon import has_devices, is_ready, is_registered, supervisor
 from tests.testbed.daemon import registered as registered_with
 from tests.testbed.host import RESOURCE, Host
 
@@ -60,9 +60,9 @@ async def test_allocations_survive_a_kubelet_restart(
     await has_devices(kubelet)
     await kubelet.admit(Pod("first", {RESOURCE: 2}))
     assert kubelet.held_by("first", RESOURCE) == {"1", "9"}
-    before = serving.current
+    before = await serving.worker(is_registered)
     await kubelet.stop()
-    await serving.until(lambda run: run is not before and is_ready(run))
+    await serving.worker(is_ready, other_than=before)
     kubelet = await start_kubelet()
     await has_devices(kubelet)
     assert kubelet.held_by("first", RESOURCE) == {"1", "9"}

@@ -569,7 +569,7 @@ async def test_installed_daemon_registers_its_devices(host: Host, directory: Pat
     try:
         async with daemon.running():
             await simulated.until(lambda: simulated.allocatable(RESOURCE) == 4)
-            await daemon.until(lambda run: run.registered > 0)
+            await daemon.worker(lambda worker: worker.registered is not None)
             assert simulated.node_status()["devices"] == {
                 RESOURCE: {
                     "1": ["Healthy", 0],

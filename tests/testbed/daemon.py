@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from isolcpus_dp.simulator.kubelet import Kubelet
-from isolcpus_dp.simulator.supervisor import Run, Supervisor
+from isolcpus_dp.simulator.supervisor import Supervisor, Worker
 from tests.testbed.host import RESOURCE, Host
 from tests.testbed.runtime import Runtime
 
@@ -59,14 +59,14 @@ def unit_environment(host: Host, subcommand: Subcommand) -> dict[str, str]:
     return {**os.environ, **assigned, "WATCHDOG_USEC": "30000000", "JOURNAL_STREAM": stream}
 
 
-def is_ready(run: Run) -> bool:
-    """Whether the process has sent READY=1 to systemd and is still running."""
-    return run.ready > 0 and not run.ended
+def is_ready(worker: Worker) -> bool:
+    """Whether the process has sent READY=1 to systemd."""
+    return worker.ready is not None
 
 
-def is_registered(run: Run) -> bool:
+def is_registered(worker: Worker) -> bool:
     """Whether the process has registered with a kubelet."""
-    return run.registered > 0
+    return worker.registered is not None
 
 
 @contextlib.asynccontextmanager
@@ -74,7 +74,7 @@ async def registered(daemon: Supervisor, kubelet: Kubelet) -> AsyncIterator[Supe
     """Runs the device plugin; the block begins when the kubelet has its devices."""
     async with daemon.running():
         await first_devices(kubelet)
-        await daemon.until(is_registered)
+        await daemon.worker(is_registered)
         yield daemon
 
 

@@ -15,7 +15,7 @@ import pytest
 from isolcpus_dp import pool
 from isolcpus_dp.config import Config, ConfigError
 from isolcpus_dp.host import machine
-from isolcpus_dp.kubelet.endpoint import Endpoint, EndpointError
+from isolcpus_dp.kubelet.endpoint import Endpoint, EndpointError, check_length
 from isolcpus_dp.kubelet.plugin import DevicePlugin
 
 from .conftest import MakeUp
@@ -87,10 +87,10 @@ async def test_endpoint_of_another_process_is_an_error(
     assert str(caught.value).endswith("stop that process first")
 
 
-async def test_too_long_path_is_an_error(plugin: DevicePlugin, tmp_path: Path) -> None:
+def test_too_long_path_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / f"{'x' * 107}.sock"
     with pytest.raises(ConfigError) as caught:
-        await Endpoint(path, plugin).publish()
+        check_length(path)
     assert str(caught.value) == (
         f"{path} is longer than the 107 bytes that a socket's path may have:"
         " shorten ResourceName= or --kubelet-dir"
@@ -119,4 +119,37 @@ async def test_endpoint_keeps_its_socket_if_its_mode_changes(
     path.chmod(0o660)
     await endpoint.publish()
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == before
+    await endpoint.close()
+
+
+@pytest.mark.parametrize("ending", ["close", "remove"])
+async def test_socket_that_another_process_has_bound_since_is_kept(
+    plugin: DevicePlugin, tmp_path: Path, ending: str
+) -> None:
+    path = tmp_path / "plugin.sock"
+    endpoint = Endpoint(path, plugin)
+    await endpoint.publish()
+    before = path.rename(tmp_path / "before.sock")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        os.utime(path, ns=(5, 5))
+        if ending == "close":
+            await endpoint.close()
+        else:
+            endpoint.remove()
+        assert path.stat().st_mtime_ns == 5
+        path.unlink()
+    before.rename(path)
+    await endpoint.close()
+    assert not path.exists()
+
+
+async def test_removed_socket_is_no_longer_there(plugin: DevicePlugin, tmp_path: Path) -> None:
+    path = tmp_path / "plugin.sock"
+    endpoint = Endpoint(path, plugin)
+    await endpoint.publish()
+    os.link(path, tmp_path / "kept.sock")
+    endpoint.remove()
+    assert not path.exists()
+    (tmp_path / "kept.sock").rename(path)
     await endpoint.close()

@@ -22,7 +22,7 @@ async def test_daemon_reports_that_it_waits_for_a_runtime(
     host: Host, start_runtime: StartRuntime
 ) -> None:
     async with supervisor(host, "pin").running() as daemon:
-        run = await daemon.until(is_ready)
+        run = await daemon.worker(is_ready)
         assert run.status == f"Waiting for a container runtime with NRI at {host.nri_socket}"
         runtime = await start_runtime()
         await runtime.until_connected()
@@ -54,7 +54,7 @@ async def test_runtime_is_found_after_a_socket_without_a_listener(
     await (await start_runtime()).stop()
     assert host.nri_socket.is_socket()
     async with supervisor(host, "pin").running() as daemon:
-        await daemon.until(is_ready)
+        await daemon.worker(is_ready)
         await asyncio.sleep(4.5)  # the daemon retries for 4 s
         runtime = await start_runtime()
         await runtime.until_connected()

@@ -35,9 +35,10 @@ process.run = run_later
 async def reload(host: Host, daemon: Supervisor, configuration: str) -> None:
     """Changes the file, and waits until the daemon has said that its reload has ended."""
     host.configure(configuration)
-    before = daemon.current.ready
-    os.kill(daemon.current.pid, signal.SIGHUP)
-    await daemon.until(lambda run: run.ready > before)
+    [worker] = daemon.workers
+    before = worker.ready
+    os.kill(worker.pid, signal.SIGHUP)
+    await daemon.until(lambda run: worker.ready != before)
 
 
 def published(host: Host) -> str:
@@ -101,7 +102,7 @@ async def test_connection_stays_if_nothing_changes_for_containers(
 
 async def test_fingerprint_is_published_before_the_daemon_is_ready(host: Host) -> None:
     async with supervisor(host, "pin", DPDK).running() as daemon:
-        await daemon.until(is_ready)
+        await daemon.worker(is_ready)
         assert published(host) == fingerprint(host)
         await reload(host, daemon, "")
         assert published(host) == fingerprint(host)
@@ -112,7 +113,7 @@ async def test_reload_while_the_daemon_starts_is_not_lost(host: Host) -> None:
     async with supervisor(host, "pin", prelude=pause.prelude + START_LATER).running() as daemon:
         await pause.reached()
         host.configure(DPDK)
-        os.kill(daemon.current.pid, signal.SIGHUP)
+        os.kill(daemon.workers[0].pid, signal.SIGHUP)
         pause.end()
         await until(lambda: "read the configuration again" in host.log)
         assert published(host) == fingerprint(host)
@@ -122,7 +123,7 @@ async def test_reload_while_the_daemon_starts_is_not_lost(host: Host) -> None:
 async def test_daemon_runs_without_a_writable_runtime_directory(host: Host) -> None:
     daemon = supervisor(host, "pin")
     async with daemon.running():
-        await daemon.until(is_ready)
+        await daemon.worker(is_ready)
         (host.directory / "run" / "configuration").unlink()
         # A directory in its place cannot be replaced by a file.
         (host.directory / "run" / "configuration").mkdir()

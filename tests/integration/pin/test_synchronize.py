@@ -85,7 +85,7 @@ async def test_starting_container_is_updated_after_a_daemon_crash(
 ) -> None:
     """The new daemon sees no difference: the runtime reports what the old one set."""
     assert runtime.outdated == {starting_other.id}
-    os.kill(connected.current.pid, 9)
+    os.kill(connected.workers[0].pid, 9)
     await until(lambda: len(runtime.registered) == 2 and runtime.connected)
     await runtime.start_container(starting_other)
     await until(lambda: not runtime.outdated)
@@ -94,7 +94,7 @@ async def test_starting_container_is_updated_after_a_daemon_crash(
 async def test_restarted_daemon_updates_containers_it_missed(
     runtime: Runtime, connected: Supervisor
 ) -> None:
-    os.kill(connected.current.pid, 9)
+    os.kill(connected.workers[0].pid, 9)
     await until(lambda: not runtime.connected)
     missed = await runtime.create(runtime.run_pod("missed"))
     assert cpus(missed) == ""

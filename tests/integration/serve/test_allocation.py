@@ -116,4 +116,4 @@ async def test_invalid_request_gets_an_error_and_the_daemon_continues(
         assert [list(one.deviceIDs) for one in answer.container_responses] == [["2", "10"]]
     host.machine.set_offline(9)
     await has(kubelet, plugin=11)
-    assert (kubelet.registrations, len(registered.runs)) == (1, 1)
+    assert (kubelet.registrations, len(registered.workers)) == (1, 1)

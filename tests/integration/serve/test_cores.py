@@ -52,7 +52,7 @@ async def test_core_with_an_offline_thread_is_unhealthy(
     assert "core 1,9 is partly offline; reported to the kubelet" in host.log
     host.machine.set_online(9)
     await has(kubelet, plugin=6)
-    assert len(registered.runs) == 1
+    assert len(registered.workers) == 1
 
 
 @pytest.mark.usefixtures("registered")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 
 import grpc
@@ -28,7 +27,7 @@ from .conftest import next_message
 from .kubelets import MuteKubelet
 
 
-async def test_pidfile_has_the_pid_of_the_serving_daemon(serving: Supervisor) -> None:
+async def test_pidfile_has_the_pid_of_the_main_process(serving: Supervisor) -> None:
     pidfile = serving.runtime_dir / "isolcpus-dp.pid"
     assert pidfile.read_text() == f"{serving.current.pid}\n"
     assert pidfile.stat().st_mode & 0o777 == 0o600
@@ -75,40 +74,40 @@ async def test_unwritable_mark_and_pidfile_are_logged(host: Host, kubelet: Kubel
         assert (f"{host.directory}/absent/{name}: No such file or directory;") in host.log
 
 
-async def test_daemon_restarts_when_its_kubelet_ends(
+async def test_next_worker_waits_when_the_kubelet_ends(
     host: Host, kubelet: Kubelet, registered: Supervisor, start_kubelet: StartKubelet
 ) -> None:
-    first = registered.current
+    first = await registered.worker(is_registered)
     await kubelet.stop()
-    second = await registered.until(lambda run: run is not first and is_ready(run))
-    assert first.exit_status == 0
+    second = await registered.worker(is_ready, other_than=first)
     await has_devices(await start_kubelet())
-    assert registered.current is second
+    assert registered.workers == [first, second]
+    assert len(registered.runs) == 1
     assert "the kubelet closed the ListAndWatch stream of" in host.log
 
 
 async def test_static_pods_get_cpus_after_each_kubelet_restart(
     serving: Supervisor, start_kubelet: StartKubelet
 ) -> None:
+    worker = None
     for number in range(3):
-        await serving.until(is_ready)
+        worker = await serving.worker(is_ready, other_than=worker)
         kubelet = await start_kubelet(Pod(f"static-{number}", {RESOURCE: 1}))
         await kubelet.until(lambda kubelet=kubelet: bool(kubelet.pods))  # type: ignore[misc]
         assert kubelet.pods == {f"static-{number}": "Running"}
-        run = serving.current
         await kubelet.stop()
-        await serving.until(lambda current, run=run: current is not run)  # type: ignore[misc]
 
 
-async def test_daemon_ends_without_a_stream_for_ten_seconds(
+async def test_worker_ends_without_a_stream_for_ten_seconds(
     host: Host, start_kubelet: StartKubelet
 ) -> None:
     await start_kubelet(kind=MuteKubelet)
     async with supervisor(host, "serve").running() as daemon:
-        run = await daemon.until(is_registered)
-        await daemon.until(lambda current: current is not run or run.exit_status is not None)
-        assert run.exit_status == 0
-        assert run.ended - run.registered > 9
+        first = await daemon.worker(is_registered)
+        second = await daemon.worker(is_ready, other_than=first)
+        assert first.registered
+        assert second.ready
+        assert second.ready - first.registered > 9
         assert f"accepted the registration of {RESOURCE} but opened no ListAndWatch" in host.log
 
 
@@ -119,14 +118,5 @@ async def test_end_of_another_clients_stream_changes_nothing(
         stream = rpc.DevicePluginStub(channel).ListAndWatch(api.Empty())
         assert len((await next_message(stream)).devices) == 4
     await asyncio.sleep(0.5)
-    assert len(registered.runs) == 1
+    assert len(registered.workers) == 1
     assert kubelet.allocatable(RESOURCE) == 4
-
-
-async def test_removed_kubelet_directory_ends_the_daemon(host: Host, serving: Supervisor) -> None:
-    run = serving.current
-    await until(lambda: "waiting for the kubelet" in host.log)
-    shutil.rmtree(host.kubelet_dir)
-    await serving.until(lambda current: run.exit_status is not None)
-    assert run.exit_status == 0
-    assert f"{host.device_plugins} was removed or moved" in host.log

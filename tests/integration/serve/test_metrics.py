@@ -104,7 +104,7 @@ async def test_metrics_count_cpus_registrations_and_allocations(
 async def test_counters_start_at_zero(host: Host, path: Path, configuration: str) -> None:
     other = "[Pool dpdk]\nResourceName=example.com/dpdk\nCPUs=5\n"
     async with supervisor(host, "serve", configuration + other).running() as daemon:
-        await daemon.until(is_ready)
+        await daemon.worker(is_ready)
         seen = await scrape(path)
     assert {key: value for key, value in seen.items() if "_total" in key[0]} == {
         ("isolcpus_dp_registrations_total", RESOURCE, "ok"): 0,
@@ -151,15 +151,15 @@ async def test_invalid_requests_get_404_or_are_dropped(path: Path, serving: Supe
     seen = {name for name, *_ in await scrape(path)}
     assert {"isolcpus_dp_build_info", "isolcpus_dp_cpus"} <= seen
     assert "isolcpus_dp_allocated_cpus" not in seen  # known only with a kubelet
-    assert len(serving.runs) == 1
+    assert len(serving.workers) == 1
 
 
 async def test_connections_above_the_limit_are_closed(
     host: Host, path: Path, configuration: str
 ) -> None:
     async with supervisor(host, "serve", configuration).running() as daemon:
-        await daemon.until(is_ready)
-        descriptors = Path(f"/proc/{daemon.current.pid}/fd")
+        worker = await daemon.worker(is_ready)
+        descriptors = Path(f"/proc/{worker.pid}/fd")
         before = len(list(descriptors.iterdir()))
         idle = [await asyncio.open_unix_connection(str(path)) for _ in range(100)]
         closed = [asyncio.wait_for(reader.read(), 20) for reader, _ in idle[16:]]
@@ -193,7 +193,7 @@ async def test_unfinished_scrape_at_the_end_logs_no_traceback(
     host: Host, path: Path, configuration: str
 ) -> None:
     async with supervisor(host, "serve", configuration).running() as daemon:
-        await daemon.until(is_ready)
+        await daemon.worker(is_ready)
         _, writer = await asyncio.open_unix_connection(str(path))
         writer.write(b"GET")
         await asyncio.sleep(0.2)

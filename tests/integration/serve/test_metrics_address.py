@@ -27,7 +27,7 @@ async def test_plugin_serves_without_metrics_on_a_used_address(
         daemon = supervisor(host, "serve", f"[Metrics]\nListen=127.0.0.1:{port}\n")
         async with registered_with(daemon, kubelet):
             await has_devices(kubelet)
-            assert len(daemon.runs) == 1
+            assert len(daemon.workers) == 1
     assert host.log.splitlines()[0] == (
         "[Metrics] Listen=: cannot listen on it: Address already in use (while attempting to bind"
         f" on address ('127.0.0.1', {port})): use a free address of this host;"
@@ -47,7 +47,7 @@ async def test_plugin_serves_without_prometheus_client(
     async with registered_with(daemon, kubelet):
         await has_devices(kubelet)
         await kubelet.admit(Pod("owner", {RESOURCE: 2}))
-        assert len(daemon.runs) == 1
+        assert len(daemon.workers) == 1
     assert host.log.splitlines()[0] == (
         "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client;"
         " the plugin runs without metrics"

@@ -48,21 +48,15 @@ async def test_all_resources_are_registered_with_the_same_kubelet(
         # The first kubelet still runs, and so does its ListAndWatch stream.
         second = await start_kubelet()
         await has(second, plugin=6, dpdk=6)
-        assert len(daemon.runs) == 2
+        assert len(daemon.workers) == 2
 
 
 async def test_one_process_registers_every_pool(host: Host, kubelet: Kubelet) -> None:
     async with registered_with(supervisor(host, "serve", TWO_POOLS), kubelet) as daemon:
         await has(kubelet, plugin=6, dpdk=6)
-        run = await daemon.until(
-            lambda run: (
-                run.status
-                == (
-                    f"Registered {RESOURCE}: 6 devices, 0 unhealthy; {DPDK}: 6 devices, 0 unhealthy"
-                )
-            )
-        )
-        assert (kubelet.registrations, len(daemon.runs)) == (2, 1)
+        both = f"{RESOURCE}: 6 devices, 0 unhealthy; {DPDK}: 6 devices, 0 unhealthy"
+        run = await daemon.until(lambda run: run.status == f"Registered {both}")
+        assert (kubelet.registrations, len(daemon.workers)) == (2, 1)
         mark = daemon.runtime_dir / "registered"
         assert mark.stat().st_mtime_ns == host.kubelet_socket.stat().st_mtime_ns
         answer = await kubelet.admit(Pod("both", {RESOURCE: 2, DPDK: 2}))
@@ -76,14 +70,14 @@ async def test_one_process_registers_every_pool(host: Host, kubelet: Kubelet) ->
 async def test_next_kubelet_gets_all_pools(
     serving: Supervisor, start_kubelet: StartKubelet
 ) -> None:
+    worker = None
     for number in range(2):
-        before = serving.current
+        worker = await serving.worker(is_ready, other_than=worker)
         kubelet = await start_kubelet(Pod(f"static-{number}", {RESOURCE: 1, DPDK: 1}))
         await kubelet.until(lambda kubelet=kubelet: bool(kubelet.pods))  # type: ignore[misc]
         assert kubelet.pods == {f"static-{number}": "Running"}
         kubelet.delete(f"static-{number}")
         await kubelet.stop()
-        await serving.until(lambda run, before=before: run is not before and is_ready(run))  # type: ignore[misc]
 
 
 async def test_rejection_of_one_pool_leaves_the_other_working(
@@ -92,12 +86,12 @@ async def test_rejection_of_one_pool_leaves_the_other_working(
     kubelet = await start_kubelet(kind=PickyKubelet)
     async with supervisor(host, "serve", TWO_POOLS).running() as daemon:
         await has(kubelet, plugin=6)
-        first = await daemon.until(lambda run: run.status == REFUSED)
+        first = await daemon.worker(lambda worker: worker.status == REFUSED)
         assert f"rejected the registration of {DPDK}: dpdk is not supported" in host.log
         # There is no mark until all resources are registered.
         assert not (daemon.runtime_dir / "registered").exists()
         await kubelet.stop()
-        await daemon.until(lambda run: run is not first and is_ready(run))
+        await daemon.worker(is_ready, other_than=first)
         await has(await start_kubelet(), plugin=6, dpdk=6)
 
 

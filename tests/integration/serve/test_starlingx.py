@@ -184,7 +184,7 @@ async def test_dead_socket_of_the_go_plugin_is_replaced(host: Host, kubelet: Kub
         dead.listen()
     async with registered_with(supervisor(host, "serve"), kubelet) as daemon:
         assert kubelet.held_by("old", RESOURCE) == {"1", "9"}
-        assert len(daemon.runs) == 1
+        assert len(daemon.workers) == 1
 
 
 @pytest.mark.usefixtures("old_checkpoint")
@@ -194,12 +194,11 @@ async def test_daemon_waits_until_the_go_plugin_ends(host: Host, kubelet: Kubele
         async with go_plugin(host):
             await has_devices(kubelet)
             await stack.enter_async_context(daemon.running())
-            await daemon.until(lambda run: len(daemon.runs) > 1)
-            assert daemon.runs[0].exit_status == 1
+            await daemon.until(lambda run: "Failed" in run.status)
             assert f"{host.endpoint} is held by process {os.getpid()} (" in host.log
             assert "stop that process first" in host.log
             assert health(kubelet) == dict.fromkeys(("1", "5", "9", "13"), "Healthy")
-        await daemon.until(is_registered)
+        await daemon.worker(is_registered)
         await has_devices(kubelet)
         assert kubelet.registrations == 2
         assert kubelet.held_by("old", RESOURCE) == {"1", "9"}

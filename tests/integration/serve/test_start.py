@@ -26,10 +26,10 @@ async def test_second_daemon_names_the_holder_of_the_socket(
     )
     assert second.returncode == 1
     assert second.stderr.splitlines()[-1].startswith(
-        f"{host.endpoint} is held by process {registered.current.pid} ("
+        f"{host.endpoint} is held by process {registered.workers[0].pid} ("
     )
     await has_devices(kubelet)
-    assert (kubelet.registrations, len(registered.runs)) == (1, 1)
+    assert (kubelet.registrations, len(registered.workers)) == (1, 1)
 
 
 async def test_daemon_waits_while_another_one_binds_its_socket(host: Host) -> None:
@@ -40,7 +40,7 @@ async def test_daemon_waits_while_another_one_binds_its_socket(host: Host) -> No
         await asyncio.sleep(1)
         assert not host.endpoint.exists()
         os.close(directory)
-        await daemon.until(is_ready)
+        await daemon.worker(is_ready)
         assert host.endpoint.exists()
 
 

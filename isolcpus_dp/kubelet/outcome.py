@@ -1,0 +1,62 @@
+"""What a worker of the device plugin tells its parent: whom it called, and why it failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from isolcpus_dp.host.sockets import Identity
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the parent tells a worker: the kubelet that ended the worker before it.
+
+    The worker waits `seconds` before it calls that kubelet again; any other is called at once.
+    """
+
+    kubelet: Identity | None = None
+    seconds: float = 0.0
+
+
+class Reporter:
+    """The worker's side; `tell` sends a line to the parent."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def called(self, kubelet: Identity) -> None:
+        """A kubelet was called, to register."""
+        self._tell(f"called {kubelet.inode} {kubelet.bound_ns}")
+
+    def registered(self) -> None:
+        """All resources are registered."""
+        self._tell("registered")
+
+    def failed(self, sentence: str) -> None:
+        """The worker cannot serve."""
+        self._tell(f"failed {sentence}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The parent's side: what a worker has told until it ended."""
+
+    kubelet: Identity | None  # the last one that it called
+    registered: bool
+    failure: str  # a sentence, or the traceback of an internal error; empty if there was none
+
+    @staticmethod
+    def read(lines: Iterable[str]) -> Outcome:
+        """The outcome from the lines that a worker has told."""
+        kubelet, registered, failure = None, False, []
+        for line in lines:
+            word, _, rest = line.partition(" ")
+            if match := re.fullmatch(r"called (\d+) (\d+)", line):
+                kubelet = Identity(*map(int, match.groups()))
+            elif line == "registered":
+                registered = True
+            else:
+                failure.append(rest if word == "failed" else line)
+        return Outcome(kubelet, registered, "\n".join(failure))
