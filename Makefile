@@ -14,7 +14,7 @@ RPM := build/rpm/isolcpus-dp-$(VERSION)-$(shell sed -n 's/^Release: *\([0-9]*\).
 # The Debian packages that are needed to build the RPM packages and run the unit tests on them.
 RPM_NEEDS := protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-hypothesis python3-jsonschema python3-protobuf python3-pytest python3-pytest-asyncio python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd python3-yaml rpm
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
-SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service
+SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service systemd/isolcpus-dp-generator
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-unit test-placement test-packages test-vm fuzz lint picture dist deb rpm sbom bench clean force
