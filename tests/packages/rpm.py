@@ -49,7 +49,11 @@ DIRECTORIES = {
         "/usr/share/man/man8",
         "/var/log",
     ),
-    "systemd": ("/usr/lib/systemd/catalog", "/usr/lib/systemd/system"),
+    "systemd": (
+        "/usr/lib/systemd/catalog",
+        "/usr/lib/systemd/system",
+        "/usr/lib/systemd/system-generators",
+    ),
     "python3": ("/usr/lib/python{0}/site-packages",),
 }
 

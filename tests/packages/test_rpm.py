@@ -148,9 +148,12 @@ def test_main_package_has_the_expected_files(packages: Packages) -> None:
         "drwxr-xr-x root:root  /etc/isolcpus-dp/isolcpus-dp.conf.d",
         "-rwxr-xr-x root:root  /usr/bin/isolcpus-dp",
         "-rw-r--r-- root:root  /usr/lib/systemd/catalog/isolcpus-dp.catalog",
+        "-rwxr-xr-x root:root  /usr/lib/systemd/system-generators/isolcpus-dp-generator",
         "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp-kubelet.path",
         "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp-kubelet.service",
         "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp.service",
+        "drwxr-xr-x root:root  /usr/lib/systemd/system/isolcpus-dp.service.d",
+        "-rw-r--r-- root:root  /usr/lib/systemd/system/isolcpus-dp.service.d/kubelet-order.conf",
         "-rw-r--r-- root:root  /usr/share/bash-completion/completions/isolcpus-dp",
         f"drwxr-xr-x root:root  {licenses}",
         f"-rw-r--r-- root:root l {licenses}/LICENSE",
@@ -255,6 +258,9 @@ install-wheel
 install -d ROOT/etc/isolcpus-dp/isolcpus-dp.conf.d
 install -D -p -m 644 -t ROOT/etc/isolcpus-dp packaging/isolcpus-dp.conf
 install -D -p -m 644 -t ROOT/usr/lib/systemd/system systemd/*.service systemd/*.path
+install -D -p -m 644 -t ROOT/usr/lib/systemd/system/isolcpus-dp.service.d \
+systemd/isolcpus-dp.service.d/kubelet-order.conf
+install -D -p -m 755 -t ROOT/usr/lib/systemd/system-generators systemd/isolcpus-dp-generator
 install -D -p -m 644 -t ROOT/usr/lib/systemd/catalog packaging/isolcpus-dp.catalog
 install -D -p -m 644 -t ROOT/usr/share/starlingx/pmon.d packaging/pmon.d/isolcpus-dp.conf
 install -D -p -m 644 packaging/isolcpus-dp.bash \
