@@ -21,7 +21,9 @@ SERVICES = (units.PLUGIN, units.PIN)
 ShowUnit = Callable[[str], Mapping[str, str]]
 
 
-_PROPERTIES = "LoadState,ActiveState,StatusText,ExecMainStartTimestampMonotonic"
+_PROPERTIES = (
+    "Id,LoadState,ActiveState,StatusText,ExecMainStartTimestampMonotonic,Type,Before,After"
+)
 
 
 @dataclass(frozen=True)
