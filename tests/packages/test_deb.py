@@ -96,6 +96,14 @@ def test_package_can_be_used_and_purged_without_systemd(root: Root) -> None:
     assert not root.path("/var/lib/kubelet").exists()
     assert root.run("isolcpus-dp --version").stdout == f"isolcpus-dp {__version__}\n"
     assert root.path("/usr/lib/python3/dist-packages/isolcpus_dp/py.typed").exists()
+    # As at the start of systemd, with a kubelet of Type=notify.
+    root.run(
+        "printf '[Service]\\nType=notify\\n' >/etc/systemd/system/kubelet.service &&"
+        " /usr/lib/systemd/system-generators/isolcpus-dp-generator /generator /early /late"
+    )
+    order = root.path("/generator/isolcpus-dp.service.d/kubelet-order.conf")
+    assert "\nBefore=kubelet.service\n" in order.read_text()
+    shutil.rmtree(root.path("/generator"))
     shutil.copy(TOP / "packaging/deb/tests/daemon", root.path("/packages"))
     assert root.run("/packages/daemon").stdout == "registered, and a pod owns CPUs 1 and 9\n"
 
