@@ -24,34 +24,38 @@ from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.api import podresources_pb2_grpc as resources_rpc
 from isolcpus_dp.kubelet import paths
 from isolcpus_dp.simulator import topology
-from isolcpus_dp.simulator.manager import AdmissionError, DeviceManager
-from isolcpus_dp.simulator.plugins import Plugin, dial
+from isolcpus_dp.simulator.manager import AdmissionError, Cause, DeviceManager
+from isolcpus_dp.simulator.plugins import Plugin, Registration, dial
 from isolcpus_dp.simulator.podresources import PodResources
+from isolcpus_dp.simulator.timing import LATE_ENOUGH, Admission, After
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
-__all__ = ["ADMIT_SECONDS", "AdmissionError", "Kubelet", "Pod"]
+__all__ = ["AdmissionError", "Cause", "Kubelet", "Pod"]
 
 log = logging.getLogger("kubelet")
-
-# Measured with kubelet 1.36: it admits static pods 62 to 79 ms after it has bound its socket.
-ADMIT_SECONDS = 0.060
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod with one container; `requests` has the number of devices by resource."""
+    """A pod with a container that runs on; `requests` has the number of devices by resource.
+
+    With `has_init_container`, a container with the same requests has run before it and ended; the
+    two use the same devices.
+    """
 
     name: str
     requests: Mapping[str, int]
+    has_init_container: bool = False
 
 
 class Kubelet(rpc.RegistrationServicer):
     """One run of a kubelet, from `start` to `stop`; the next run is another object.
 
-    `containers` is a directory with a file for every running container. It outlives the kubelet,
-    as containers do; empty it to simulate a reboot.
+    `containers` is a directory with a file for every running container, by name of its pod. It
+    outlives the kubelet, as containers do; empty it to simulate a reboot. An init container has no
+    file: it has always ended.
     """
 
     def __init__(
@@ -59,20 +63,21 @@ class Kubelet(rpc.RegistrationServicer):
         directory: Path,
         containers: Path,
         static_pods: Iterable[Pod] = (),
-        admit_seconds: float = ADMIT_SECONDS,
+        admission: Admission = LATE_ENOUGH,
         topology_policy: str = "none",
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.pods: dict[str, str] = {}  # by name: Running, or why it failed
+        self.causes: dict[str, Cause] = {}  # by name of each pod that failed
         self.registrations = 0
-        self.bound = 0.0  # time.monotonic() when its socket was bound
+        self.bound: float | None = None  # time.monotonic(); None: its socket is not bound yet
         self.directory = directory
         self._plugin_directory = paths.device_plugins(directory)
         self._manager = DeviceManager(paths.checkpoint(directory))
         self.plugins = self._manager.plugins  # by resource
         self._containers = containers
         self._static_pods = tuple(static_pods)
-        self._admit_seconds = admit_seconds
+        self._admission = admission
         self._topology_policy = topology_policy
         self._on_change = on_change
         self._changed = asyncio.Event()
@@ -80,7 +85,7 @@ class Kubelet(rpc.RegistrationServicer):
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Removes the plugins' sockets, binds its own, and admits its static pods after a delay."""
+        """Removes the plugins' sockets, binds its own, and will then admit its static pods."""
         self._containers.mkdir(parents=True, exist_ok=True)
         self._plugin_directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._manager.read_checkpoint()
@@ -93,10 +98,9 @@ class Kubelet(rpc.RegistrationServicer):
         for entry in self._plugin_directory.iterdir():
             if stat.S_ISSOCK(entry.lstat().st_mode):
                 entry.unlink()
-        await self._serve(registrar, paths.registration_socket(self.directory))
-        self.bound = time.monotonic()
+        self.bound = bound = await self._serve(registrar, paths.registration_socket(self.directory))
         log.info("serving device plugin registration")
-        self._spawn(self._admit_static_pods())
+        self._spawn(self._admit_static_pods(bound))
 
     async def stop(self) -> None:
         """Ends as a killed process does: connections close, and its dead sockets remain."""
@@ -114,6 +118,19 @@ class Kubelet(rpc.RegistrationServicer):
             self._changed.clear()
             await asyncio.wait_for(self._changed.wait(), deadline - time.monotonic())
 
+    async def registration(self, resource: str, seconds: float = 20.0) -> Registration:
+        """Waits until a resource's devices are reported, and returns the times of the steps.
+
+        Raises asyncio.TimeoutError after `seconds`.
+        """
+        await self.until(lambda: self._manager.is_reported(resource), seconds)
+        plugin = self.plugins[resource]
+        assert self.bound is not None
+        assert plugin.reported is not None
+        return Registration(
+            self.bound, plugin.called, plugin.connected, plugin.answered, plugin.reported
+        )
+
     def allocatable(self, resource: str) -> int:
         """The number of devices of a resource that the node status shows as allocatable."""
         return self._manager.allocatable(resource)
@@ -126,31 +143,40 @@ class Kubelet(rpc.RegistrationServicer):
     async def admit(self, pod: Pod) -> Mapping[str, api.ContainerAllocateResponse]:
         """Admits a pod and starts its container. By resource: the plugin's answers to Allocate.
 
-        A pod whose container is still running is admitted without a new allocation. Raises
+        A pod that holds devices keeps them. They are not checked if its container is still running
+        after a restart of the kubelet, except if an init container has ended: the kubelet admits
+        each container on its own, and this one is not running (kubernetes issue 138446). Raises
         AdmissionError; the pod is then Failed permanently.
         """
-        container = self._containers / pod.name
         try:
-            if not container.exists():
+            if self._needs_devices(pod):
                 wishes = self._manager.wishes(pod.name, pod.requests)
                 node = topology.affinity(self._topology_policy, wishes)
                 for resource, size in pod.requests.items():
                     await self._manager.allocate(pod.name, resource, size, node)
         except topology.TopologyAffinityError as error:
-            self.pods[pod.name] = f"Failed: TopologyAffinityError: {error}"
-            raise AdmissionError(str(error)) from error
+            self._fail(pod, f"TopologyAffinityError: {error}", Cause.OTHER)
+            raise AdmissionError(str(error), Cause.OTHER) from error
         except AdmissionError as error:
-            # Devices of other resources that it already got are free for the next pod.
-            self._manager.checkpoint.release(pod.name)
-            self.pods[pod.name] = f"Failed: UnexpectedAdmissionError: {error}"
+            self._fail(pod, f"UnexpectedAdmissionError: {error}", error.cause)
             raise
         else:
-            container.touch()
+            (self._containers / pod.name).touch()
             self.pods[pod.name] = "Running"
         finally:
             log.info("pod %s is %s", pod.name, self.pods.get(pod.name))
             self._notify()
         return self.answers(pod.name)
+
+    def _needs_devices(self, pod: Pod) -> bool:
+        """Whether a pod has a container that is not running, and so needs its devices now."""
+        return pod.has_init_container or not (self._containers / pod.name).exists()
+
+    def _fail(self, pod: Pod, reason: str, cause: Cause) -> None:
+        """Ends a pod for good. Devices that it holds are free for the next pod."""
+        self.delete(pod.name)
+        self.pods[pod.name] = f"Failed: {reason}"
+        self.causes[pod.name] = cause
 
     def answers(self, pod_name: str) -> Mapping[str, api.ContainerAllocateResponse]:
         """By resource: the plugin's answer to Allocate for the devices that a pod holds."""
@@ -166,6 +192,7 @@ class Kubelet(rpc.RegistrationServicer):
     def delete(self, pod_name: str) -> None:
         """Ends a pod and frees its devices."""
         self.pods.pop(pod_name, None)
+        self.causes.pop(pod_name, None)
         (self._containers / pod_name).unlink(missing_ok=True)
         self._manager.checkpoint.release(pod_name)
 
@@ -181,16 +208,19 @@ class Kubelet(rpc.RegistrationServicer):
         return api.Empty()
 
     async def connect(self, request: api.RegisterRequest) -> None:
-        """Checks a registration and dials the plugin back. Raises ValueError."""
+        """Checks a registration, dials the plugin back and watches its devices.
+
+        Raises ValueError.
+        """
         plugin = await dial(request, self._plugin_directory)
         before = self.plugins.get(plugin.resource)
         self.plugins[plugin.resource] = plugin
+        self._spawn(self._list_and_watch(plugin))
         if before:
             await before.channel.close()
-        self._spawn(self._list_and_watch(plugin))
 
-    async def _serve(self, server: grpc.aio.Server, path: Path) -> None:
-        """Serves on a path whose dead socket remains when the server stops.
+    async def _serve(self, server: grpc.aio.Server, path: Path) -> float:
+        """Serves on a path whose dead socket remains when the server stops; since when.
 
         gRPC removes the path to which it is bound, so it is bound to another one and linked here.
         """
@@ -198,14 +228,18 @@ class Kubelet(rpc.RegistrationServicer):
         bound = self.directory / f".{path.parent.name}.sock"
         server.add_insecure_port(f"unix:{bound}")
         await server.start()
-        path.unlink(missing_ok=True)
-        os.link(bound, path)
         self._servers.append(server)
+        path.unlink(missing_ok=True)
+        # Before the link: a process that waits for it may run first.
+        since = time.monotonic()
+        os.link(bound, path)
+        return since
 
     async def _list_and_watch(self, plugin: Plugin) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for response in plugin.stub.ListAndWatch(api.Empty()):
-                plugin.reported = plugin.reported or time.monotonic()
+                if plugin.reported is None:
+                    plugin.reported = time.monotonic()
                 plugin.devices = {device.ID: device for device in response.devices}
                 self._manager.checkpoint.register(plugin.resource, plugin.healthy)
                 states = (
@@ -218,11 +252,24 @@ class Kubelet(rpc.RegistrationServicer):
         log.info("%s: the stream ended, all devices are unhealthy", plugin.resource)
         self._notify()
 
-    async def _admit_static_pods(self) -> None:
-        await asyncio.sleep(self._admit_seconds)
+    async def _admit_static_pods(self, bound: float) -> None:
+        if isinstance(self._admission, After):
+            await asyncio.sleep(bound + self._admission.seconds - time.monotonic())
+        else:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await self.until(self._has_what_is_needed, self._admission.at_latest)
         for pod in self._static_pods:
             with contextlib.suppress(AdmissionError):
                 await self.admit(pod)
+
+    def _has_what_is_needed(self) -> bool:
+        """Whether the plugins have reported the resources that static pods need now."""
+        return all(
+            self._manager.is_reported(resource)
+            for pod in self._static_pods
+            if self._needs_devices(pod)
+            for resource in pod.requests
+        )
 
     def _notify(self) -> None:
         self._changed.set()

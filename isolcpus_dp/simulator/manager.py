@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,20 @@ if TYPE_CHECKING:
     from isolcpus_dp.simulator.plugins import Plugin
 
 
+class Cause(enum.Enum):
+    """Why a pod was not admitted."""
+
+    NOT_REPORTED = "a resource was not registered and reported in time"
+    UNHEALTHY = "devices are unhealthy"
+    OTHER = "another error"
+
+
 class AdmissionError(Exception):
-    """A pod cannot get its devices: the kubelet's UnexpectedAdmissionError."""
+    """A pod cannot get its devices. The message is the kubelet's, which may fit two causes."""
+
+    def __init__(self, message: str, cause: Cause) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class DeviceManager:
@@ -40,6 +53,11 @@ class DeviceManager:
         """The number of devices of a resource that the node status shows as allocatable."""
         plugin = self.plugins.get(resource)
         return len(plugin.healthy) if plugin else 0
+
+    def is_reported(self, resource: str) -> bool:
+        """Whether the plugin of a resource is registered and has sent its devices."""
+        plugin = self.plugins.get(resource)
+        return plugin is not None and plugin.reported is not None
 
     def node_status(self) -> dict[str, object]:
         """Capacity and allocatable, as the API server would get them, and each device."""
@@ -68,26 +86,38 @@ class DeviceManager:
             if resource in self.plugins and not self.held_by(pod_name, resource)
         }
 
+    def _is_known(self, resource: str) -> bool:
+        """Whether a plugin has registered a resource, now or before an earlier kubelet ended."""
+        return resource in self.checkpoint.registered or bool(self.checkpoint.held(resource))
+
     def _free(self, resource: str) -> frozenset[str]:
         return self.plugins[resource].healthy - self.checkpoint.held(resource)
 
     async def allocate(self, pod_name: str, resource: str, size: int, node: int | None) -> None:
         """Gives devices to a pod, on the topology manager's NUMA node if `node` is not None.
 
-        Raises AdmissionError.
+        A pod that holds devices keeps them if they are healthy. Of a resource that no plugin has
+        ever registered, a pod gets nothing, and no error, as in the kubelet's
+        isDevicePluginResource(). Raises AdmissionError.
         """
+        if not self._is_known(resource):
+            return
         if resource not in self.checkpoint.registered:
-            raise AdmissionError(f"cannot allocate unregistered device {resource}")
+            raise AdmissionError(
+                f"cannot allocate unregistered device {resource}", Cause.NOT_REPORTED
+            )
         plugin = self.plugins.get(resource)
         if plugin is None or not plugin.healthy:
             raise AdmissionError(
-                f"no healthy devices present; cannot allocate unhealthy devices {resource}"
+                f"no healthy devices present; cannot allocate unhealthy devices {resource}",
+                Cause.UNHEALTHY if self.is_reported(resource) else Cause.NOT_REPORTED,
             )
         held = self.held_by(pod_name, resource)
         if not held <= plugin.healthy:
             raise AdmissionError(
                 "previously allocated devices are no longer healthy;"
-                f" cannot allocate unhealthy devices {resource}"
+                f" cannot allocate unhealthy devices {resource}",
+                Cause.UNHEALTHY,
             )
         if held:
             return  # the answer in the checkpoint is reused
@@ -95,7 +125,8 @@ class DeviceManager:
         if len(free) < size:
             raise AdmissionError(
                 f"requested number of devices unavailable for {resource}."
-                f" Requested: {size}, Available: {len(free)}"
+                f" Requested: {size}, Available: {len(free)}",
+                Cause.OTHER,
             )
         prefer = plugin.prefer if plugin.gives_preferences else None
         try:
@@ -111,5 +142,6 @@ class DeviceManager:
 
 def _failed(call: str, error: grpc.aio.AioRpcError) -> AdmissionError:
     return AdmissionError(
-        f"{call} failed due to rpc error: code = {error.code().name} desc = {error.details()}"
+        f"{call} failed due to rpc error: code = {error.code().name} desc = {error.details()}",
+        Cause.OTHER,
     )

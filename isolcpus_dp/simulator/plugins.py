@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,19 +17,48 @@ from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 _DIAL_SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class Registration:
+    """The steps of a registration, in this order; times are time.monotonic()."""
+
+    bound: float  # the kubelet bound its socket
+    called: float  # Register arrived
+    connected: float  # the plugin accepted the kubelet's connection
+    answered: float  # the plugin answered GetDevicePluginOptions
+    reported: float  # the plugin's first device list arrived
+
+    @property
+    def seconds(self) -> float:
+        """From the socket to the devices."""
+        return self.reported - self.bound
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """By step: the seconds from the step before it."""
+        return {
+            "Register arrived": self.called - self.bound,
+            "dial-back accepted": self.connected - self.called,
+            "options answered": self.answered - self.connected,
+            "devices arrived": self.reported - self.answered,
+        }
+
+
 @dataclass
 class Plugin:
-    """A registered resource: the connection to its plugin, and the last reported devices."""
+    """A registered resource: the connection to its plugin, and the last reported devices.
+
+    The times are those of `Registration`.
+    """
 
     resource: str
     channel: grpc.aio.Channel
+    stub: rpc.DevicePluginAsyncStub
     gives_preferences: bool
+    called: float
+    connected: float
+    answered: float
+    reported: float | None = None  # None: not yet
     devices: dict[str, api.Device] = field(default_factory=dict)
-    reported: float = 0.0  # time.monotonic() of its first devices
-
-    @property
-    def stub(self) -> rpc.DevicePluginAsyncStub:
-        return rpc.DevicePluginStub(self.channel)
 
     @property
     def healthy(self) -> frozenset[str]:
@@ -67,6 +97,7 @@ async def dial(request: api.RegisterRequest, directory: Path) -> Plugin:
 
     Raises ValueError with the kubelet's text.
     """
+    called = time.monotonic()
     if request.version != "v1beta1":
         raise ValueError(f"requested API version {request.version!r} is not supported")
     try:
@@ -76,12 +107,21 @@ async def dial(request: api.RegisterRequest, directory: Path) -> Plugin:
     channel = grpc.aio.insecure_channel(
         f"unix:{directory / request.endpoint}", options=[("grpc.default_authority", "localhost")]
     )
+    # Like the kubelet, which dials with grpc.WithBlock(), it calls only when it is connected.
     try:
         await asyncio.wait_for(channel.channel_ready(), _DIAL_SECONDS)
     except asyncio.TimeoutError:
         await channel.close()
         raise ValueError("failed to dial device plugin: context deadline exceeded") from None
-    plugin = Plugin(request.resource_name, channel, gives_preferences=False)
-    options = await plugin.stub.GetDevicePluginOptions(api.Empty())
-    plugin.gives_preferences = options.get_preferred_allocation_available
-    return plugin
+    connected = time.monotonic()
+    stub = rpc.DevicePluginStub(channel)
+    options = await stub.GetDevicePluginOptions(api.Empty())
+    return Plugin(
+        request.resource_name,
+        channel,
+        stub,
+        options.get_preferred_allocation_available,
+        called,
+        connected,
+        answered=time.monotonic(),
+    )

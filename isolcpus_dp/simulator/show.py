@@ -15,9 +15,13 @@ from pathlib import Path
 from isolcpus_dp import config
 from isolcpus_dp.host import cpulist, machine
 from isolcpus_dp.kubelet import paths
-from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
+from isolcpus_dp.simulator import timing
+from isolcpus_dp.simulator.kubelet import AdmissionError, Cause, Kubelet, Pod
 from isolcpus_dp.simulator.machine import MadeUpMachine, Place, parse_shape
-from isolcpus_dp.simulator.supervisor import Supervisor
+from isolcpus_dp.simulator.supervisor import Supervisor, Worker
+
+# For each step; a host whose CPUs are emulated is slow.
+_STEP_SECONDS = 60.0
 
 
 class UsageError(Exception):
@@ -35,7 +39,12 @@ class Stage:
     resource: str
 
     def kubelet(self, *static_pods: Pod) -> Kubelet:
-        return Kubelet(self.directory / "kubelet", self.directory / "containers", static_pods)
+        return Kubelet(
+            self.directory / "kubelet",
+            self.directory / "containers",
+            static_pods,
+            timing.WhenReported(at_latest=_STEP_SECONDS),
+        )
 
     def daemon(self) -> Supervisor:
         command: list[str | Path] = [sys.executable, "-m", "isolcpus_dp", "serve"]
@@ -61,7 +70,7 @@ def run(sysfs: Path, config_file: Path | None, shape: str | None, isolated: str 
         try:
             asyncio.run(_play(stage))
         except (asyncio.TimeoutError, AdmissionError) as error:
-            _tell("FAILED", f"{error}" or "a step took longer than 20 s")
+            _tell("FAILED", f"{error}" or f"a step took longer than {_STEP_SECONDS:.0f} s")
             print("The daemon's log:", stage.daemon().log.read_text(), sep="\n")
             return False
         finally:
@@ -93,8 +102,7 @@ def _all_but_first(places: Sequence[Place]) -> frozenset[int]:
 async def _play(stage: Stage) -> None:
     paths.device_plugins(stage.directory / "kubelet").mkdir(parents=True)
     async with stage.daemon().running() as daemon:
-        worker = await daemon.worker(lambda worker: worker.ready is not None)
-        ready = worker.ready or time.monotonic()
+        ready = await _ready(daemon)
         seconds = ready - daemon.current.started
         _tell("daemon", "is loaded, serves and waits for a kubelet", seconds)
         kubelet = stage.kubelet()
@@ -116,17 +124,9 @@ async def _play(stage: Stage) -> None:
 
 async def _taken_in(stage: Stage, kubelet: Kubelet) -> None:
     """Waits until the kubelet has the plugin's devices, and prints the time it took."""
-
-    def reported() -> bool:
-        return stage.resource in kubelet.plugins and kubelet.plugins[stage.resource].reported > 0
-
-    await kubelet.until(reported)
-    plugin = kubelet.plugins[stage.resource]
-    _tell(
-        "kubelet",
-        f"has {len(plugin.devices)} devices of {stage.resource}",
-        plugin.reported - kubelet.bound,
-    )
+    registration = await kubelet.registration(stage.resource, _STEP_SECONDS)
+    devices = len(kubelet.plugins[stage.resource].devices)
+    _tell("kubelet", f"has {devices} devices of {stage.resource}", registration.seconds)
 
 
 async def _admit(stage: Stage, kubelet: Kubelet, name: str, size: int) -> None:
@@ -143,11 +143,20 @@ async def _hotplug(stage: Stage, kubelet: Kubelet, made_up: MadeUpMachine) -> No
     async def until(change: Callable[[int], None], health: str) -> float:
         start = time.monotonic()
         change(cpu)
-        await kubelet.until(lambda: plugin.devices[str(cpu)].health == health)
+        await kubelet.until(lambda: plugin.devices[str(cpu)].health == health, _STEP_SECONDS)
         return time.monotonic() - start
 
     _tell("kubelet", f"sees CPU {cpu} offline", await until(made_up.set_offline, "Unhealthy"))
     _tell("kubelet", f"sees CPU {cpu} online", await until(made_up.set_online, "Healthy"))
+
+
+async def _ready(daemon: Supervisor, other_than: Worker | None = None) -> float:
+    """Waits for a worker that is ready; the time.monotonic() at which it was."""
+    worker = await daemon.worker(
+        lambda worker: worker.ready is not None, other_than, seconds=_STEP_SECONDS
+    )
+    assert worker.ready is not None
+    return worker.ready
 
 
 async def _restart_kubelet(stage: Stage, kubelet: Kubelet, daemon: Supervisor) -> None:
@@ -156,18 +165,21 @@ async def _restart_kubelet(stage: Stage, kubelet: Kubelet, daemon: Supervisor) -
     await kubelet.stop()
     stopped = time.monotonic()
     _tell("kubelet", "stops; its socket file remains, no process listens on it")
-    worker = await daemon.worker(lambda worker: worker.ready is not None, other_than=before)
-    ready = worker.ready or time.monotonic()
+    ready = await _ready(daemon, before)
     _tell("daemon", "its worker ended with it; the next one is waiting", ready - stopped)
     kubelet = stage.kubelet(Pod("late-riser", {stage.resource: 2}))
     await kubelet.start()
     try:
         _tell("kubelet", "starts again, with a static pod that asks for two CPUs")
         await _taken_in(stage, kubelet)
-        await kubelet.until(lambda: "late-riser" in kubelet.pods)
+        _tell(
+            "", f"  kubelet 1.36.2 would admit the pod after {timing.ADMISSION_IDLE} (idle host),"
+        )
+        _tell("", f"  {timing.ADMISSION_BUSY} (busy host)")
+        await kubelet.until(lambda: "late-riser" in kubelet.pods, 2 * _STEP_SECONDS)
         if kubelet.pods["late-riser"] != "Running":
-            raise AdmissionError(kubelet.pods["late-riser"])
-        _tell_pod(stage, kubelet, "late-riser", time.monotonic() - kubelet.bound)
+            raise AdmissionError(kubelet.pods["late-riser"], Cause.OTHER)
+        _tell_pod(stage, kubelet, "late-riser")
     finally:
         await kubelet.stop()
 
@@ -181,7 +193,7 @@ def _tell_machine(name: str, present: machine.Machine) -> None:
         _tell("", f"NUMA node {node}: CPUs {cpulist.render(cpus)}")
 
 
-def _tell_pod(stage: Stage, kubelet: Kubelet, name: str, seconds: float) -> None:
+def _tell_pod(stage: Stage, kubelet: Kubelet, name: str, seconds: float | None = None) -> None:
     present = machine.read(stage.sysfs)
     cpus = cpulist.parse(kubelet.answers(name)[stage.resource].annotations[stage.resource])
     nodes = sorted({str(present.cpus[cpu].node) for cpu in cpus})

@@ -96,7 +96,10 @@ class Supervisor:
         return self.current
 
     async def worker(
-        self, condition: Callable[[Worker], bool], other_than: Worker | None = None
+        self,
+        condition: Callable[[Worker], bool],
+        other_than: Worker | None = None,
+        seconds: float = 20.0,
     ) -> Worker:
         """Waits until the condition is true of the latest worker, if it is not `other_than`.
 
@@ -106,7 +109,7 @@ class Supervisor:
         def found(run: Run) -> bool:
             return any(one is not other_than and condition(one) for one in run.workers[-1:])
 
-        run = await self.until(found)
+        run = await self.until(found, seconds)
         return run.workers[-1]
 
     @contextlib.asynccontextmanager

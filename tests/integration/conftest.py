@@ -10,6 +10,7 @@ import pytest
 # As the command line does, before gRPC is loaded: Python 3.9 runs its handlers before an exec.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+from isolcpus_dp.simulator import timing
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 from isolcpus_dp.simulator.machine import regular
 from isolcpus_dp.simulator.supervisor import Supervisor
@@ -38,11 +39,12 @@ async def start_kubelet(host: Host) -> AsyncIterator[StartKubelet]:
     running: list[Kubelet] = []
 
     async def start(
-        *static_pods: Pod, kind: type[Kubelet] = Kubelet, topology_policy: str = "none"
+        *static_pods: Pod,
+        kind: type[Kubelet] = Kubelet,
+        admission: timing.Admission = timing.LATE_ENOUGH,
+        topology_policy: str = "none",
     ) -> Kubelet:
-        # A real kubelet admits pods after 60 ms, which may be too early on a busy machine. bench/
-        # measures that.
-        started = kind(host.kubelet_dir, host.containers, static_pods, 3.0, topology_policy)
+        started = kind(host.kubelet_dir, host.containers, static_pods, admission, topology_policy)
         running.append(started)
         await started.start()
         return started

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from isolcpus_dp.simulator.kubelet import Kubelet
+from isolcpus_dp.simulator.plugins import Registration
 from isolcpus_dp.simulator.supervisor import Supervisor, Worker
 from tests.testbed.host import RESOURCE, Host
 from tests.testbed.runtime import Runtime
@@ -78,12 +79,9 @@ async def registered(daemon: Supervisor, kubelet: Kubelet) -> AsyncIterator[Supe
         yield daemon
 
 
-async def first_devices(kubelet: Kubelet) -> float:
-    """Waits for the first ListAndWatch message, and returns its time.monotonic()."""
-    await kubelet.until(
-        lambda: RESOURCE in kubelet.plugins and kubelet.plugins[RESOURCE].reported > 0
-    )
-    return kubelet.plugins[RESOURCE].reported
+async def first_devices(kubelet: Kubelet) -> Registration:
+    """Waits for the first ListAndWatch message, and returns the times of the registration."""
+    return await kubelet.registration(RESOURCE)
 
 
 async def has_devices(kubelet: Kubelet, healthy: int = 4, resource: str = RESOURCE) -> None:
