@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,19 +22,6 @@ def isolcpus_dp(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=60,
     )
-
-
-def without_times(text: str) -> list[str]:
-    """The lines of a simulation without the times at their ends."""
-    return [re.sub(r" +\d+\.\d ms$", "", line) for line in text.splitlines()]
-
-
-def test_readme_shows_the_steps_of_the_simulation() -> None:
-    result = isolcpus_dp("simulate", "--machine", "2x8x2")
-    assert (result.returncode, result.stderr) == (0, "")
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    shown = readme.partition("## What `make run` prints\n")[2].partition("```text\n")[2]
-    assert without_times(shown.partition("```")[0]) == without_times(result.stdout)
 
 
 def test_simulation_runs_to_its_end() -> None:

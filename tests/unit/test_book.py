@@ -218,10 +218,7 @@ def test_readme_links_every_page() -> None:
 def test_readme_shows_the_output_of_make_run() -> None:
     [shown] = [one.text for one in blocks("README.md", "text") if "machine  2x8x2" in one.text]
     command = [sys.executable, "-m", "isolcpus_dp", "simulate", "--machine", "2x8x2"]
-    for _ in range(10):  # on a busy host the pod may be admitted too early
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if "no healthy devices present" not in ended.stdout + ended.stderr:
-            break
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
     printed = [re.sub(r" +\d+\.\d ms$", "", line) for line in ended.stdout.splitlines()]
     assert printed == [re.sub(r" +\d+\.\d ms$", "", line) for line in shown.splitlines()]
 
