@@ -60,14 +60,20 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def _pod(text: str) -> tuple[str, int]:
-    """Parses NAME=N."""
     name, _, size = text.partition("=")
+    if not (name and size.isdecimal()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=N, such as forwarder=2")
     return name, int(size)
 
 
 def _admit_after(text: str) -> float | timing.Measured:
-    """Parses --admit-after: a load with measured times, or milliseconds."""
-    return timing.ADMISSION.get(text) or float(text)
+    if text in timing.ADMISSION:
+        return timing.ADMISSION[text]
+    try:
+        return float(text)
+    except ValueError:
+        loads = " or ".join(timing.ADMISSION)
+        raise argparse.ArgumentTypeError(f"'{text}' is not milliseconds, {loads}") from None
 
 
 def _admission(

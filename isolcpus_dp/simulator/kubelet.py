@@ -258,6 +258,10 @@ class Kubelet(rpc.RegistrationServicer):
         else:
             with contextlib.suppress(asyncio.TimeoutError):
                 await self.until(self._has_what_is_needed, self._admission.at_latest)
+        after = (time.monotonic() - bound) * 1000
+        log.info(
+            "admitting %d static pods, %.0f ms after the socket", len(self._static_pods), after
+        )
         for pod in self._static_pods:
             with contextlib.suppress(AdmissionError):
                 await self.admit(pod)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Union
 if TYPE_CHECKING:
     import random
 
-# The share of runs with one of the early times of `Measured.single`. An estimate: these were seen
-# once each, in about a hundred runs.
+# The share of runs with one of the early times of `Measured.single`. An estimate: these are single
+# runs of about a hundred.
 _SINGLE_SHARE = 0.02
 
 

@@ -276,3 +276,20 @@ async def test_kubelet_of_type_notify_is_ready_before_its_socket(
     finally:
         process.terminate()
         assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--pod", "forwarder", "'forwarder' is not NAME=N, such as forwarder=2"),
+        ("--init-pod", "=2", "'=2' is not NAME=N, such as forwarder=2"),
+        ("--admit-after", "soon", "'soon' is not milliseconds, idle or busy"),
+    ],
+)
+def test_wrong_option_of_the_simulator_is_one_sentence(
+    option: str, value: str, sentence: str
+) -> None:
+    command = [sys.executable, "-m", "isolcpus_dp.simulator", option, value]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert result.stderr.endswith(f"error: argument {option}: {sentence}\n")
