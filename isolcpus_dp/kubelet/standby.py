@@ -97,6 +97,7 @@ class _Standby:
         finally:
             self._stop_worker()
             self._runtime_directory.clear_pidfile()
+            self._published.remove()
 
     def _next_signal(self) -> int | None:
         """Waits for a signal, or for the time of the next attempt; then it is None."""

@@ -84,6 +84,7 @@ class _Daemon:
                 if await process.until_signal(self._serve_runtimes()):
                     emit(log, Event.STOPPED, "asked to stop")
             finally:
+                self._published.remove()
                 reload.hold()  # the event loop restores the default action when it is closed
                 self._systemd.notify("STOPPING=1")
 

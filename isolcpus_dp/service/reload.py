@@ -58,6 +58,11 @@ class Published:
     def __init__(self, directory: Path | None) -> None:
         self._file = directory / PUBLISHED if directory else None
 
+    def remove(self) -> None:
+        """Removes the file, when the daemon ends."""
+        if self._file:
+            self._file.unlink(missing_ok=True)
+
     def write(self, fingerprint: str) -> None:
         """Writes the file. If that fails, it is logged; the daemon goes on."""
         if not self._file:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,6 +26,19 @@ def roomy() -> Iterator[Host]:
     """2 NUMA nodes of 4 cores with 2 threads; three cores of each are isolated, such as 1,9."""
     with made_up_host(regular(2, 4, 2), {1, 2, 3, 9, 10, 11, 5, 6, 7, 13, 14, 15}) as host:
         yield host
+
+
+@contextlib.asynccontextmanager
+async def second_daemon(host: Host, command: list[str]) -> AsyncIterator[Callable[[], str]]:
+    """Runs another daemon on the host; yields a function that returns its log so far."""
+    file = host.directory / "second-log"
+    with file.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*command, stderr=log)
+    try:
+        yield file.read_text
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def has(kubelet: Kubelet, **healthy: int) -> None:

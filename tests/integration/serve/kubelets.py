@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.simulator.kubelet import Kubelet
+
+
+def recreate_socket(path: Path) -> None:
+    """Replaces a socket by one that was bound now, and on which the same process listens."""
+    again = path.with_name("again")
+    os.link(path, again)
+    os.utime(again)
+    path.unlink()
+    again.rename(path)
 
 
 class MuteKubelet(Kubelet):
@@ -28,4 +38,4 @@ class ReplacedKubelet(Kubelet):
     async def connect(self, request: api.RegisterRequest) -> None:
         await super().connect(request)
         if self.registrations == 1:
-            os.utime(self.directory / "device-plugins" / "kubelet.sock")
+            recreate_socket(self.directory / "device-plugins" / "kubelet.sock")

@@ -67,10 +67,10 @@ async def test_unwritable_mark_and_pidfile_are_logged(host: Host, kubelet: Kubel
             stderr=log,
         )
     await has_devices(kubelet)
-    await until(lambda: host.log.count("could not write") == 2)
+    await until(lambda: host.log.count("could not write") == 3)
     process.terminate()
     assert await process.wait() == 0
-    for name in ("registered", "isolcpus-dp.pid"):
+    for name in ("registered", "isolcpus-dp.pid", "configuration"):
         assert (f"{host.directory}/absent/{name}: No such file or directory;") in host.log
 
 

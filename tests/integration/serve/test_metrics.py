@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import grpc
@@ -23,6 +22,7 @@ from tests.testbed.daemon import registered as registered_with
 from tests.testbed.host import RESOURCE, Host
 from tests.testbed.wait import until
 
+from .conftest import second_daemon
 from .kubelets import RefusingKubelet
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics"
@@ -177,15 +177,10 @@ async def test_connections_above_the_limit_are_closed(
 async def test_second_daemon_does_not_replace_the_metrics_socket(
     host: Host, path: Path, configuration: str
 ) -> None:
-    second = await asyncio.to_thread(
-        subprocess.run,
-        host.command("serve", "--config", host.configure(configuration)),
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
-    assert second.returncode == 1
-    assert f"{host.endpoint} is held by process" in second.stderr
+    command = host.command("serve", "--config", host.configure(configuration))
+    async with second_daemon(host, command) as log:
+        await until(lambda: f"{host.endpoint} is held by process" in log())
+        await asyncio.sleep(0.5)
     assert await scrape(path)
 
 
