@@ -23,8 +23,9 @@ _BATCH_SECONDS = 0.005
 class MachineWatch:
     """Reads the machine whenever a CPU may have changed. A context manager.
 
-    `on_change` is called with each new Machine, also if it is the same. `on_error` is called if the
-    machine could not be read; `machine` then stays unchanged. `on_uevent` is called for each event.
+    `on_change` is called with each Machine that is read, also if it is the same. `on_error` is
+    called if the machine could not be read; `machine` then stays unchanged. `on_uevent` is called
+    for each event.
     """
 
     def __init__(
@@ -44,9 +45,14 @@ class MachineWatch:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> MachineWatch:
+        is_current = False
         with contextlib.ExitStack() as stack:
             stack.enter_context(watch(self._sysfs, self._changed))
-            self._read()  # the machine may have changed before the watch was set up
+            # It may have changed before the watch was set up.
+            with contextlib.suppress(MachineError):
+                is_current = machine.is_current(self._sysfs, self.machine)
+            if not is_current:
+                self._read()
             self._stack = stack.pop_all()
         return self
 

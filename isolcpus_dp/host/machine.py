@@ -98,6 +98,23 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
     )
 
 
+def is_current(sysfs: Path, machine: Machine) -> bool:
+    """Whether `read` would return this machine, which was read earlier since the host was booted.
+
+    Compares the kernel's lists of CPUs and NUMA nodes: the position of an online CPU is fixed. It
+    reads 5 files and not several per CPU. Raises MachineError if a file is not a CPU list.
+    """
+    root = f"{sysfs}/devices/system/cpu"
+    present = _cpus(f"{root}/present") or _cpus(f"{root}/online")
+    return (
+        present == machine.present
+        and (_cpus(f"{root}/online") or present) & present == machine.online
+        and _cpus(f"{root}/possible") | present == machine.possible
+        and _cpus(f"{root}/isolated") == machine.isolated
+        and _cpus(f"{sysfs}/devices/system/node/online") == {node for node, _ in machine.distances}
+    )
+
+
 def _read_cpus(root: str, present: frozenset[int]) -> tuple[frozenset[int], dict[int, Cpu]]:
     """The online CPUs, and all CPUs by number, of one moment.
 

@@ -121,10 +121,9 @@ class Daemon:
         async with self._metrics_served():
             for resource in self._resources:
                 resource.announce()
-            self._tell_status()
-            self._systemd.notify("READY=1")
             with SocketWatch(self._socket) as watch:
                 emit(log, Event.WAITING, "waiting for the kubelet at %s", self._socket)
+                self._systemd.notify(f"READY=1\nSTATUS={status(self._resources)}")
                 try:
                     await self._serve_kubelet(watch)
                 except (registration.Left, sockets.Gone) as left:
@@ -162,6 +161,7 @@ class Daemon:
         while True:
             async with registration.Connection(self._socket) as connection:
                 kubelet = failed = await watch.listener(failed)
+                connection.connect()  # while the endpoints are bound again
                 self._reporter.called(kubelet)
                 try:
                     await _until_one_ends(
@@ -191,23 +191,24 @@ class Daemon:
         self, resource: Resource, connection: registration.Connection, kubelet: Identity
     ) -> None:
         """Registers a resource and waits for the end of its stream; raises registration.Left."""
-        while resource.state is not State.REGISTERED:
+        while True:
             await resource.endpoint.publish()
             stream = resource.plugin.expect_kubelet()
             try:
                 await connection.register(resource.name, resource.endpoint.name)
+                break
             except registration.Refused as refused:
                 self._refused(resource, refused)
                 await asyncio.sleep(_REFUSED_SECONDS)
-            else:
-                self._registered(resource, kubelet)
         try:
-            await asyncio.wait_for(stream.opened.wait(), _STREAM_SECONDS)
+            await asyncio.wait_for(stream.has_devices.wait(), _STREAM_SECONDS)
         except asyncio.TimeoutError:
             raise registration.Left(
                 f"the kubelet accepted the registration of {resource.name} but opened no"
                 f" ListAndWatch stream within {_STREAM_SECONDS:.0f} s"
             ) from None
+        # Only now: until the kubelet has the devices, nothing else may take time.
+        self._registered(resource, kubelet)
         await stream.ended.wait()
         raise registration.Left(f"the kubelet closed the ListAndWatch stream of {resource.name}")
 

@@ -43,10 +43,10 @@ class _Refusal(Exception):
 
 
 class Stream:
-    """The events of the kubelet's ListAndWatch stream: it opens once and ends once."""
+    """The events of the kubelet's ListAndWatch stream: it gets the devices, and ends once."""
 
     def __init__(self) -> None:
-        self.opened = asyncio.Event()
+        self.has_devices = asyncio.Event()  # the first list was sent
         self.ended = asyncio.Event()
 
 
@@ -93,7 +93,6 @@ class DevicePlugin(rpc.DevicePluginServicer):
         self, request: api.Empty, context: Context
     ) -> AsyncIterator[api.ListAndWatchResponse]:
         stream, self._expected = self._expected or Stream(), None
-        stream.opened.set()
         sent = None
         try:
             while True:
@@ -101,6 +100,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
                 if self.pool.devices != sent:
                     sent = self.pool.devices
                     yield self._message
+                    stream.has_devices.set()
                 await changed.wait()
         finally:
             stream.ended.set()

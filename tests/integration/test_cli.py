@@ -132,7 +132,7 @@ def test_test_loads_no_daemon(daemon: str, options: list[str]) -> None:
 
 
 def test_directory_that_is_not_sysfs_is_named(tmp_path: Path) -> None:
-    result = isolcpus_dp("serve", "--sysfs", tmp_path)
+    result = isolcpus_dp("pin", "--sysfs", tmp_path)
     assert result.returncode == 1
     assert result.stderr == (
         f"{tmp_path}/devices/system/cpu/present names no CPU:"

@@ -49,15 +49,18 @@ def unit_environment(host: Host, subcommand: Subcommand) -> dict[str, str]:
     """
     log = host.directory / "log"
     log.touch()
-    lines = (_SYSTEMD / _UNITS[subcommand]).read_text().splitlines()
     assigned = dict(
-        assignment.split("=", 1)
-        for line in lines
-        if line.startswith("Environment=")
-        for assignment in line[len("Environment=") :].split()
+        assignment.split("=", 1) for assignment in unit_setting(subcommand, "Environment").split()
     )
     stream = f"{log.stat().st_dev}:{log.stat().st_ino}"
     return {**os.environ, **assigned, "WATCHDOG_USEC": "30000000", "JOURNAL_STREAM": stream}
+
+
+def unit_setting(subcommand: Subcommand, name: str) -> str:
+    """The value of a setting in the daemon's unit."""
+    lines = (_SYSTEMD / _UNITS[subcommand]).read_text().splitlines()
+    [value] = [line[len(name) + 1 :] for line in lines if line.startswith(f"{name}=")]
+    return value
 
 
 def is_ready(worker: Worker) -> bool:

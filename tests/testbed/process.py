@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 
@@ -22,6 +23,24 @@ def context_switches(pid: int) -> int:
         for line in status.read_text().splitlines()
         if "ctxt_switches" in line
     )
+
+
+def tree_seconds(pid: int) -> float:
+    """The processor time of a process, its running children, and those it has waited for."""
+    seconds = 0.0
+    for one in (pid, *_children(pid)):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        # utime, stime, cutime and cstime of proc_pid_stat(5), in clock ticks.
+        seconds += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def _children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for children in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in children.read_text().split()
+    ]
 
 
 def children_seconds() -> float:

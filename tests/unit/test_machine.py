@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from isolcpus_dp.host.machine import Cpu, MachineError, cpuid_device_nodes, read
+from isolcpus_dp.host.machine import Cpu, MachineError, cpuid_device_nodes, is_current, read
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 
 from .conftest import MakeUp
@@ -297,3 +297,25 @@ def test_cpuid_device_nodes_are_those_in_sysfs(tmp_path: Path) -> None:
 
 def test_host_without_cpuid_module_has_no_device_nodes(make_up: MakeUp) -> None:
     assert cpuid_device_nodes(make_up("1x2x1", {1}).root, [0, 1]) == []
+
+
+def test_machine_is_current_until_a_list_of_the_kernel_changes(make_up: MakeUp) -> None:
+    made_up = make_up("2x2x2", {1, 2, 5, 6})
+    before = read(made_up.root)
+    assert is_current(made_up.root, before)
+    made_up.set_offline(5)
+    assert not is_current(made_up.root, before)
+    assert is_current(made_up.root, read(made_up.root, before))
+    made_up.set_online(5)
+    assert is_current(made_up.root, before)
+
+
+@pytest.mark.parametrize(
+    "file", ["cpu/present", "cpu/possible", "cpu/isolated", "cpu/online", "node/online"]
+)
+def test_machine_is_not_current_if_this_list_differs(make_up: MakeUp, file: str) -> None:
+    made_up = make_up("2x2x2", {1, 2, 5, 6})
+    before = read(made_up.root)
+    path = made_up.root / "devices" / "system" / file
+    path.write_text("0-9\n" if file == "cpu/possible" else "0\n")
+    assert not is_current(made_up.root, before)

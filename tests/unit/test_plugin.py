@@ -435,12 +435,15 @@ async def test_device_of_a_host_without_numa_has_no_topology(make_up: MakeUp) ->
     assert not answer.devices[0].HasField("topology")
 
 
-async def test_expected_stream_is_opened_and_ended(host: Host) -> None:
+async def test_expected_stream_has_devices_and_ends(host: Host) -> None:
     expected = host.plugin.expect_kubelet()
     watcher = Watcher(host.plugin)
-    assert not expected.opened.is_set()
+    assert not expected.has_devices.is_set()
     await watcher.message()
-    assert (expected.opened.is_set(), expected.ended.is_set()) == (True, False)
+    # It is set when gRPC, which has sent the message, asks for the next one.
+    assert not expected.has_devices.is_set()
+    assert await watcher.message() is None
+    assert (expected.has_devices.is_set(), expected.ended.is_set()) == (True, False)
     await watcher.leave()
     assert expected.ended.is_set()
 

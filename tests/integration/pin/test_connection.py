@@ -100,15 +100,19 @@ async def test_each_rejecting_runtime_is_tried_once(
         assert (first.refused, second.refused) == (1, 1)
 
 
-def test_socket_without_a_parent_directory_is_one_line_error(host: Host) -> None:
-    nowhere = host.directory / "no" / "such" / "nri.sock"
-    command = host.command("pin", "--nri-socket", nowhere)  # overrides the first --nri-socket
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1] == (
-        f"{host.directory}/no cannot be watched for such: No such file or directory:"
-        " --nri-socket must be in a directory whose parent exists"
-    )
+async def test_directory_of_the_socket_is_awaited_part_by_part(host: Host) -> None:
+    directory = host.directory / "no" / "such"
+    options = ["--nri-socket", directory / "nri.sock"]  # overrides the first --nri-socket
+    async with Supervisor(host.command("pin", *options), host.directory).running() as daemon:
+        await daemon.worker(is_ready)
+        directory.parent.mkdir()
+        await asyncio.sleep(0.1)
+        directory.mkdir()
+        runtime = Runtime(directory / "nri.sock")
+        await runtime.start()
+        await runtime.until_connected()
+        await runtime.stop()
+        assert len(daemon.runs) == 1
 
 
 def test_exhausted_inotify_limits_are_a_one_line_error(host: Host) -> None:

@@ -113,7 +113,8 @@ async def test_reload_while_the_daemon_starts_is_not_lost(host: Host) -> None:
     async with supervisor(host, "pin", prelude=pause.prelude + START_LATER).running() as daemon:
         await pause.reached()
         host.configure(DPDK)
-        os.kill(daemon.workers[0].pid, signal.SIGHUP)
+        assert daemon.current.pid
+        os.kill(daemon.current.pid, signal.SIGHUP)
         pause.end()
         await until(lambda: "read the configuration again" in host.log)
         assert published(host) == fingerprint(host)

@@ -103,11 +103,12 @@ async def test_worker_ends_without_a_stream_for_ten_seconds(
 ) -> None:
     await start_kubelet(kind=MuteKubelet)
     async with supervisor(host, "serve").running() as daemon:
-        first = await daemon.worker(is_registered)
+        first = await daemon.worker(is_ready)
         second = await daemon.worker(is_ready, other_than=first)
-        assert first.registered
+        assert first.registered is None
+        assert first.ready
         assert second.ready
-        assert second.ready - first.registered > 9
+        assert second.ready - first.ready > 9
         assert f"accepted the registration of {RESOURCE} but opened no ListAndWatch" in host.log
 
 

@@ -8,6 +8,8 @@ import contextlib
 import json
 import os
 import re
+import select
+import signal
 import socket
 import subprocess
 import textwrap
@@ -25,9 +27,10 @@ from isolcpus_dp.host import machine
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.simulator.kubelet import AdmissionError, Kubelet, Pod
 from tests.integration.conftest import StartKubelet
-from tests.testbed.daemon import has_devices, is_registered, supervisor
+from tests.testbed.daemon import has_devices, is_ready, is_registered, supervisor
 from tests.testbed.daemon import registered as registered_with
 from tests.testbed.host import RESOURCE, Host
+from tests.testbed.wait import until
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -230,9 +233,38 @@ async def test_go_plugin_keeps_what_the_daemon_allocated(
         ]
 
 
-def test_process_monitor_file_names_service_and_pidfile() -> None:
+async def test_process_monitor_has_nothing_to_restart_when_kubelets_restart(
+    host: Host, kubelet: Kubelet, start_kubelet: StartKubelet
+) -> None:
+    """StarlingX's process monitor restarts a service when the process in its pidfile ends."""
+    async with registered_with(supervisor(host, "serve"), kubelet) as daemon:
+        name = Path(monitor_file()["process"]["pidfile"]).name
+        pid = int((daemon.runtime_dir / name).read_text())
+        monitored = os.pidfd_open(pid)
+        try:
+            for _ in range(3):
+                worker = daemon.workers[-1]
+                await kubelet.stop()
+                await daemon.worker(is_ready, other_than=worker)
+                kubelet = await start_kubelet()
+                await has_devices(kubelet)
+                assert select.select([monitored], [], [], 0)[0] == []
+                assert int((daemon.runtime_dir / name).read_text()) == pid
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: bool(select.select([monitored], [], [], 0)[0]))
+        finally:
+            os.close(monitored)
+
+
+def monitor_file() -> configparser.ConfigParser:
+    """The configuration of StarlingX's process monitor for the daemon."""
     monitor = configparser.ConfigParser()
     monitor.read(ROOT / "packaging/pmon.d/isolcpus-dp.conf")
+    return monitor
+
+
+def test_process_monitor_file_names_service_and_pidfile() -> None:
+    monitor = monitor_file()
     assert monitor.sections() == ["process"]
     assert dict(monitor["process"]) == {
         "process": "isolcpus-dp",
@@ -243,7 +275,7 @@ def test_process_monitor_file_names_service_and_pidfile() -> None:
         "restarts": "3",
         "interval": "5",
         "startuptime": "5",
-        "debounce": "3",
+        "debounce": "20",
         "subfunction": "worker",
     }
     unit = (ROOT / "systemd/isolcpus-dp.service").read_text().splitlines()
