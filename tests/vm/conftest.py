@@ -32,6 +32,7 @@ LONGEST_FIRST = (
     "test_pinning-forky",
     "test_packages-bookworm",
     "test_report",
+    "test_faults",
 )
 
 cut_short: set[str] = set()

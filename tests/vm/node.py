@@ -16,6 +16,7 @@ from .guest import Guest
 RESOURCE = "windriver.com/isolcpus"
 STATUS = "/var/lib/kubelet/node-status.json"
 CGROUP = "/sys/fs/cgroup/system.slice/kubelet.service"
+PIDFILE = "/run/isolcpus-dp/isolcpus-dp.pid"
 
 _KUBELET = """\
 [Unit]
@@ -39,9 +40,39 @@ def remove_kubelet(guest: Guest) -> None:
     guest.run("systemctl disable --now kubelet; rm -r /etc/systemd/system/kubelet.service")
 
 
+def install(guest: Guest) -> None:
+    """Installs the package of the device plugin from the disk with the files."""
+    guest.run(
+        "apt-get install --yes --no-install-recommends /mnt/files/isolcpus-dp_*_all.deb",
+        timeout=600,
+    )
+
+
 def show(guest: Guest, unit: str, name: str) -> str:
     """Returns a property of a unit."""
     return guest.run(f"systemctl show --property={name} --value {unit}").stdout.strip()
+
+
+def main_process(guest: Guest) -> str:
+    """Returns the process ID of the device plugin's main process."""
+    return show(guest, "isolcpus-dp", "MainPID")
+
+
+def worker(guest: Guest) -> str:
+    """Returns the process ID of the device plugin's worker."""
+    return guest.run(f"pgrep --parent {main_process(guest)}").stdout.strip()
+
+
+def wait_for_registration(guest: Guest, other_than: str = "") -> None:
+    """Waits until a worker with another process ID is registered.
+
+    The main process removes the mark of a registration before it forks the next worker.
+    """
+    guest.wait_until(
+        f"pid=$(pgrep --parent $(cat {PIDFILE})) && test $pid != '{other_than}'"
+        " && test -e /run/isolcpus-dp/registered",
+        timeout=90,
+    )
 
 
 def status(guest: Guest) -> dict[str, Any]:

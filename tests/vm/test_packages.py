@@ -158,6 +158,7 @@ def test_daemons_are_sandboxed_and_their_files_are_private(guest: Guest) -> None
         "find /run/isolcpus-dp /var/lib/kubelet/device-plugins/windriver* -printf '%m %f\\n' | sort"
     ).stdout
     assert created.splitlines() == [
+        "600 configuration",
         "600 isolcpus-dp.pid",
         "600 registered",
         "600 windriver.com-isolcpus.sock",

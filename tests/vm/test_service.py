@@ -1,4 +1,4 @@
-"""The device plugin under systemd: installation, restarts, faults, reboot, journal and removal."""
+"""The device plugin under systemd: installation, restarts, reload, reboot, journal and removal."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from .guest import Guest
 from .node import (
     RESOURCE,
     STATUS,
+    install,
+    main_process,
     messages,
     remove_kubelet,
     show,
     start_kubelet,
     status,
     wait_for_devices,
+    wait_for_registration,
+    worker,
 )
 
-SOCKET = "/var/lib/kubelet/device-plugins/kubelet.sock"
+DROP_IN = "/etc/isolcpus-dp/isolcpus-dp.conf.d/test.conf"
 
 # All kinds of events that the tests of this module cause.
 EXPECTED_EVENTS = (
@@ -36,18 +40,9 @@ EXPECTED_EVENTS = (
     Event.ALLOCATED,
     Event.STOPPED,
     Event.FAILED,
+    Event.RELOADED,
+    Event.RELOAD_FAILED,
 )
-
-# A kubelet that crashes after it has removed the plugins' sockets and bound its own.
-CRASHING = """\
-[Service]
-ExecStart=
-ExecStart=/usr/bin/python3 -IS -c 'import os, socket; \\
-    os.chdir("/var/lib/kubelet/device-plugins"); \\
-    [os.unlink(name) for name in os.listdir() if name.endswith(".sock")]; \\
-    server = socket.socket(socket.AF_UNIX); server.bind("kubelet.sock"); server.listen(); \\
-    os.abort()'
-"""
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +58,13 @@ def assert_pidfile_names_the_daemon(guest: Guest) -> None:
     """The path is the one in the configuration of StarlingX's process monitor."""
     conf = "/usr/share/starlingx/pmon.d/isolcpus-dp.conf"
     pidfile = guest.run(f"sed -n 's/^pidfile = //p' {conf}").stdout.strip()
-    assert guest.run(f"cat {pidfile}").stdout == f"{show(guest, 'isolcpus-dp', 'MainPID')}\n"
+    assert guest.run(f"cat {pidfile}").stdout == f"{main_process(guest)}\n"
     assert guest.run(f"stat -c %a {pidfile}").stdout == "600\n"
 
 
 def test_installation_starts_the_daemon_without_a_kubelet(guest: Guest) -> None:
     guest.run("test ! -e /var/lib/kubelet")
-    guest.run(
-        "apt-get install --yes --no-install-recommends /mnt/files/isolcpus-dp_*_all.deb",
-        timeout=600,
-    )
+    install(guest)
     assert show(guest, "isolcpus-dp", "ActiveState") == "active"
     assert show(guest, "isolcpus-dp", "StatusText") == (
         f"Waiting for the kubelet to register {RESOURCE}: 4 devices, 0 unhealthy"
@@ -101,11 +93,26 @@ def test_kubelet_has_the_isolated_cpus_with_their_numa_nodes(guest: Guest) -> No
 
 
 def test_daemon_uses_little_memory(guest: Guest, note: Callable[[str], None]) -> None:
-    pid = show(guest, "isolcpus-dp", "MainPID")
-    sizes = guest.run(f"grep -E 'Rss|Private_Dirty' /proc/{pid}/smaps_rollup").stdout.split()
-    note(f"under systemd: resident {sizes[1]} kB, private {sizes[4]} kB")
-    assert int(sizes[1]) < 36 * 1024
-    assert "THP_enabled:\t0" in guest.run(f"cat /proc/{pid}/status").stdout
+    processes = main_process(guest), worker(guest)
+    memory = {"Pss": 0, "Private_Dirty": 0}
+    for pid in processes:
+        for line in guest.run(f"cat /proc/{pid}/smaps_rollup").stdout.splitlines():
+            name, _, size = line.partition(":")
+            if name in memory:
+                memory[name] += int(size.split()[0])
+        assert "THP_enabled:\t0" in guest.run(f"cat /proc/{pid}/status").stdout
+    note(
+        "main process and worker under systemd: proportional"
+        f" {memory['Pss']} kB, private dirty {memory['Private_Dirty']} kB"
+    )
+    assert memory["Pss"] <= 40 * 1024
+    assert memory["Private_Dirty"] <= 18 * 1024
+
+
+def test_daemon_runs_first_and_is_ended_last(guest: Guest) -> None:
+    for pid in (main_process(guest), worker(guest)):
+        assert guest.run(f"ps -o nice= -p {pid}").stdout.strip() == "-20"
+        assert guest.run(f"cat /proc/{pid}/oom_score_adj").stdout == "-900\n"
 
 
 def test_pod_owns_both_threads_of_a_core(guest: Guest) -> None:
@@ -132,22 +139,13 @@ def test_kubelet_sees_a_cpu_go_offline_and_come_back(
 
 
 def test_kubelet_has_its_devices_after_each_of_twenty_restarts(guest: Guest) -> None:
+    main = main_process(guest)
     for _ in range(20):
         guest.run("systemctl restart kubelet")
         wait_for_devices(guest)
-        assert_path_unit_watches(guest)
-
-
-def test_killed_daemon_restarts_and_registers(guest: Guest) -> None:
-    before = show(guest, "isolcpus-dp", "MainPID")
-    guest.run("systemctl kill --signal=SIGKILL isolcpus-dp")
-    guest.wait_until(
-        f"pid=$(systemctl show -p MainPID --value isolcpus-dp); test $pid != {before} -a $pid != 0"
-    )
-    guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
-    wait_for_devices(guest)
-    assert_pidfile_names_the_daemon(guest)
     assert_path_unit_watches(guest)
+    assert main_process(guest) == main
+    assert_pidfile_names_the_daemon(guest)
 
 
 def test_killed_kubelet_has_its_devices_after_the_restart(guest: Guest) -> None:
@@ -158,56 +156,55 @@ def test_killed_kubelet_has_its_devices_after_the_restart(guest: Guest) -> None:
     assert_path_unit_watches(guest)
 
 
-def test_kubelet_has_its_devices_after_fifty_crashes(guest: Guest) -> None:
-    guest.run(
-        "mkdir -p /etc/systemd/system/kubelet.service.d\n"
-        f"cat > /etc/systemd/system/kubelet.service.d/crash.conf <<'END'\n{CRASHING}\nEND\n"
-        "systemctl daemon-reload && systemctl restart kubelet"
-    )
-    guest.wait_until("test $(systemctl show -p NRestarts --value kubelet) -ge 50", timeout=900)
-    assert_path_unit_watches(guest)
-    guest.run(
-        "rm -r /etc/systemd/system/kubelet.service.d\n"
-        "systemctl daemon-reload && systemctl restart kubelet"
-    )
-    wait_for_devices(guest)
-    assert_path_unit_watches(guest)
-
-
-def test_path_unit_restarts_the_daemon_for_a_new_socket(guest: Guest) -> None:
-    guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
-    before = show(guest, "isolcpus-dp", "MainPID")
-    # A new file with a new time for the same kubelet, whose stream stays open. The pause is longer
-    # than that of a kubelet, so that the path unit sees the removal before the new file.
-    beside = "/var/lib/kubelet/.device-plugins.sock"
-    guest.wait_until("test $(systemctl is-active isolcpus-dp-kubelet) = inactive")
-    guest.run(f"rm {SOCKET}; touch {beside}; sleep 0.5; ln {beside} {SOCKET}")
-    guest.wait_until(
-        f"pid=$(systemctl show -p MainPID --value isolcpus-dp); test $pid != {before} -a $pid != 0"
-    )
-    guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
-    wait_for_devices(guest)
-    assert_path_unit_watches(guest)
-
-
 def test_daemon_does_not_start_with_a_wrong_configuration(guest: Guest) -> None:
-    drop_in = "/etc/isolcpus-dp/isolcpus-dp.conf.d/wrong.conf"
-    guest.run(f"printf '[Plugin]\\nCPUs=two\\n' > {drop_in}")
+    guest.run(f"printf '[Plugin]\\nCPUs=two\\n' > {DROP_IN}")
     assert guest.run("systemctl restart isolcpus-dp", check=False).status == 1
     assert show(guest, "isolcpus-dp", "ExecMainStatus") == "2"
     assert messages(guest, Event.FAILED)[-1]["MESSAGE"].startswith(
-        f"{drop_in}: [Plugin] CPUs=two: 'two' is not a CPU number"
+        f"{DROP_IN}: [Plugin] CPUs=two: 'two' is not a CPU number"
     )
-    guest.run(f"rm {drop_in}; systemctl restart isolcpus-dp")
+    guest.run(f"rm {DROP_IN}; systemctl restart isolcpus-dp")
+    wait_for_devices(guest)
+
+
+def check_versions(guest: Guest) -> str:
+    return guest.run("isolcpus-dp check --only versions", check=False).stdout
+
+
+def test_reload_applies_a_changed_configuration(guest: Guest) -> None:
+    main, before = main_process(guest), worker(guest)
+    guest.run(f"printf '[Plugin]\\nGranularity=core\\n' > {DROP_IN}")
+    assert "older configuration than that of the files" in " ".join(check_versions(guest).split())
+    guest.run("systemctl reload isolcpus-dp")
+    wait_for_registration(guest, other_than=before)
+    wait_for_devices(guest, healthy=2)
+    assert main_process(guest) == main
+    assert check_versions(guest).endswith("1 ok\n")
+
+
+def test_reload_of_a_wrong_configuration_fails_and_changes_nothing(guest: Guest) -> None:
+    main, before = main_process(guest), worker(guest)
+    guest.run(f"printf '[Plugin]\\nCPUs=two\\n' > {DROP_IN}")
+    assert guest.run("systemctl reload isolcpus-dp", check=False).status == 1
+    # The signal alone has the same effect.
+    guest.run(f"kill -HUP {main}")
+    guest.wait_until("journalctl -u isolcpus-dp | grep 'the earlier configuration stays in force'")
+    for entry in messages(guest, Event.RELOAD_FAILED):
+        assert entry["MESSAGE"].startswith(f"{DROP_IN}: [Plugin] CPUs=two: 'two' is not a CPU")
+    assert show(guest, "isolcpus-dp", "ActiveState") == "active"
+    assert (main_process(guest), worker(guest)) == (main, before)
+    # The next kubelet gets the devices of the earlier configuration, too.
+    guest.run("systemctl restart kubelet")
+    wait_for_devices(guest, healthy=2)
+    guest.run(f"rm {DROP_IN}; systemctl reload isolcpus-dp")
     wait_for_devices(guest)
 
 
 def test_core_device_is_unhealthy_while_a_thread_is_offline(
     guest: Guest,
 ) -> None:
-    drop_in = "/etc/isolcpus-dp/isolcpus-dp.conf.d/core.conf"
     online = "/sys/devices/system/cpu/cpu3/online"
-    guest.run(f"printf '[Plugin]\\nGranularity=core\\n' > {drop_in}")
+    guest.run(f"printf '[Plugin]\\nGranularity=core\\n' > {DROP_IN}")
     guest.run("systemctl restart isolcpus-dp")
     wait_for_devices(guest, healthy=2)
     assert status(guest)["devices"][RESOURCE] == {"2": ["Healthy", 0], "6": ["Healthy", 1]}
@@ -221,18 +218,18 @@ def test_core_device_is_unhealthy_while_a_thread_is_offline(
     assert status(guest)["devices"][RESOURCE] == {"2": ["Unhealthy", 0], "6": ["Healthy", 1]}
     guest.bring_online(3)
     wait_for_devices(guest, healthy=2)
-    guest.run(f"rm {drop_in}; systemctl restart isolcpus-dp")
+    guest.run(f"rm {DROP_IN}; systemctl restart isolcpus-dp")
     wait_for_devices(guest)
 
 
 def test_reinstalled_package_restarts_the_daemon(guest: Guest) -> None:
-    before = show(guest, "isolcpus-dp", "MainPID")
+    before = main_process(guest)
     guest.run(
         "apt-get install --yes --no-install-recommends --reinstall"
         " /mnt/files/isolcpus-dp_*_all.deb",
         timeout=600,
     )
-    assert show(guest, "isolcpus-dp", "MainPID") not in (before, "0")
+    assert main_process(guest) not in (before, "0")
     wait_for_devices(guest)
     assert_path_unit_watches(guest)
 
