@@ -103,7 +103,7 @@ async def test_each_rejecting_runtime_is_tried_once(
 
 async def test_directory_of_the_socket_is_awaited_part_by_part(host: Host) -> None:
     directory = host.directory / "no" / "such"
-    options: list[str | Path] = ["--nri-socket", directory / "nri.sock"]  # overrides the first --nri-socket
+    options: list[str | Path] = ["--nri-socket", directory / "nri.sock"]
     async with Supervisor(host.command("pin", *options), host.directory).running() as daemon:
         await daemon.worker(is_ready)
         directory.parent.mkdir()
