@@ -95,6 +95,14 @@ def resumes(machine: Machine, disk: Path, memory: Path, files: Path) -> list[str
     ]
 
 
+def continues(machine: Machine, disk: Path, memory: Path, files: Path) -> list[str]:
+    """Resumes from a saved state, as `resumes`, but its writes go to `disk`.
+
+    `disk` is an overlay of the one that was saved with `memory`.
+    """
+    return [*boots(machine, disk, files), "-incoming", f"exec:cat {shlex.quote(str(memory))}"]
+
+
 class Monitor:
     """qemu's own port: QMP, one JSON command a line. Raises Lost if qemu refuses one."""
 

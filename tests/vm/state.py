@@ -12,15 +12,15 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .disk import make_disk
 from .guest import Guest, NeverCameUp
 from .image import Image, locked
-from .qemu import Lost, Machine, boots, resumes, running
+from .qemu import Lost, Machine, boots, continues, resumes, running
 
 HERE = Path(__file__).parent
 
@@ -76,6 +76,37 @@ def start(
             shutil.rmtree(state.folder, ignore_errors=True)
             guest = stack.enter_context(resumed(machine, saved(machine, log), disk, log))
         yield guest
+
+
+@contextmanager
+def prepared(
+    image: Image,
+    prepare: Callable[[Guest], None],
+    *,
+    append: str = ISOLATED,
+    files: Sequence[Path] = (),
+    log: Path,
+) -> Iterator[Callable[[], AbstractContextManager[Guest]]]:
+    """Prepares a guest, saves its state, and yields a function that starts guests from it.
+
+    They have `files` in /mnt/files, as in `start`. Raises NeverCameUp, as `start` does.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    machine = Machine(image, append)
+    with tempfile.TemporaryDirectory() as scratch:
+        disk = files_disk(files, Path(scratch))
+        made = State(Path(scratch) / "state")
+        made.folder.mkdir()
+        state = saved(machine, log)
+        create_overlay(state.disk, made.disk, "qcow2")
+        with running(continues(machine, made.disk, state.memory, disk), log) as qemu:
+            guest = Guest(qemu, log)
+            guest.resume()
+            prepare(guest)
+            guest.run("umount /mnt/files && sync")
+            qemu.save(made.memory)
+        yield lambda: resumed(machine, made, disk, log)
 
 
 @contextmanager
@@ -142,7 +173,7 @@ def save(machine: Machine, state: State, console: Path) -> None:
 
 def boot(machine: Machine, state: State, console: Path) -> None:
     state.folder.mkdir()
-    create_overlay(machine.image.disk, state.disk)
+    create_overlay(machine.image.disk, state.disk, "raw")
     with tempfile.TemporaryDirectory() as scratch:
         files = files_disk((), Path(scratch))
         with running(boots(machine, state.disk, files), console) as qemu:
@@ -154,9 +185,10 @@ def boot(machine: Machine, state: State, console: Path) -> None:
             qemu.save(state.memory)
 
 
-def create_overlay(base: Path, overlay: Path) -> None:
+def create_overlay(base: Path, overlay: Path, base_format: str) -> None:
     subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, overlay], check=True
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", base_format, "-b", base, overlay],
+        check=True,
     )
 
 
