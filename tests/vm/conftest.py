@@ -21,13 +21,16 @@ CUT_SHORT = REPORTS / "cut-short"
 EXIT_CUT_SHORT = 10  # not used by pytest itself
 
 
-SUITES = [recipe.suite for recipe in (BOOKWORM, TRIXIE, FORKY)]
+# The parameters that stand for a guest of its own: the suite, or the Type= of the kubelet's unit.
+GUESTS = [*(recipe.suite for recipe in (BOOKWORM, TRIXIE, FORKY)), "simple", "notify"]
 
 # With several processes, the longest start first, so that all processes end at about the same time.
 LONGEST_FIRST = (
+    "test_book",
+    "test_admission-simple",
+    "test_admission-notify",
     "test_pinning-trixie",
     "test_service",
-    "test_book",
     "test_packages-trixie",
     "test_pinning-forky",
     "test_packages-bookworm",
@@ -91,11 +94,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def guest_name(nodeid: str) -> str:
-    """Identifies the guest of a test: by module, and by image if the module uses several."""
+    """Identifies the guest of a test: by module, and by parameter if the module uses several."""
     path, _, test = nodeid.partition("::")
     parameter = test.partition("[")[2].partition("-")[0].rstrip("]")
     module = Path(path).stem
-    return f"{module}-{parameter}" if parameter in SUITES else module
+    return f"{module}-{parameter}" if parameter in GUESTS else module
 
 
 @pytest.hookimpl(optionalhook=True)

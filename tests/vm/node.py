@@ -1,7 +1,7 @@
 """A guest as a node: runs the simulated kubelet as kubelet.service, and reads its state.
 
-The kubelet admits pods seconds after it creates its socket, not after 60 ms, because emulated CPUs
-are slow.
+The kubelet admits pods when their devices are reported, not 60 ms after it has created its socket,
+because emulated CPUs are slow. `test_admission` has a kubelet that does not wait.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KUBELET = """\
 [Unit]
 StartLimitIntervalSec=0
 [Service]
-ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --pod forwarder=2 --admit-after 20000
+ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --pod forwarder=2
 Restart=always
 RestartSec=300ms
 [Install]

@@ -102,11 +102,25 @@ def prepared(
         create_overlay(state.disk, made.disk, "qcow2")
         with running(continues(machine, made.disk, state.memory, disk), log) as qemu:
             guest = Guest(qemu, log)
-            guest.resume()
+            try:
+                guest.resume()
+            except Lost as lost:
+                shutil.rmtree(state.folder, ignore_errors=True)
+                raise NeverCameUp(str(lost)) from lost
             prepare(guest)
             guest.run("umount /mnt/files && sync")
             qemu.save(made.memory)
-        yield lambda: resumed(machine, made, disk, log)
+
+        @contextmanager
+        def start_prepared() -> Iterator[Guest]:
+            with ExitStack() as stack:
+                try:
+                    guest = stack.enter_context(resumed(machine, made, disk, log))
+                except UnusableState as error:
+                    raise NeverCameUp(str(error)) from error
+                yield guest
+
+        yield start_prepared
 
 
 @contextmanager

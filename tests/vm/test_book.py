@@ -28,7 +28,7 @@ STATUS = "/var/lib/kubelet/node-status.json"
 
 KUBELET = """\
 [Service]
-ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator --admit-after 20000 {pods}
+ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator {pods}
 """
 
 # Substitutes for programs of StarlingX that a page uses: the commands of its process monitor, which

@@ -113,6 +113,8 @@ def test_daemon_runs_first_and_is_ended_last(guest: Guest) -> None:
     for pid in (main_process(guest), worker(guest)):
         assert guest.run(f"ps -o nice= -p {pid}").stdout.strip() == "-20"
         assert guest.run(f"cat /proc/{pid}/oom_score_adj").stdout == "-900\n"
+    group = "/sys/fs/cgroup/system.slice/isolcpus-dp.service"
+    assert guest.run(f"cat {group}/cpu.weight").stdout == "10000\n"
 
 
 def test_pod_owns_both_threads_of_a_core(guest: Guest) -> None:
