@@ -25,9 +25,13 @@ class Reporter:
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
+        self._called: Identity | None = None
 
     def called(self, kubelet: Identity) -> None:
-        """A kubelet was called, to register."""
+        """A kubelet was called, to register. Told once: it may be called many times."""
+        if kubelet == self._called:
+            return
+        self._called = kubelet
         self._tell(f"called {kubelet.inode} {kubelet.bound_ns}")
 
     def registered(self) -> None:

@@ -6,6 +6,7 @@ the worker is killed. The parent must not have threads, an event loop or gRPC ob
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -79,6 +80,7 @@ def fork(work: Callable[[Tell], None]) -> Worker:
 
 
 def _run(work: Callable[[Tell], None], parent: int, write: int) -> NoReturn:
+    status = 1
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -87,14 +89,18 @@ def _run(work: Callable[[Tell], None], parent: int, write: int) -> NoReturn:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         work(lambda line: _tell(write, line))
+        status = 0
     except BaseException:
         _tell(write, traceback.format_exc().rstrip())
-        process.exit_now(1)
-    process.exit_now(0)
+    finally:
+        # Whatever happens: the worker must not return into the parent's code.
+        process.exit_now(status)
 
 
 def _tell(write: int, line: str) -> None:
-    os.write(write, f"{line}\n".encode())
+    # The parent reads when the worker has ended. If the pipe is full, the line is dropped.
+    with contextlib.suppress(BlockingIOError):
+        os.write(write, f"{line}\n".encode())
 
 
 def _read(descriptor: int) -> bytes:

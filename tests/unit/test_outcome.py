@@ -1,0 +1,30 @@
+"""kubelet/outcome: what a worker of the device plugin tells its parent."""
+
+from __future__ import annotations
+
+from isolcpus_dp.host.sockets import Identity
+from isolcpus_dp.kubelet.outcome import Outcome, Reporter
+
+
+def test_parent_learns_the_last_kubelet_and_the_registration() -> None:
+    lines: list[str] = []
+    reporter = Reporter(lines.append)
+    reporter.called(Identity(7, 1_700_000_000_000_000_000))
+    reporter.called(Identity(8, 1_700_000_001_000_000_000))
+    reporter.registered()
+    kubelet = Identity(8, 1_700_000_001_000_000_000)
+    assert Outcome.read(lines) == Outcome(kubelet, registered=True, failure="")
+
+
+def test_kubelet_that_is_called_again_is_told_once() -> None:
+    lines: list[str] = []
+    reporter = Reporter(lines.append)
+    for _ in range(3):
+        reporter.called(Identity(7, 5))
+    assert lines == ["called 7 5"]
+
+
+def test_failure_is_a_sentence_or_a_traceback() -> None:
+    assert Outcome.read(["failed no descriptor is left"]).failure == "no descriptor is left"
+    traceback = ["Traceback (most recent call last):", "NameError: x"]
+    assert Outcome.read(traceback).failure == "Traceback (most recent call last):\nNameError: x"
