@@ -96,8 +96,10 @@ class Kubelet(rpc.RegistrationServicer):
         rpc.add_RegistrationServicer_to_server(self, registrar)
         await self._serve(lister, paths.pod_resources_socket(self.directory))
         for entry in self._plugin_directory.iterdir():
-            if stat.S_ISSOCK(entry.lstat().st_mode):
-                entry.unlink()
+            # A plugin that ends may be removing its socket, too.
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISSOCK(entry.lstat().st_mode):
+                    entry.unlink()
         self.bound = bound = await self._serve(registrar, paths.registration_socket(self.directory))
         log.info("serving device plugin registration")
         self._spawn(self._admit_static_pods(bound))
