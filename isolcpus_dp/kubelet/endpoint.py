@@ -107,7 +107,8 @@ class Endpoint:
         To be called when the process ends at once, which closes the connections.
         """
         if self._is_bound():
-            self._path.unlink()
+            # A kubelet that starts may be removing it, too.
+            self._path.unlink(missing_ok=True)
 
     def _is_bound(self) -> bool:
         return self._identity is not None and self._identity == sockets.identify(self._path)

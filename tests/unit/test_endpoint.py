@@ -14,7 +14,7 @@ import pytest
 
 from isolcpus_dp import pool
 from isolcpus_dp.config import Config, ConfigError
-from isolcpus_dp.host import machine
+from isolcpus_dp.host import machine, sockets
 from isolcpus_dp.kubelet.endpoint import Endpoint, EndpointError, check_length
 from isolcpus_dp.kubelet.plugin import DevicePlugin
 
@@ -62,6 +62,20 @@ async def test_two_endpoints_published_at_once_do_not_deadlock(
     signal.signal(signal.SIGALRM, before)
     for endpoint in endpoints:
         await endpoint.close()
+
+
+async def test_socket_may_disappear_while_it_is_removed(
+    plugin: DevicePlugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet removes all sockets when it starts, which is when a worker ends."""
+    path = tmp_path / "plugin.sock"
+    endpoint = Endpoint(path, plugin)
+    await endpoint.publish()
+    identity = sockets.identify(path)
+    path.unlink()
+    monkeypatch.setattr(sockets, "identify", lambda path: identity)
+    endpoint.remove()
+    assert not path.exists()
 
 
 async def test_endpoint_in_a_locked_directory_is_an_error(
