@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isolcpus_dp import config, pool
 from isolcpus_dp.host import directories, machine, sockets
@@ -99,7 +99,7 @@ class Daemon:
         )
 
     async def live(self) -> None:
-        """Runs until the kubelet goes away, or SIGTERM or SIGINT.
+        """Runs until the kubelet goes away, or SIGTERM or SIGINT; then ends the process.
 
         Raises EndpointError or OSError if it cannot serve.
         """
@@ -109,7 +109,9 @@ class Daemon:
                 await process.until_signal(self._serve())
             finally:
                 for resource in self._resources:
-                    await resource.endpoint.close()
+                    resource.endpoint.remove()
+            # At once: newer grpcio logs a traceback for each stream that it cancels.
+            process.exit_now(0)
 
     async def _serve(self) -> None:
         if await self._waited_for_directory():
@@ -121,10 +123,11 @@ class Daemon:
         async with self._metrics_served():
             for resource in self._resources:
                 resource.announce()
-            with SocketWatch(self._socket) as watch:
-                emit(log, Event.WAITING, "waiting for the kubelet at %s", self._socket)
-                self._systemd.notify(f"READY=1\nSTATUS={status(self._resources)}")
+            with contextlib.ExitStack() as stack:
                 try:
+                    watch = stack.enter_context(SocketWatch(self._socket))
+                    emit(log, Event.WAITING, "waiting for the kubelet at %s", self._socket)
+                    self._systemd.notify(f"READY=1\nSTATUS={status(self._resources)}")
                     await self._serve_kubelet(watch)
                 except (registration.Left, sockets.Gone) as left:
                     emit(log, Event.KUBELET_LEFT, "%s; waiting for the next kubelet", left)
@@ -164,7 +167,7 @@ class Daemon:
                 connection.connect()  # while the endpoints are bound again
                 self._reporter.called(kubelet)
                 try:
-                    await _until_one_ends(
+                    await process.until_one_ends(
                         [
                             _end_when_replaced(watch, kubelet),
                             *(
@@ -201,14 +204,15 @@ class Daemon:
                 self._refused(resource, refused)
                 await asyncio.sleep(_REFUSED_SECONDS)
         try:
-            await asyncio.wait_for(stream.has_devices.wait(), _STREAM_SECONDS)
+            await asyncio.wait_for(stream.opened.wait(), _STREAM_SECONDS)
         except asyncio.TimeoutError:
             raise registration.Left(
                 f"the kubelet accepted the registration of {resource.name} but opened no"
                 f" ListAndWatch stream within {_STREAM_SECONDS:.0f} s"
             ) from None
-        # Only now: until the kubelet has the devices, nothing else may take time.
-        self._registered(resource, kubelet)
+        if not stream.ended.is_set():
+            # Only now: until the kubelet has the devices, nothing else may take time.
+            self._registered(resource, kubelet)
         await stream.ended.wait()
         raise registration.Left(f"the kubelet closed the ListAndWatch stream of {resource.name}")
 
@@ -266,23 +270,13 @@ def load_metrics() -> type[Metrics] | None:
     """
     process.UNNEEDED.unblock()
     try:
+        from isolcpus_dp.kubelet import exporter  # noqa: F401 (so that no worker has to load it)
         from isolcpus_dp.kubelet.metrics import Metrics
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise
         return None
     return Metrics
-
-
-async def _until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Runs coroutines concurrently until one ends; raises what it raised."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await process.cancel(tasks)
-    for task in done:
-        task.result()
 
 
 async def _end_when_replaced(watch: SocketWatch, kubelet: Identity) -> None:

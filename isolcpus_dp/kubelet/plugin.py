@@ -46,7 +46,7 @@ class Stream:
     """The events of the kubelet's ListAndWatch stream: it gets the devices, and ends once."""
 
     def __init__(self) -> None:
-        self.has_devices = asyncio.Event()  # the first list was sent
+        self.opened = asyncio.Event()  # the first list was sent, or it ended before
         self.ended = asyncio.Event()
 
 
@@ -100,10 +100,11 @@ class DevicePlugin(rpc.DevicePluginServicer):
                 if self.pool.devices != sent:
                     sent = self.pool.devices
                     yield self._message
-                    stream.has_devices.set()
+                    stream.opened.set()
                 await changed.wait()
         finally:
             stream.ended.set()
+            stream.opened.set()
 
     async def GetPreferredAllocation(
         self, request: api.PreferredAllocationRequest, context: Context

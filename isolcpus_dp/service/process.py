@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -103,6 +103,25 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> bool:
     return was_asked
 
 
+async def until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Runs coroutines concurrently until one ends; raises what it raised.
+
+    If several end at once, it raises the exception of one of them.
+    """
+    import asyncio
+
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel(tasks)
+    # Of all tasks: asyncio logs an exception that nobody has asked for.
+    errors = [task.exception() for task in tasks if not task.cancelled()]
+    for error in errors:
+        if error:
+            raise error
+
+
 async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancels tasks and waits until they have ended; ended ones are left alone."""
     import asyncio
@@ -130,5 +149,7 @@ def exit_now(status: int) -> NoReturn:
 
     systemd starts the next daemon when this one has ended, and until then the node has none.
     """
-    logging.shutdown()
-    os._exit(status)
+    try:
+        logging.shutdown()
+    finally:
+        os._exit(status)

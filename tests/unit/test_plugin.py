@@ -435,17 +435,26 @@ async def test_device_of_a_host_without_numa_has_no_topology(make_up: MakeUp) ->
     assert not answer.devices[0].HasField("topology")
 
 
-async def test_expected_stream_has_devices_and_ends(host: Host) -> None:
+async def test_expected_stream_opens_and_ends(host: Host) -> None:
     expected = host.plugin.expect_kubelet()
     watcher = Watcher(host.plugin)
-    assert not expected.has_devices.is_set()
+    assert not expected.opened.is_set()
     await watcher.message()
     # It is set when gRPC, which has sent the message, asks for the next one.
-    assert not expected.has_devices.is_set()
+    assert not expected.opened.is_set()
     assert await watcher.message() is None
-    assert (expected.has_devices.is_set(), expected.ended.is_set()) == (True, False)
+    assert (expected.opened.is_set(), expected.ended.is_set()) == (True, False)
     await watcher.leave()
     assert expected.ended.is_set()
+
+
+async def test_expected_stream_may_end_before_it_has_devices(host: Host) -> None:
+    expected = host.plugin.expect_kubelet()
+    stream: Any = host.plugin.ListAndWatch(api.Empty(), CONTEXT)
+    await stream.__anext__()
+    assert (expected.opened.is_set(), expected.ended.is_set()) == (False, False)
+    await stream.aclose()
+    assert (expected.opened.is_set(), expected.ended.is_set()) == (True, True)
 
 
 async def test_second_stream_is_not_the_expected_one(host: Host) -> None:

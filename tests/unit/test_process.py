@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -165,3 +166,15 @@ async def test_coroutine_that_ignores_cancellation_is_cancelled_again() -> None:
 
     await asyncio.wait_for(process.until_signal(work()), 20)
     assert cancellations == ["swallowed", "swallowed"]
+
+
+async def test_exceptions_of_tasks_that_end_at_once_are_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> None:
+        raise ValueError("the work has failed")
+
+    with pytest.raises(ValueError, match="the work has failed"):
+        await process.until_one_ends([fail(), fail(), asyncio.sleep(60)])
+    gc.collect()  # asyncio logs an exception when its task is collected
+    assert caplog.records == []
