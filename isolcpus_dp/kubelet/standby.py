@@ -13,7 +13,7 @@ What happens when:
 - A worker fails: the reason is logged if it is new, and the next one is forked after a delay. The
   delay begins with 0.1 s and doubles up to 10 s; a worker that registers resets it.
 - A worker hangs: it no longer feeds systemd's watchdog, and systemd ends all processes of the unit
-  and starts it again.
+  and starts it again. While there is no worker, this process feeds it.
 - This process is killed: the kernel kills the worker.
 - SIGHUP: the configuration is read again. If it is valid and differs, the worker is replaced.
 - SIGTERM or SIGINT: the worker is ended, then this process.
@@ -57,6 +57,9 @@ def serve(host: daemon.Host, config_file: Path | None) -> None:
     Raises ConfigError if the configuration is wrong at the start, and SandboxError.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, _SIGNALS)
+    # If it was ignored by the process that started this one, the kernel would discard how a worker
+    # ended (waitpid(2)).
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.umask(0o177)  # the socket is for the kubelet, which is root
     _Standby(host, config_file).run()
 
@@ -112,9 +115,6 @@ class _Standby:
         try:
             if self._settings is None:
                 self._adopt(self._read())
-                # Otherwise a garbage collection writes to all pages that the worker shares.
-                gc.collect()
-                gc.freeze()
             self._forked = time.monotonic()
             self._worker = worker.fork(self._work)
         except machine.MachineError as error:
@@ -136,6 +136,9 @@ class _Standby:
         if settings.metrics:
             daemon.load_metrics()
         self._published.write(config.fingerprint(settings))
+        # Otherwise a garbage collection writes to all pages that the worker shares.
+        gc.collect()
+        gc.freeze()
 
     def _work(self, report: worker.Tell) -> None:
         """Runs in the worker."""
@@ -193,8 +196,10 @@ class _Standby:
             )  # fmt: skip
         self._failure = failure
         # READY=1: whoever waits for the start, such as systemctl or the kubelet's unit, goes on.
+        # WATCHDOG=1: there may be no worker that sends it, if no machine can be read or no process
+        # be forked. The next attempt is within 10 s, less than WatchdogSec= of the unit.
         first_line = failure.partition("\n")[0]
-        self._systemd.notify(f"READY=1\nSTATUS=Failed, trying again: {first_line}")
+        self._systemd.notify(f"READY=1\nWATCHDOG=1\nSTATUS=Failed, trying again: {first_line}")
         self._due = time.monotonic() + self._delay
         self._delay = min(2 * self._delay, _LONGEST_DELAY)
 
@@ -213,6 +218,8 @@ class _Standby:
             return
         self._stop_worker()
         self._adopt(settings)
+        # A failure with the new configuration is logged, even if it is the same as before.
+        self._delay, self._failure = _FIRST_DELAY, ""
         reload.succeeded("registering again")
         self._start()  # the new worker sends READY=1
 

@@ -42,6 +42,7 @@ class Run:
     exit_status: int | None = None
     status: str = ""  # the last STATUS= of any process, as systemd shows it
     is_ready: bool = False  # whether any process has sent READY=1
+    fed: int = 0  # how many times any process has sent WATCHDOG=1
     notifiers: list[Worker] = field(default_factory=list)  # all processes that sent notifications
 
     @property
@@ -173,6 +174,8 @@ class Supervisor:
             if name == "READY":
                 run.is_ready = True
                 worker.ready = now
+            if name == "WATCHDOG":
+                run.fed += 1
             if name == "STATUS":
                 run.status = worker.status = value
                 if value.startswith("Registered"):
