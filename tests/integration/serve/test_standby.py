@@ -59,6 +59,7 @@ async def test_workers_load_nothing_after_the_fork(
         before = len(host.log)
         os.kill(first.pid, signal.SIGTERM)
         await daemon.worker(is_registered, other_than=first)
+        await has_devices(kubelet)
         await kubelet.admit(Pod("owner", {RESOURCE: 2}))
     second = host.log[before:]
     assert "offering CPU" in second
