@@ -96,11 +96,11 @@ async def present(path: Path) -> None:
 
 
 def _steps(path: Path) -> Iterator[tuple[Path, str]]:
-    """The directory entries that lead to an absolute path, links followed: directory and name.
+    """The directory entries that lead to a path, links followed: directory and name.
 
     Each entry is read only after it was yielded, so that the caller can watch it first.
     """
-    pending, here, links = list(reversed(path.parts[1:])), Path("/"), 0
+    pending, here, links = list(reversed(path.absolute().parts[1:])), Path("/"), 0
     while pending and links <= _MOST_LINKS:
         name = pending.pop()
         if name == "..":

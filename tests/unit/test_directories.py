@@ -52,6 +52,14 @@ async def test_directory_is_awaited_part_by_part(tmp_path: Path) -> None:
     await asyncio.wait_for(waiting, PATIENCE)
 
 
+async def test_relative_path_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    waiting = asyncio.ensure_future(directories.present(Path("a/b")))
+    await asyncio.sleep(0.05)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    await asyncio.wait_for(waiting, PATIENCE)
+
+
 async def test_directory_is_awaited_while_its_parents_come_and_go(tmp_path: Path) -> None:
     waiting = asyncio.ensure_future(directories.present(tmp_path / "a" / "b"))
     for _ in range(3):
