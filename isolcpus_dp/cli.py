@@ -107,7 +107,12 @@ def _pin(options: SimpleNamespace) -> int:
 
 def _test(options: SimpleNamespace) -> int:
     """Reads what a daemon reads when it starts. Raises MachineError and ConfigError."""
-    config.load(options.config, machine.read(options.sysfs).last)
+    from isolcpus_dp.kubelet import paths
+
+    settings = config.load(options.config, machine.read(options.sysfs).last)
+    if options.command == "serve":
+        for pool in settings.pools:
+            paths.endpoint(options.kubelet_dir, pool.endpoint)
     return DONE
 
 

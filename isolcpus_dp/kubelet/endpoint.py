@@ -19,16 +19,12 @@ import grpc
 
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
-from isolcpus_dp.config import ConfigError
 from isolcpus_dp.host import sockets
 
 if TYPE_CHECKING:
     from isolcpus_dp.host.sockets import Identity
 
 log = logging.getLogger(__name__)
-
-# sun_path of unix(7), less its final zero byte.
-_LONGEST_SOCKET_PATH = 107
 
 # Another starting daemon holds the directory's lock for milliseconds.
 _LOCK_SECONDS = 10.0
@@ -37,15 +33,6 @@ _LOCK_INTERVAL = 0.005
 
 class EndpointError(Exception):
     """The plugin's socket cannot be bound; one sentence says why and what to do."""
-
-
-def check_length(path: Path) -> None:
-    """Raises ConfigError if the path is too long for a socket."""
-    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-        raise ConfigError(
-            f"{path} is longer than the {_LONGEST_SOCKET_PATH} bytes that a socket's"
-            " path may have: shorten ResourceName= or --kubelet-dir"
-        )
 
 
 class Endpoint:

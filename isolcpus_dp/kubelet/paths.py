@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from isolcpus_dp.config import ConfigError
+
+# sun_path of unix(7), less its final zero byte.
+_LONGEST_SOCKET_PATH = 107
 
 DEFAULT_DIRECTORY = Path("/var/lib/kubelet")
 
@@ -15,6 +21,17 @@ def device_plugins(kubelet_dir: Path) -> Path:
 def registration_socket(kubelet_dir: Path) -> Path:
     """The socket on which the kubelet serves Registration."""
     return device_plugins(kubelet_dir) / "kubelet.sock"
+
+
+def endpoint(kubelet_dir: Path, name: str) -> Path:
+    """The socket of a plugin. Raises ConfigError if its path is too long for a socket."""
+    path = device_plugins(kubelet_dir) / name
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        raise ConfigError(
+            f"{path} is longer than the {_LONGEST_SOCKET_PATH} bytes that a socket's"
+            " path may have: shorten ResourceName= or --kubelet-dir"
+        )
+    return path
 
 
 def checkpoint(kubelet_dir: Path) -> Path:

@@ -126,9 +126,8 @@ class _Standby:
         """Reads machine and configuration. Raises MachineError and ConfigError."""
         self._present = machine.read(self._host.sysfs, self._present)
         settings = config.load(self._config_file, self._present.last)
-        directory = paths.device_plugins(self._host.kubelet_dir)
         for pool in settings.pools:
-            endpoint.check_length(directory / pool.endpoint)
+            paths.endpoint(self._host.kubelet_dir, pool.endpoint)  # raises ConfigError
         return settings
 
     def _adopt(self, settings: config.Config) -> None:
@@ -183,7 +182,7 @@ class _Standby:
     def _fail(self, failure: str) -> None:
         """Logs a failure, unless it is the same as before, and plans the next attempt."""
         directory = paths.device_plugins(self._host.kubelet_dir)
-        if self._has_served and directory.is_dir() and not os.access(directory, os.W_OK):
+        if self._has_served and os.access(directory, os.F_OK) and not os.access(directory, os.W_OK):
             # The service's mounts are of an earlier directory. Only systemd can set them up again.
             raise SandboxError(
                 f"{directory} was replaced and cannot be written in the service's sandbox: ending,"
@@ -219,7 +218,7 @@ class _Standby:
         self._stop_worker()
         self._adopt(settings)
         # A failure with the new configuration is logged, even if it is the same as before.
-        self._delay, self._failure = _FIRST_DELAY, ""
+        self._delay, self._failure, self._earlier = _FIRST_DELAY, "", Earlier()
         reload.succeeded("registering again")
         self._start()  # the new worker sends READY=1
 

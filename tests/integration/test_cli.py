@@ -109,6 +109,16 @@ def test_wrong_configuration_fails_the_test(daemon: str, options: list[str]) -> 
     )
 
 
+def test_too_long_path_of_a_socket_fails_the_test(options: list[str]) -> None:
+    directory = f"/{'k' * 80}"
+    result = isolcpus_dp("serve", "--test", *options[:2], "--kubelet-dir", directory)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"{directory}/device-plugins/windriver.com-isolcpus.sock is longer than the 107 bytes that a"
+        " socket's path may have: shorten ResourceName= or --kubelet-dir\n"
+    )
+
+
 @TESTS
 def test_machine_that_cannot_be_read_fails_the_test(daemon: str, tmp_path: Path) -> None:
     result = isolcpus_dp(daemon, "--test", "--sysfs", tmp_path)

@@ -15,7 +15,8 @@ import pytest
 from isolcpus_dp import pool
 from isolcpus_dp.config import Config, ConfigError
 from isolcpus_dp.host import machine, sockets
-from isolcpus_dp.kubelet.endpoint import Endpoint, EndpointError, check_length
+from isolcpus_dp.kubelet import paths
+from isolcpus_dp.kubelet.endpoint import Endpoint, EndpointError
 from isolcpus_dp.kubelet.plugin import DevicePlugin
 
 from .conftest import MakeUp
@@ -102,9 +103,9 @@ async def test_endpoint_of_another_process_is_an_error(
 
 
 def test_too_long_path_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / f"{'x' * 107}.sock"
+    path = tmp_path / "device-plugins" / f"{'x' * 107}.sock"
     with pytest.raises(ConfigError) as caught:
-        check_length(path)
+        paths.endpoint(tmp_path, path.name)
     assert str(caught.value) == (
         f"{path} is longer than the 107 bytes that a socket's path may have:"
         " shorten ResourceName= or --kubelet-dir"
