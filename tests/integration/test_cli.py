@@ -114,8 +114,8 @@ def test_too_long_path_of_a_socket_fails_the_test(options: list[str]) -> None:
     result = isolcpus_dp("serve", "--test", *options[:2], "--kubelet-dir", directory)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        f"{directory}/device-plugins/windriver.com-isolcpus.sock is longer than the 107 bytes that a"
-        " socket's path may have: shorten ResourceName= or --kubelet-dir\n"
+        f"{directory}/device-plugins/windriver.com-isolcpus.sock is longer than the 107 bytes that"
+        " a socket's path may have: shorten ResourceName= or --kubelet-dir\n"
     )
 
 
