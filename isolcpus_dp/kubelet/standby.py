@@ -136,7 +136,6 @@ class _Standby:
             daemon.load_metrics()
         self._published.write(config.fingerprint(settings))
         # Otherwise a garbage collection writes to all pages that the worker shares.
-        gc.collect()
         gc.freeze()
 
     def _work(self, report: worker.Tell) -> None:
