@@ -199,7 +199,8 @@ def test_worker_waits_before_each_of_twenty_restarts(
     longer = sum(one > SECOND_MS for one in times)
     note(
         f"busy loops, {kubelet_type}: registered {min(times)} to {max(times)} ms after the"
-        f" kubelet's socket, median {statistics.median(times):.0f} ms; {longer} of 20 took more than a second"
+        f" kubelet's socket, median {statistics.median(times):.0f} ms; {longer} of 20 took more"
+        " than a second"
     )
     assert max(times) < ADMIT_AFTER_MS
     assert guest.run(f"cat {PIDFILE}").stdout == main
