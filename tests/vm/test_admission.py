@@ -39,7 +39,7 @@ CHECKPOINT = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
 # other machines may run on its host. A registration takes 5 ms on a real host. Here it took 200 ms
 # on an idle host, and up to 1.5 s while another machine ran.
 ADMIT_AFTER_MS = 5000
-# Not asserted, because the load of the host decides: the note says how many took longer.
+# For the median of twenty registrations, while no other machine runs.
 SECOND_MS = 1000
 
 KUBELET = """\
@@ -179,6 +179,7 @@ def test_pod_is_admitted_when_both_start_at_once(
     assert_order(guest, kubelet_type)
 
 
+@pytest.mark.alone
 def test_worker_waits_before_each_of_twenty_restarts(
     guest: Guest, kubelet_type: str, note: Callable[[str], None]
 ) -> None:
@@ -202,5 +203,6 @@ def test_worker_waits_before_each_of_twenty_restarts(
         f" kubelet's socket, median {statistics.median(times):.0f} ms; {longer} of 20 took more"
         " than a second"
     )
+    assert statistics.median(times) < SECOND_MS
     assert max(times) < ADMIT_AFTER_MS
     assert guest.run(f"cat {PIDFILE}").stdout == main
