@@ -164,6 +164,7 @@ class Daemon:
         while True:
             async with registration.Connection(self._socket) as connection:
                 kubelet = failed = await watch.listener(failed)
+                log.debug("socket noticed at %.6f", time.monotonic())
                 connection.connect()  # while the endpoints are bound again
                 self._reporter.called(kubelet)
                 try:
@@ -197,6 +198,7 @@ class Daemon:
         while True:
             await resource.endpoint.publish()
             stream = resource.plugin.expect_kubelet()
+            log.debug("Register called at %.6f", time.monotonic())
             try:
                 await connection.register(resource.name, resource.endpoint.name)
                 break
