@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# grpc loads a module only when the first service is defined. A worker must not have to load it.
+grpc.unary_unary_rpc_method_handler(lambda request, context: None)
+
 # Another starting daemon holds the directory's lock for milliseconds.
 _LOCK_SECONDS = 10.0
 _LOCK_INTERVAL = 0.005

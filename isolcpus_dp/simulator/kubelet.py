@@ -219,7 +219,7 @@ class Kubelet(rpc.RegistrationServicer):
         self.plugins[plugin.resource] = plugin
         self._spawn(self._list_and_watch(plugin))
         if before:
-            await before.channel.close()
+            await before.close()
 
     async def _serve(self, server: grpc.aio.Server, path: Path) -> float:
         """Serves on a path whose dead socket remains when the server stops; since when.
@@ -238,8 +238,9 @@ class Kubelet(rpc.RegistrationServicer):
         return since
 
     async def _list_and_watch(self, plugin: Plugin) -> None:
-        with contextlib.suppress(grpc.aio.AioRpcError):
-            async for response in plugin.stub.ListAndWatch(api.Empty()):
+        plugin.stream = plugin.stub.ListAndWatch(api.Empty())
+        try:
+            async for response in plugin.stream:
                 if plugin.reported is None:
                     plugin.reported = time.monotonic()
                 plugin.devices = {device.ID: device for device in response.devices}
@@ -249,6 +250,11 @@ class Kubelet(rpc.RegistrationServicer):
                 )
                 log.info("%s: %s", plugin.resource, ", ".join(states) or "no devices")
                 self._notify()
+        except grpc.aio.AioRpcError:
+            pass
+        except asyncio.CancelledError:
+            if not plugin.is_closed:
+                raise
         for device in plugin.devices.values():
             device.health = "Unhealthy"
         log.info("%s: the stream ended, all devices are unhealthy", plugin.resource)

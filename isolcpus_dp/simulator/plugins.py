@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -59,6 +60,16 @@ class Plugin:
     answered: float
     reported: float | None = None  # None: not yet
     devices: dict[str, api.Device] = field(default_factory=dict)
+    stream: Any = None  # the call of ListAndWatch
+    is_closed: bool = False
+
+    async def close(self) -> None:
+        """Closes the connection, which ends the stream."""
+        self.is_closed = True
+        if self.stream:
+            # Some versions of grpcio do not end a call when its channel is closed.
+            self.stream.cancel()
+        await self.channel.close()
 
     @property
     def healthy(self) -> frozenset[str]:

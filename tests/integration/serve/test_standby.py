@@ -294,7 +294,7 @@ async def test_kubelet_that_closes_each_stream_is_called_less_and_less(
     for _ in range(5):
         worker = await registered.worker(is_registered)
         await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 4)
-        await kubelet.plugins[RESOURCE].channel.close()
+        await kubelet.plugins[RESOURCE].close()
         await registered.worker(is_registered, other_than=worker)
     times = [worker.registered for worker in registered.workers if worker.registered]
     assert times[5] - times[4] > 1.6
