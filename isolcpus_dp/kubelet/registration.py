@@ -45,6 +45,10 @@ class Connection:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes it; it may be closed already."""
         await self._channel.close()
 
     def connect(self) -> None:
