@@ -216,7 +216,7 @@ class Daemon:
             # Only now: until the kubelet has the devices, nothing else may take time.
             self._registered(resource, kubelet)
         if all(other.state is State.REGISTERED for other in self._resources):
-            await connection.close()  # it has timers, which would wake this process
+            await connection.close()  # it is not needed any more
         await stream.ended.wait()
         raise registration.Left(f"the kubelet closed the ListAndWatch stream of {resource.name}")
 
