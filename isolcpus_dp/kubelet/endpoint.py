@@ -82,7 +82,7 @@ class Endpoint:
                 log.debug("%s does not answer: %s", self._path, error.details())
 
     async def close(self) -> None:
-        """Closes all connections and removes the socket, in a process that goes on (such as a test).
+        """Closes all connections and removes the socket, in a process that goes on, such as a test.
 
         If another process has bound the path since, it is left alone, and the connections close
         when this process ends: a gRPC server that stops removes the file, whoever has bound it.
