@@ -1,7 +1,4 @@
-"""The kubelet's settings about CPUs: its configuration files and its command line.
-
-The command line overrides the files, as in the kubelet.
-"""
+"""What the kubelet is configured to do with the CPUs, and what it did."""
 
 from __future__ import annotations
 
@@ -13,24 +10,16 @@ from typing import TYPE_CHECKING, Any
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.kubelet import paths
-from isolcpus_dp.report.check import document, files
+from isolcpus_dp.report.check import files, kubelet_settings
 from isolcpus_dp.report.check.finding import Finding, ok, problem, warning
 
 if TYPE_CHECKING:
     from isolcpus_dp.report.check.host import Host
 
-# Flags that set a key of the configuration file.
-_FLAGS = {
-    "reserved-cpus": "reservedSystemCPUs",
-    "cpu-manager-policy": "cpuManagerPolicy",
-    "topology-manager-policy": "topologyManagerPolicy",
-    "pod-manifest-path": "staticPodPath",
-}
-
 
 def reserved_cpus(host: Host) -> Finding:
     """Whether the kubelet excludes the isolated CPUs from the resource cpu."""
-    reserved = str(_settings(host).get("reservedSystemCPUs") or "")
+    reserved = str(kubelet_settings.read(host).get("reservedSystemCPUs") or "")
     isolated = host.machine.isolated & host.machine.present
     missing = isolated - cpulist.parse(reserved)
     if missing:
@@ -46,7 +35,7 @@ def reserved_cpus(host: Host) -> Finding:
 
 def cpu_manager(host: Host) -> Finding:
     """The CPU manager's policy, and the isolated CPUs that its state file assigns."""
-    settings = _settings(host)
+    settings = kubelet_settings.read(host)
     policy = str(settings.get("cpuManagerPolicy") or "none").lower()
     state_file = paths.cpu_manager_state(host.roots.kubelet_dir)
     state = _state(state_file)
@@ -78,7 +67,7 @@ def cpu_manager(host: Host) -> Finding:
 
 def topology_manager(host: Host) -> Finding:
     """The topology manager's policy on a host with several NUMA nodes."""
-    policy = str(_settings(host).get("topologyManagerPolicy") or "none").lower()
+    policy = str(kubelet_settings.read(host).get("topologyManagerPolicy") or "none").lower()
     nodes = {cpu.node for cpu in host.machine.cpus.values() if cpu.node is not None}
     if policy == "none" and len(nodes) > 1:
         return warning(
@@ -88,63 +77,6 @@ def topology_manager(host: Host) -> Finding:
             " policy.",
         )
     return ok(f"policy {policy}, NUMA nodes: {len(nodes) or 1}")
-
-
-def static_pod_path(host: Host) -> Path | None:
-    """Where the kubelet finds the manifests of static pods; None for nowhere. Raises Unseen."""
-    settings, file = _found_settings(host)
-    if not settings and not _flags(host):
-        return host.roots.manifests  # nothing is known about the kubelet
-    path = str(settings.get("staticPodPath") or "")
-    # The kubelet resolves a relative path against the directory of its file.
-    return file.parent / path if path else None
-
-
-def node_name(host: Host) -> str:
-    """The name of the node, with which the name of each static pod ends. Raises Unseen."""
-    name = _flags(host).get("hostname-override") or files.text(
-        host.roots.proc / "sys/kernel/hostname"
-    )
-    return name.strip().lower()
-
-
-def _settings(host: Host) -> Mapping[str, Any]:
-    """By key: the kubelet's settings, from its files and its flags. Raises Unseen."""
-    settings, file = _found_settings(host)
-    if not settings and not _flags(host):
-        raise files.Unseen(f"{file} does not exist, and no running kubelet names another file")
-    return settings
-
-
-def _found_settings(host: Host) -> tuple[Mapping[str, Any], Path]:
-    """The settings, empty if there are none, and the main file. Raises Unseen."""
-    flags = _flags(host)
-    file = Path(flags.get("config", str(paths.configuration(host.roots.kubelet_dir))))
-    settings = _read(file)
-    directory = Path(flags["config-dir"]) if "config-dir" in flags else None
-    for name in files.names(directory) if directory else []:
-        if directory and name.endswith(".conf"):
-            settings.update(_read(directory / name))
-    settings.update({key: flags[flag] for flag, key in _FLAGS.items() if flag in flags})
-    return settings, file
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The keys and values of a file; empty if the file is missing. Raises Unseen."""
-    text = document.text(file)
-    return document.parse(file, text) if text else {}
-
-
-def _flags(host: Host) -> Mapping[str, str]:
-    """By name: the flags of the running kubelet, given as --name=value or --name value."""
-    pid = host.daemon("kubelet", host.threads)
-    words = files.text(host.roots.proc / str(pid) / "cmdline").split("\0") if pid else []
-    flags = {}
-    for word, following in zip(words, [*words[1:], ""]):
-        name, equals, value = word.partition("=")
-        if name.startswith("-"):
-            flags[name.lstrip("-")] = value if equals else following
-    return flags
 
 
 def _state(file: Path) -> Mapping[str, Any]:

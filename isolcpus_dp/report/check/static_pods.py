@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isolcpus_dp.report.check import files, kubelet, manifests
+from isolcpus_dp.report.check import files, kubelet_settings, manifests
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def devices(host: Host) -> Finding:
 
 def _requests(host: Host) -> tuple[list[Request], list[str]]:
     """What static pods request of our resources, and a sentence for each unusable manifest."""
-    directory = kubelet.static_pod_path(host)
+    directory = kubelet_settings.static_pod_path(host)
     resources = [pool.resource_name for pool in host.snapshot.pools]
     requests, unreadable = list[manifests.Request](), list[str]()
     for manifest in manifests.paths(directory) if directory else []:
         try:
-            requests += manifests.requests(manifest, kubelet.node_name(host), resources)
+            requests += manifests.requests(manifest, kubelet_settings.node_name(host), resources)
         except files.Unseen as unseen:
             unreadable.append(str(unseen))
     return requests, unreadable
