@@ -116,9 +116,10 @@ class Daemon:
     async def _serve(self) -> None:
         if await self._waited_for_directory():
             return  # the next worker binds its sockets there
-        for resource in self._resources:
-            await resource.endpoint.publish()
-        await self._resources[0].endpoint.prove()
+        with process.threads_with_late_timers():  # those of gRPC
+            for resource in self._resources:
+                await resource.endpoint.publish()
+            await self._resources[0].endpoint.prove()
         # Only now is it certain that no other daemon serves: these could be its metrics.
         async with self._metrics_served():
             for resource in self._resources:

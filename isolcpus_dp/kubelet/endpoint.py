@@ -1,7 +1,7 @@
 """The plugin's socket in the kubelet's directory, and the gRPC server behind it.
 
-If two daemons start at once, one of them binds it. After the kubelet has removed it, it is bound
-again.
+If two daemons start at once, one of them gets the path. After the kubelet has removed the socket,
+it is put there again.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ import grpc
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.host import sockets
+from isolcpus_dp.kubelet import paths
 
 if TYPE_CHECKING:
     from isolcpus_dp.host.sockets import Identity
@@ -38,10 +41,22 @@ class EndpointError(Exception):
     """The plugin's socket cannot be bound; one sentence says why and what to do."""
 
 
-class Endpoint:
-    """The plugin's socket in the kubelet's directory, and the gRPC servers behind it.
+@dataclass(frozen=True)
+class _Own:
+    """The server's own socket."""
 
-    The kubelet removes every socket there when it starts; `publish` binds a new one.
+    path: Path
+    identity: Identity | None
+    server: grpc.aio.Server
+
+
+class Endpoint:
+    """The plugin's socket in the kubelet's directory, and the gRPC server behind it.
+
+    The kubelet removes every socket there when it starts, but no directory. The server's own socket
+    is therefore in a subdirectory, and the one that the kubelet connects to is a hard link to it.
+    To make the link again takes less than a tenth of the time of a new server, in which the kubelet
+    may begin to admit pods.
     """
 
     def __init__(
@@ -51,26 +66,21 @@ class Endpoint:
         self._path = path
         self._plugin = plugin
         self._lock_seconds = lock_seconds
-        self._identity: Identity | None = None
-        self._servers: list[grpc.aio.Server] = []
+        self._own: _Own | None = None
 
     async def publish(self) -> None:
-        """Binds the path, unless it is still bound. Raises EndpointError."""
-        if self._is_bound():
+        """Puts the socket at its path, unless it is there. Raises EndpointError."""
+        own = self._own
+        if own and (self._is_linked() or self._link(own)):
             return
         async with _locked(self._path.parent, self._lock_seconds):
             self._check_free()
-            # Servers whose path was removed have no caller left. They are stopped here, where the
-            # path is free: a gRPC server that stops removes the file at its path. One is kept, so
-            # that the first removal, which every kubelet does when it starts, costs no time.
-            while len(self._servers) > 1:
-                await self._servers.pop(0).stop(grace=None)
-            server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-            rpc.add_DevicePluginServicer_to_server(self._plugin, server)
-            self._bind(server)
-            self._identity = sockets.identify(self._path)
-        await server.start()
-        self._servers.append(server)
+            own = own or self._bind()
+            if not self._link(own):
+                raise EndpointError(f"another process has just bound {self._path}")
+        if self._own is None:
+            self._own = own
+            await own.server.start()
 
     async def prove(self) -> None:
         """Calls the plugin as the kubelet will, so that everything an answer needs is loaded."""
@@ -78,49 +88,93 @@ class Endpoint:
             try:
                 await rpc.DevicePluginStub(channel).GetDevicePluginOptions(api.Empty())
             except grpc.aio.AioRpcError as error:
-                # A kubelet that has just started has removed the socket: publish() binds it again.
+                # A kubelet that has just started has removed the socket: publish() links it again.
                 log.debug("%s does not answer: %s", self._path, error.details())
 
     async def close(self) -> None:
-        """Closes all connections and removes the socket, in a process that goes on, such as a test.
-
-        If another process has bound the path since, it is left alone, and the connections close
-        when this process ends: a gRPC server that stops removes the file, whoever has bound it.
-        """
-        if self._is_bound():
-            for server in self._servers:
-                await server.stop(grace=None)
+        """Removes the socket and closes all connections, in a process that goes on."""
+        self.remove()
+        if self._own:
+            await self._own.server.stop(grace=None)
 
     def remove(self) -> None:
         """Removes the socket, unless another process has bound the path since.
 
-        To be called when the process ends at once, which closes the connections.
+        If the process ends at once, that closes the connections.
         """
-        if self._is_bound():
-            # A kubelet that starts may be removing it, too.
+        # A kubelet that starts may be removing it, too.
+        if self._is_linked():
             self._path.unlink(missing_ok=True)
+        if self._own:
+            self._own.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another daemon has its sockets there
+                self._own.path.parent.rmdir()
 
-    def _is_bound(self) -> bool:
-        return self._identity is not None and self._identity == sockets.identify(self._path)
+    def _bind(self) -> _Own:
+        """Binds the server's socket. Raises EndpointError."""
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        rpc.add_DevicePluginServicer_to_server(self._plugin, server)
+        directory = paths.own_sockets(self._path.parent)
+        try:
+            path = _free_name(directory)
+            bound = server.add_insecure_port(f"unix:{path}")
+        except (RuntimeError, OSError):  # newer grpcio raises where older ones return 0
+            bound = 0
+        if not bound:
+            raise EndpointError(f"cannot bind a socket in {directory}: it must be writable")
+        return _Own(path, sockets.identify(path), server)
+
+    def _is_linked(self) -> bool:
+        return self._own is not None and self._own.identity == sockets.identify(self._path)
+
+    def _link(self, own: _Own) -> bool:
+        """Links the path to the server's socket; False if there is a file already.
+
+        Raises EndpointError.
+        """
+        try:
+            os.link(own.path, self._path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise EndpointError(
+                f"cannot link {self._path} to {own.path}: {error.strerror}"
+            ) from error
+        return True
 
     def _check_free(self) -> None:
+        """Removes a socket on which no process listens. Raises EndpointError."""
         holder = sockets.peer(self._path)
         if holder:
             raise EndpointError(
                 f"{self._path} is held by {holder}, which serves"
                 " it already: stop that process first"
             )
-
-    def _bind(self, server: grpc.aio.Server) -> None:
         try:
-            bound = server.add_insecure_port(f"unix:{self._path}")
-        except RuntimeError:  # newer grpcio raises where older ones return 0
-            bound = 0
-        if not bound:
+            if self._path.is_socket():
+                self._path.unlink()
+        except OSError as error:
+            raise EndpointError(f"cannot remove {self._path}: {error.strerror}") from error
+        if self._path.exists():
             raise EndpointError(
-                f"cannot bind {self._path}: its directory must be writable,"
-                " and the path must be free or a socket"
+                f"cannot bind {self._path}: there is a file or directory that is no socket:"
+                " remove it"
             )
+
+
+def _free_name(directory: Path) -> Path:
+    """A free path for a socket of this process; removes those of processes that were killed.
+
+    To be called while the kubelet's directory is locked. Raises OSError.
+    """
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o700)  # whatever the umask
+    for number in itertools.count():
+        path = directory / str(number)
+        if not sockets.peer(path):
+            path.unlink(missing_ok=True)
+            return path
+    raise AssertionError("count() does not end")
 
 
 @contextlib.asynccontextmanager

@@ -34,6 +34,11 @@ def endpoint(kubelet_dir: Path, name: str) -> Path:
     return path
 
 
+def own_sockets(directory: Path) -> Path:
+    """The directory of the plugin's own sockets, below the one of all device plugins."""
+    return directory / ".isolcpus-dp"
+
+
 def checkpoint(kubelet_dir: Path) -> Path:
     """The file in which the kubelet stores which container holds which devices."""
     return device_plugins(kubelet_dir) / "kubelet_internal_checkpoint"

@@ -7,17 +7,22 @@ import fcntl
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import grpc
 import pytest
 
 from isolcpus_dp import pool
+from isolcpus_dp.api import deviceplugin_pb2 as api
+from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.config import Config, ConfigError
 from isolcpus_dp.host import machine, sockets
 from isolcpus_dp.kubelet import paths
 from isolcpus_dp.kubelet.endpoint import Endpoint, EndpointError
 from isolcpus_dp.kubelet.plugin import DevicePlugin
+from isolcpus_dp.kubelet.registration import OPTIONS
 
 from .conftest import MakeUp
 
@@ -63,6 +68,76 @@ async def test_two_endpoints_published_at_once_do_not_deadlock(
     signal.signal(signal.SIGALRM, before)
     for endpoint in endpoints:
         await endpoint.close()
+
+
+async def test_socket_that_the_kubelet_removed_is_the_same_one_again(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
+    path = tmp_path / "plugin.sock"
+    endpoint = Endpoint(path, plugin)
+    await endpoint.publish()
+    before = sockets.identify(path)
+    path.unlink()
+    await endpoint.publish()
+    assert sockets.identify(path) == before
+    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+        stub = rpc.DevicePluginStub(channel)
+        assert (await stub.GetDevicePluginOptions(api.Empty())) == OPTIONS
+    await endpoint.close()
+    assert not path.exists()
+    assert not (tmp_path / ".isolcpus-dp").exists()
+
+
+async def test_dead_sockets_of_killed_processes_are_removed(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
+    path, own = tmp_path / "plugin.sock", tmp_path / ".isolcpus-dp"
+    own.mkdir()
+    for dead in (path, own / "0", own / "1"):
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(dead))
+            killed.listen()
+    endpoint = Endpoint(path, plugin)
+    await endpoint.publish()
+    assert path.samefile(own / "0")
+    await endpoint.close()
+    assert not path.exists()
+
+
+async def test_socket_of_another_daemon_is_kept(plugin: DevicePlugin, tmp_path: Path) -> None:
+    first, second = (Endpoint(tmp_path / name, plugin) for name in ("a.sock", "b.sock"))
+    await first.publish()
+    await second.publish()
+    assert (tmp_path / "b.sock").samefile(tmp_path / ".isolcpus-dp/1")
+    await second.close()
+    assert (tmp_path / "a.sock").samefile(tmp_path / ".isolcpus-dp/0")
+    await first.close()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
+async def test_file_at_the_path_that_is_no_socket_is_an_error(
+    plugin: DevicePlugin, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "plugin.sock"
+    make(path)
+    with pytest.raises(EndpointError) as caught:
+        await Endpoint(path, plugin).publish()
+    assert str(caught.value) == (
+        f"cannot bind {path}: there is a file or directory that is no socket: remove it"
+    )
+
+
+async def test_removed_socket_of_the_server_is_an_error(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
+    path = tmp_path / "plugin.sock"
+    endpoint = Endpoint(path, plugin)
+    await endpoint.publish()
+    (tmp_path / ".isolcpus-dp/0").unlink()
+    path.unlink()
+    with pytest.raises(EndpointError, match=r"cannot link .*: No such file or directory"):
+        await endpoint.publish()
+    await endpoint.close()
 
 
 async def test_socket_may_disappear_while_it_is_removed(
