@@ -15,6 +15,7 @@ PLUGIN, PINNING, METRICS = "Plugin", "Pinning", "Metrics"
 
 Granularity = Literal["cpu", "core"]
 Threads = Literal["all", "one"]
+IncompleteCores = Literal["withhold", "offer"]
 Placement = Literal["packed", "spread"]
 DeviceNodes = Literal["auto", "yes", "no"]
 MemoryNodes = Literal["any", "local"]
@@ -52,6 +53,13 @@ class PoolConfig:
     cpus: frozenset[int] | None = key("CPUs", "isolated", CPUS, required=True)
     granularity: Granularity = key("Granularity", "cpu", choice(Granularity))
     threads: Threads = key("Threads", "all", choice(Threads), needs={"one": "Granularity=core"})
+    # Whether the rest of a core is offered if one of its threads cannot be allocated.
+    incomplete_cores: IncompleteCores = key(
+        "IncompleteCores",
+        "withhold",
+        choice(IncompleteCores),
+        needs={"offer": "Granularity=core"},
+    )
     placement: Placement = key("Placement", "packed", choice(Placement))
     # Owners may also run on the housekeeping CPUs.
     mixed: bool = key("Mixed", "no", YES_OR_NO)

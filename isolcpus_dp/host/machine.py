@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from isolcpus_dp.host import cpulist
+from isolcpus_dp.host import cpulist, siblings
 
 
 class MachineError(Exception):
@@ -30,7 +30,7 @@ class Cpu:
     cpu: int
     online: bool
     core: int | None  # the number is unique only within the package and die
-    siblings: frozenset[int]  # the SMT siblings, including the CPU itself
+    siblings: frozenset[int]  # the SMT siblings, including the CPU itself; the same for each
     package: int | None
     die: int | None
     cache: frozenset[int]  # the CPUs that share its last-level cache
@@ -54,6 +54,9 @@ class Machine:
     distances: Mapping[
         tuple[int, int], int
     ]  # between two NUMA nodes, as in ACPI's SLIT: 10 is local
+    conflicting: frozenset[int] = frozenset()  # of cores about which sysfs contradicts itself
+    efficiency: frozenset[int] = frozenset()  # the online E cores of a hybrid machine
+    smt_off: bool = False  # the kernel keeps all threads of a core offline but the first one
 
     def distance(self, node: int | None, other: int | None) -> int:
         """The distance of two NUMA nodes; 0 if it is unknown."""
@@ -86,8 +89,9 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
             f"{root}/present names no CPU: --sysfs must be a directory laid out like /sys"
         )
     online, cpus = _read_cpus(root, present)
+    conflicting = siblings.reconcile(cpus)
     if before:
-        _carry_over(cpus, before)
+        conflicting |= _carry_over(cpus, before)
     return Machine(
         possible=_cpus(f"{root}/possible") | present,
         present=present,
@@ -95,14 +99,18 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
         isolated=_cpus(f"{root}/isolated"),
         cpus=cpus,
         distances=_read_distances(f"{sysfs}/devices/system/node"),
+        conflicting=conflicting,
+        efficiency=_efficiency(sysfs),
+        smt_off=_smt_off(root),
     )
 
 
 def is_current(sysfs: Path, machine: Machine) -> bool:
     """Whether `read` would return this machine, which was read earlier since the host was booted.
 
-    Compares the kernel's lists of CPUs and NUMA nodes: the position of an online CPU is fixed. It
-    reads 5 files and not several per CPU. Raises MachineError if a file is not a CPU list.
+    Compares the kernel's lists of CPUs and NUMA nodes, and whether SMT is off: the position of an
+    online CPU is fixed. It reads 6 files and not several per CPU. Raises MachineError if a file is
+    not a CPU list.
     """
     root = f"{sysfs}/devices/system/cpu"
     present = _cpus(f"{root}/present") or _cpus(f"{root}/online")
@@ -111,6 +119,7 @@ def is_current(sysfs: Path, machine: Machine) -> bool:
         and (_cpus(f"{root}/online") or present) & present == machine.online
         and _cpus(f"{root}/possible") | present == machine.possible
         and _cpus(f"{root}/isolated") == machine.isolated
+        and _smt_off(root) == machine.smt_off
         and _cpus(f"{sysfs}/devices/system/node/online") == {node for node, _ in machine.distances}
     )
 
@@ -170,16 +179,32 @@ def _read_cpu(root: str, cpu: int, *, online: bool) -> Cpu:
     )
 
 
-def _carry_over(cpus: dict[int, Cpu], before: Machine) -> None:
-    """Restores the earlier position of offline CPUs, and adds them to their siblings' sets."""
-    for cpu, now in list(cpus.items()):
+def _carry_over(cpus: dict[int, Cpu], before: Machine) -> frozenset[int]:
+    """Restores the earlier position of offline CPUs, and adds them to their siblings' sets.
+
+    Returns the CPUs of those cores about which sysfs contradicted itself when a CPU of them that
+    is now offline was online.
+    """
+    offline = [cpu for cpu, now in cpus.items() if not now.online]
+    for cpu in offline:
         known = before.cpus.get(cpu)
-        if now.online or known is None or not known.placed:
-            continue
-        cpus[cpu] = replace(known, online=False, node=now.node)
-        for sibling in known.siblings & cpus.keys() - {cpu}:
-            siblings = cpus[sibling].siblings | {cpu}
-            cpus[sibling] = replace(cpus[sibling], siblings=siblings)
+        if known is not None and known.placed:
+            cpus[cpu] = replace(known, online=False, node=cpus[cpu].node)
+    siblings.reconcile(cpus)
+    return frozenset().union(*(cpus[cpu].siblings for cpu in offline if cpu in before.conflicting))
+
+
+def _efficiency(sysfs: Path) -> frozenset[int]:
+    """The online E cores of a hybrid machine (Intel), which have a perf driver of their own.
+
+    tools/perf/Documentation/intel-hybrid.txt in the kernel's source describes the files.
+    """
+    return _cpus(f"{sysfs}/devices/cpu_atom/cpus") | _cpus(f"{sysfs}/devices/cpu_lowpower/cpus")
+
+
+def _smt_off(root: str) -> bool:
+    """Whether SMT is off: `nosmt`, mitigations=auto,nosmt, or written to this file."""
+    return _text(f"{root}/smt/control") in ("off", "forceoff")
 
 
 def _read_distances(root: str) -> dict[tuple[int, int], int]:

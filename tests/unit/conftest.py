@@ -22,6 +22,15 @@ hypothesis.settings.register_profile("unit", deadline=None)
 hypothesis.settings.load_profile("unit")
 
 
+def without_smt(made_up: MadeUpMachine) -> MadeUpMachine:
+    """The machine after a boot with nosmt: the kernel keeps all second threads offline."""
+    (made_up.directory / "smt").mkdir()
+    (made_up.directory / "smt/control").write_text("off\n")
+    cpus = sorted(int(path.name[3:]) for path in made_up.directory.glob("cpu[0-9]*"))
+    made_up.set_offline(*cpus[len(cpus) // 2 :])
+    return made_up
+
+
 @pytest.fixture
 def make_up(tmp_path: Path) -> MakeUp:
     """Creates a machine of a shape such as 2x2x2, on which CPU 4 is the sibling of 0.

@@ -53,6 +53,7 @@ def test_defaults_apply_without_a_file(main: Path, monkeypatch: pytest.MonkeyPat
         cpus=None,
         granularity="cpu",
         threads="all",
+        incomplete_cores="withhold",
         placement="packed",
         mixed=False,
         device_nodes="auto",
@@ -74,7 +75,7 @@ def test_drop_ins_are_read_without_a_main_file(main: Path, monkeypatch: pytest.M
 def test_every_key_of_a_pool_is_read(main: Path) -> None:
     main.write_text(
         "[Plugin]\nResourceName=example.com/rt\nCPUs=2-3,6-7\nGranularity=core\nThreads=one\n"
-        "Placement=spread\nMixed=yes\nDeviceNodes=yes\n"
+        "IncompleteCores=offer\nPlacement=spread\nMixed=yes\nDeviceNodes=yes\n"
     )
     assert load(main, LAST).pools[0] == PoolConfig(
         section="Plugin",
@@ -82,6 +83,7 @@ def test_every_key_of_a_pool_is_read(main: Path) -> None:
         cpus=frozenset({2, 3, 6, 7}),
         granularity="core",
         threads="one",
+        incomplete_cores="offer",
         placement="spread",
         mixed=True,
         device_nodes="yes",
@@ -216,6 +218,7 @@ def test_wrong_cpu_list_is_an_error(main: Path, line: str, error: str) -> None:
         ("DeviceNodes", "auto, yes", "auto, yes or no"),
         ("Granularity", "thread", "cpu or core"),
         ("Threads", "1", "all or one"),
+        ("IncompleteCores", "yes", "withhold or offer"),
         ("Placement", "Packed", "packed or spread"),
         ("Mixed", "true", "yes or no"),
     ],
@@ -233,6 +236,16 @@ def test_one_thread_needs_cores_as_devices(main: Path) -> None:
     )
     drop_in(main, "10-core.conf", "[Plugin]\nGranularity=core\n")
     assert load(main, LAST).pools[0].threads == "one"
+
+
+def test_incomplete_cores_need_cores_as_devices(main: Path) -> None:
+    main.write_text("[Plugin]\nIncompleteCores=offer\n")
+    assert error_of(main) == (
+        f"{main}: [Plugin] IncompleteCores=offer needs Granularity=core; set it, or remove"
+        " IncompleteCores=offer"
+    )
+    main.write_text("[Plugin]\nIncompleteCores=withhold\n")
+    assert load(main, LAST) == Config()
 
 
 # Pinning
@@ -466,7 +479,7 @@ def test_unknown_key_is_an_error(main: Path, key: str) -> None:
     main.write_text(f"[Plugin]\n{key}=2\n")
     assert error_of(main) == (
         f"{main}: [Plugin] {key}=2: unknown key; use one of ResourceName, CPUs, Granularity,"
-        " Threads, Placement, Mixed, DeviceNodes"
+        " Threads, IncompleteCores, Placement, Mixed, DeviceNodes"
     )
 
 

@@ -26,7 +26,8 @@ def make(host: Machine, config: PoolConfig) -> Pool:
 def single(cpu: int, node: int | None, *, healthy: bool = True) -> Device:
     """The device of a single CPU."""
     own = frozenset({cpu})
-    return Device(id=str(cpu), cpus=own, core=own, node=node, healthy=healthy)
+    reason = "" if healthy else f"CPU {cpu} is offline"
+    return Device(id=str(cpu), cpus=own, core=own, node=node, reason=reason)
 
 
 def test_one_device_for_each_isolated_cpu(make_up: MakeUp) -> None:
@@ -154,13 +155,13 @@ CORES = PoolConfig(granularity="core")
 ONE_THREAD = PoolConfig(granularity="core", threads="one")
 
 
-def core(*cpus: int, given: set[int], node: int, healthy: bool = True) -> Device:
+def core(*cpus: int, given: set[int], node: int, reason: str = "") -> Device:
     return Device(
         id=str(min(cpus)),
         cpus=frozenset(given),
         core=frozenset(cpus),
         node=node,
-        healthy=healthy,
+        reason=reason,
     )
 
 
@@ -206,7 +207,7 @@ def test_core_with_an_offline_thread_is_unhealthy(make_up: MakeUp) -> None:
     made_up.set_offline(5)
     now = machine.read(made_up.root, before)
     assert make(now, CORES).devices == {
-        "1": core(1, 5, given={1, 5}, node=0, healthy=False),
+        "1": core(1, 5, given={1, 5}, node=0, reason="CPU 5 is offline"),
         "2": core(2, 6, given={2, 6}, node=1),
     }
     assert make(now, CORES).warnings == ()
@@ -220,7 +221,7 @@ def test_core_whose_lowest_thread_goes_offline_keeps_its_id(make_up: MakeUp) -> 
     made_up.set_offline(1)
     now = machine.read(made_up.root, before)
     assert make(now, ONE_THREAD).devices == {
-        "1": core(1, 5, given={1}, node=0, healthy=False),
+        "1": core(1, 5, given={1}, node=0, reason="CPU 1 is offline"),
         "2": core(2, 6, given={2}, node=1),
     }
 
@@ -231,7 +232,9 @@ def test_core_whose_threads_all_go_offline_is_kept(make_up: MakeUp) -> None:
     for cpu in (1, 5):
         made_up.set_offline(cpu)
         known = machine.read(made_up.root, known)
-    assert make(known, CORES).devices["1"] == core(1, 5, given={1, 5}, node=0, healthy=False)
+    assert make(known, CORES).devices["1"] == core(
+        1, 5, given={1, 5}, node=0, reason="CPU 1,5 is offline"
+    )
     for cpu in (5, 1):
         made_up.set_online(cpu)
         known = machine.read(made_up.root, known)
@@ -243,12 +246,16 @@ def test_core_with_a_possible_unknown_thread_is_unhealthy(make_up: MakeUp) -> No
     made_up.set_offline(5)
     first = machine.read(made_up.root)
     assert make(first, CORES).devices == {
-        "1": core(1, given={1}, node=0, healthy=False),
+        "1": core(
+            1,
+            5,
+            given={1, 5},
+            node=0,
+            reason="CPU 5 is offline and probably a thread of this core",
+        ),
         "2": core(2, 6, given={2, 6}, node=1),
     }
-    assert make(first, CORES).warnings == (
-        "CPU 5 is offline and not offered: its core is unknown until it comes online",
-    )
+    assert make(first, CORES).warnings == ()
     # Reading the machine again adds no information; the CPU coming online does.
     assert make(machine.read(made_up.root, first), CORES).unhealthy == ["1"]
     made_up.set_online(5)

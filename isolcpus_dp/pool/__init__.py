@@ -11,22 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from isolcpus_dp.host import cpulist
+from isolcpus_dp.host import cpulist, siblings
+from isolcpus_dp.pool import cores
+from isolcpus_dp.pool.device import Device, is_offline
 
 if TYPE_CHECKING:
     from isolcpus_dp.config import Config, PoolConfig
     from isolcpus_dp.host.machine import Machine
 
-
-@dataclass(frozen=True)
-class Device:
-    """What the kubelet allocates: an isolated CPU, or an isolated physical core."""
-
-    id: str  # the lowest CPU number in decimal
-    cpus: frozenset[int]  # what the container gets
-    core: frozenset[int]  # what no other container gets: more than `cpus` with Threads=one
-    node: int | None
-    healthy: bool
+__all__ = ["Device", "Pool", "make", "wanted"]
 
 
 @dataclass(frozen=True)
@@ -83,19 +76,18 @@ def wanted(machine: Machine, config: Config, pool: PoolConfig) -> frozenset[int]
 def _make(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> Pool:
     """The pool with those of the `wanted` CPUs that are isolated and present."""
     isolated = wanted & machine.isolated & machine.present
+    off = isolated & siblings.switched_off(machine)
     warnings = _warnings(machine, config, wanted)
     if config.granularity == "cpu":
-        devices = [_cpu_device(machine, cpu) for cpu in sorted(isolated)]
+        devices = [_cpu_device(machine, cpu) for cpu in sorted(isolated - off)]
     else:
-        placed = frozenset(cpu for cpu in isolated if machine.cpus[cpu].placed)
-        cores = sorted({machine.cpus[cpu].siblings for cpu in placed}, key=min)
-        devices = [_core_device(machine, config, core) for core in cores if core <= isolated]
-        warnings += [_broken(machine, core, isolated) for core in cores if not core <= isolated]
-        if isolated - placed:
-            warnings.append(
-                f"CPU {cpulist.render(isolated - placed)} is offline and not offered: its core"
-                " is unknown until it comes online"
-            )
+        devices, more = cores.devices(machine, config, isolated)
+        warnings += more
+    if off:
+        warnings.append(
+            f"CPU {cpulist.render(off)} is offline because SMT is off, and is not offered until it"
+            " comes online"
+        )
     return Pool(
         config=config,
         devices={device.id: device for device in devices},
@@ -105,32 +97,8 @@ def _make(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> Pool:
 
 def _cpu_device(machine: Machine, cpu: int) -> Device:
     own = frozenset({cpu})
-    node, online = machine.cpus[cpu].node, machine.cpus[cpu].online
-    return Device(id=str(cpu), cpus=own, core=own, node=node, healthy=online)
-
-
-def _core_device(machine: Machine, config: PoolConfig, core: frozenset[int]) -> Device:
-    lowest = min(core)
-    cpus = core if config.threads == "all" else frozenset({lowest})
-    return Device(
-        id=str(lowest),
-        cpus=cpus,
-        core=core,
-        node=machine.cpus[lowest].node,
-        healthy=cpus <= machine.online and not _may_lack_a_thread(machine, core),
-    )
-
-
-def _may_lack_a_thread(machine: Machine, core: frozenset[int]) -> bool:
-    """Whether a core with fewer threads than others may include an offline CPU of unknown core.
-
-    This happens if the daemon starts while a CPU is offline, until that CPU comes online.
-    """
-    widest = max(len(machine.cpus[cpu].siblings) for cpu in machine.online)
-    node = machine.cpus[min(core)].node
-    return len(core) < widest and any(
-        not cpu.placed and cpu.node == node for cpu in machine.cpus.values()
-    )
+    reason = "" if cpu in machine.online else is_offline(own)
+    return Device(id=str(cpu), cpus=own, core=own, node=machine.cpus[cpu].node, reason=reason)
 
 
 def _warnings(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> list[str]:
@@ -160,14 +128,3 @@ def _same_variable(pool: Pool, other: Pool) -> str:
         f"{pool.resource_name} and {other.resource_name} use the same environment variable"
         f" {pool.environment_name}: a container that requests both gets only one of them there"
     )
-
-
-def _broken(machine: Machine, core: frozenset[int], offered: frozenset[int]) -> str:
-    """The reason why a core is not offered, as a sentence."""
-    housekeeping = core - offered - machine.isolated
-    reasons = []
-    if housekeeping:
-        reasons.append(f"CPU {cpulist.render(housekeeping)} is not isolated")
-    if core - offered - housekeeping:
-        reasons.append(f"CPU {cpulist.render(core - offered - housekeeping)} is not in this pool")
-    return f"core {cpulist.render(core)} is not offered as a whole: {' and '.join(reasons)}"
