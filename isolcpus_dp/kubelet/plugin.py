@@ -97,9 +97,9 @@ class DevicePlugin(rpc.DevicePluginServicer):
         try:
             while True:
                 changed = self._changed
-                if self.pool.devices != sent:
-                    sent = self.pool.devices
-                    yield self._message
+                if self._message != sent:
+                    sent = self._message
+                    yield sent
                     stream.opened.set()
                 await changed.wait()
         finally:
@@ -143,10 +143,15 @@ class DevicePlugin(rpc.DevicePluginServicer):
     def _prefer(
         self, request: api.ContainerPreferredAllocationRequest
     ) -> api.ContainerPreferredAllocationResponse:
+        """The best of the available devices that a container can have now.
+
+        If these are too few, it is all of them. The kubelet then adds any others, and Allocate
+        refuses them with the reason, unless their CPUs have come online meanwhile.
+        """
         available, must = list(request.available_deviceIDs), list(request.must_include_deviceIDs)
-        for ids in (available, must):
-            _check_once(ids)
-            self._devices(ids)
+        _check_once(available)
+        _check_once(must)
+        self._check_healthy(must)
         if not set(must) <= set(available):
             missing = ", ".join(device_id for device_id in must if device_id not in available)
             raise _invalid(f"device {missing} must be included but is not available")
@@ -156,13 +161,18 @@ class DevicePlugin(rpc.DevicePluginServicer):
                 f"{size} devices requested, of {len(available)} available"
                 f" with {len(must)} that must be included"
             )
+        # The kubelet's list may be older than the pool.
+        devices = self.pool.devices
+        usable = [one for one in available if one in devices and devices[one].healthy]
+        if size >= len(usable):
+            return api.ContainerPreferredAllocationResponse(deviceIDs=sorted(usable, key=int))
         # A core that is one device is placed as if its lowest thread were the whole core.
         machine = self.machine
         if self.pool.config.granularity == "core":
-            machine = machine.with_separate_cores(map(int, available))
+            machine = machine.with_separate_cores(map(int, usable))
         cpus = placement.choose(
             machine,
-            frozenset(map(int, available)),
+            frozenset(map(int, usable)),
             frozenset(map(int, must)),
             size,
             self.pool.config.placement,
@@ -173,10 +183,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
         """The CPUs of the devices. Raises _Refusal if a container cannot have them now."""
         if not ids:
             raise _invalid("a container requests no device")
-        devices = self._devices(ids)
-        unhealthy = [device.id for device in devices if not device.healthy]
-        if unhealthy:
-            raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._why_unhealthy(unhealthy))
+        self._check_healthy(ids)
         return self.pool.cpus_of(ids)
 
     def _grant(self, cpus: frozenset[int]) -> api.ContainerAllocateResponse:
@@ -203,17 +210,16 @@ class DevicePlugin(rpc.DevicePluginServicer):
             return [cpuid_device_node(cpu) for cpu in sorted(cpus)]
         return self._device_nodes(cpus)
 
-    def _devices(self, ids: Sequence[str]) -> list[Device]:
+    def _check_healthy(self, ids: Sequence[str]) -> None:
+        """Raises _Refusal if the pool does not have one of the devices, or if it is unhealthy."""
         unknown = [device_id for device_id in ids if device_id not in self.pool.devices]
         if unknown:
             raise _invalid(f"{self.pool.resource_name} has no device {', '.join(unknown)}")
-        return [self.pool.devices[device_id] for device_id in ids]
-
-    def _why_unhealthy(self, ids: Sequence[str]) -> str:
-        offline = self.pool.cpus_of(ids) - self.machine.online
-        if offline:
-            return f"CPU {cpulist.render(offline)} is offline"
-        return f"device {', '.join(ids)} has a thread that is offline or unknown"
+        reasons = [self.pool.devices[device_id].reason for device_id in ids]
+        if any(reasons):
+            # Without repetitions, in the order of the devices.
+            sentence = "; ".join(dict.fromkeys(filter(None, reasons)))
+            raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, sentence)
 
     def _log_refusal(self, call: str, refusal: _Refusal) -> None:
         emit(

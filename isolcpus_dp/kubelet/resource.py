@@ -15,7 +15,7 @@ from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
     from isolcpus_dp.host.machine import Machine
-    from isolcpus_dp.pool import Pool
+    from isolcpus_dp.pool import Device, Pool
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,12 @@ class Resource:
             cpulist.render(self.cpus) or "(none)", self.name, resource=self.name, cpus=self.cpus,
         )  # fmt: skip
         _warn(self.plugin.pool, known=())
+        for device in self.plugin.pool.devices.values():
+            if not device.healthy:
+                emit(
+                    log, Event.POOL_WARNING, _named(device, _health(device)),
+                    resource=self.name, cpus=device.core,
+                )  # fmt: skip
 
     def register(self) -> None:
         """Records that the kubelet has accepted the registration."""
@@ -107,18 +113,35 @@ def _warn(pool: Pool, known: Iterable[str]) -> None:
 def _log_changes(before: Pool, now: Pool, *, is_registered: bool) -> None:
     """Logs the devices that were added or removed, or changed their health."""
     for device_id in sorted({*before.devices, *now.devices}, key=int):
-        device, change = now.devices.get(device_id), ""
-        if device == before.devices.get(device_id):
+        device, earlier = now.devices.get(device_id), before.devices.get(device_id)
+        if device == earlier:
             continue
         if device is None:
             device, change = before.devices[device_id], "is no longer offered"
-        elif device.healthy:
-            change = "is online"
         else:
-            change = "is offline" if len(device.core) == 1 else "is partly offline"
+            change = _change(earlier, device)
         emit(
-            log, Event.DEVICES_CHANGED, "%s %s %s%s",
-            "CPU" if len(device.core) == 1 else "core", cpulist.render(device.core), change,
+            log, Event.DEVICES_CHANGED, "%s%s", _named(device, change),
             "; reported to the kubelet" if is_registered else "",
             resource=now.resource_name, cpus=device.core,
         )  # fmt: skip
+
+
+def _change(earlier: Device | None, device: Device) -> str:
+    """What has become of a device."""
+    if earlier and earlier.healthy and device.healthy and earlier.core == device.core:
+        return f"is offered as CPU {cpulist.render(device.cpus)}"  # IncompleteCores=offer
+    return _health(device)
+
+
+def _health(device: Device) -> str:
+    """Whether a device is healthy, and why not."""
+    if device.healthy:
+        return "is online"
+    # A single CPU has no other reason.
+    return "is offline" if len(device.core) == 1 else f"is unhealthy: {device.reason}"
+
+
+def _named(device: Device, predicate: str) -> str:
+    """A sentence about a device."""
+    return f"{'CPU' if len(device.core) == 1 else 'core'} {cpulist.render(device.core)} {predicate}"

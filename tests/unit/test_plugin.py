@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import grpc
 import pytest
@@ -20,7 +20,7 @@ from isolcpus_dp.kubelet.plugin import DevicePlugin
 from isolcpus_dp.pool import Pool
 from isolcpus_dp.simulator.machine import MadeUpMachine
 
-from .conftest import MakeUp
+from .conftest import MakeUp, without_smt
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -53,7 +53,7 @@ class Host:
         self.plugin = DevicePlugin(found, self._pool(found), device_nodes)
 
     def look_again(self) -> None:
-        found = machine.read(self.tree.root)
+        found = machine.read(self.tree.root, self.plugin.machine)
         self.plugin.publish(found, self._pool(found))
 
     def _pool(self, found: Machine) -> Pool:
@@ -280,7 +280,7 @@ async def test_each_container_of_a_request_has_its_own_preference(host: Host) ->
 @pytest.mark.parametrize(
     ("available", "must", "size", "sentence"),
     [
-        (["1", "99"], [], 1, "windriver.com/isolcpus has no device 99"),
+        (["1", "99"], ["99"], 1, "windriver.com/isolcpus has no device 99"),
         (["1", "2"], ["0"], 1, "windriver.com/isolcpus has no device 0"),
         (["1", "1", "2"], [], 1, "device 1 is requested twice"),
         (["1", "2"], ["2", "2"], 2, "device 2 is requested twice"),
@@ -310,11 +310,47 @@ async def test_invalid_preference_request_is_refused(
     assert (caught.value.code, caught.value.sentence) == (INVALID, sentence)
 
 
+async def test_preference_skips_offline_and_unknown_devices(host: Host) -> None:
+    host.tree.set_offline(2)
+    host.look_again()
+    # The kubelet's list is older: alone 2 and 6 would be the best choice.
+    assert await host.prefer(["1", "2", "6", "99"], ["6"], 2) == ["1", "6"]
+    assert await host.prefer(["2", "5", "99", "x"], [], 1) == ["5"]
+
+
+async def test_preference_is_shorter_if_too_few_devices_are_usable(host: Host) -> None:
+    host.tree.set_offline(2)
+    host.look_again()
+    # The kubelet adds any others, and Allocate says why they cannot be used.
+    assert await host.prefer(["2", "5", "1"], [], 3) == ["1", "5"]
+    assert await host.prefer(["2", "99"], [], 1) == []
+
+
+async def test_preference_is_refused_if_an_offline_device_is_required(host: Host) -> None:
+    host.tree.set_offline(2)
+    host.look_again()
+    with pytest.raises(Aborted) as caught:
+        await host.prefer(["1", "2", "6"], ["2"], 2)
+    assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert caught.value.sentence == "CPU 2 is offline"
+
+
+async def test_core_that_cannot_be_allocated_is_refused_with_reason(make_up: MakeUp) -> None:
+    host = Host(make_up("2x2x2", {1, 2, 5, 6}), PoolConfig(granularity="core"))
+    host.tree.set_offline(5)
+    host.look_again()
+    with pytest.raises(Aborted) as caught:
+        await host.allocate(["1", "2"])
+    assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert caught.value.sentence == "CPU 5 is offline"
+    assert await host.prefer(["1", "2"], [], 1) == ["2"]
+
+
 async def test_one_invalid_container_refuses_the_whole_request(host: Host) -> None:
     with pytest.raises(Aborted) as caught:
         await host.plugin.GetPreferredAllocation(
             api.PreferredAllocationRequest(
-                container_requests=[preference(["1", "5"], [], 2), preference(["3"], [], 1)]
+                container_requests=[preference(["1", "5"], [], 2), preference(["3"], ["3"], 1)]
             ),
             CONTEXT,
         )
@@ -327,7 +363,10 @@ async def test_one_invalid_container_refuses_the_whole_request(host: Host) -> No
 class Watcher:
     """A kubelet's end of a ListAndWatch stream."""
 
+    watching: ClassVar[list[Watcher]] = []
+
     def __init__(self, plugin: DevicePlugin) -> None:
+        self.watching.append(self)
         self._stream: AsyncIterator[api.ListAndWatchResponse] = plugin.ListAndWatch(
             api.Empty(), CONTEXT
         )
@@ -355,6 +394,14 @@ class Watcher:
 
     async def _take(self) -> api.ListAndWatchResponse:
         return await self._stream.__anext__()
+
+
+@pytest.fixture(autouse=True)
+async def watchers_leave() -> AsyncIterator[None]:
+    """A call that is still pending at the end of a test would be logged in a later one."""
+    yield
+    while Watcher.watching:
+        await Watcher.watching.pop().leave()
 
 
 ALL_HEALTHY = [
@@ -396,6 +443,30 @@ async def test_change_without_effect_on_devices_sends_no_message(host: Host) -> 
     host.tree.set_offline(3)
     host.look_again()
     assert await watcher.message() is None
+
+
+async def test_other_reason_alone_sends_no_message(make_up: MakeUp) -> None:
+    host = Host(make_up("2x2x2", {1, 2, 5, 6}), PoolConfig(granularity="core"))
+    host.tree.set_offline(5)
+    host.look_again()
+    watcher = Watcher(host.plugin)
+    assert await watcher.message() == [("1", "Unhealthy", [0]), ("2", "Healthy", [1])]
+    assert await watcher.message() is None
+    host.tree.set_offline(1)
+    host.look_again()
+    assert host.plugin.pool.devices["1"].reason == "CPU 1,5 is offline"
+    assert await watcher.message() is None
+
+
+async def test_cpu_that_appears_later_is_added_to_the_list(make_up: MakeUp) -> None:
+    host = Host(without_smt(make_up("2x2x2", {1, 2, 5, 6})), PoolConfig())
+    watcher = Watcher(host.plugin)
+    assert await watcher.message() == [("1", "Healthy", [0]), ("2", "Healthy", [1])]
+    assert await watcher.message() is None
+    (host.tree.directory / "smt/control").write_text("on\n")
+    host.tree.set_online(4, 5, 6, 7)
+    host.look_again()
+    assert await watcher.message() == ALL_HEALTHY
 
 
 async def test_several_changes_between_reads_are_one_message(host: Host) -> None:

@@ -76,7 +76,7 @@ async def test_spread_placement_reaches_the_kubelet(kubelet: Kubelet) -> None:
 @pytest.mark.parametrize(
     ("available", "must", "size", "sentence"),
     [
-        (["1", "99"], [], 1, f"{RESOURCE} has no device 99"),
+        (["1", "99"], ["99"], 1, f"{RESOURCE} has no device 99"),
         (["1", "2"], ["3"], 2, "device 3 must be included but is not available"),
         (["1", "2", "3"], ["1", "2"], 1, "1 devices requested, of 3 available with 2 that must"),
         (["1", "2"], [], 3, "3 devices requested, of 2 available"),

@@ -6,6 +6,8 @@ import pytest
 
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.integration.conftest import StartKubelet
+from tests.testbed.daemon import supervisor
 from tests.testbed.host import RESOURCE, Host
 
 from .conftest import has
@@ -49,7 +51,7 @@ async def test_core_with_an_offline_thread_is_unhealthy(
     await has(kubelet, plugin=5)
     assert kubelet.plugins[RESOURCE].devices["1"].health == "Unhealthy"
     assert len(kubelet.plugins[RESOURCE].devices) == 6
-    assert "core 1,9 is partly offline; reported to the kubelet" in host.log
+    assert "core 1,9 is unhealthy: CPU 9 is offline; reported to the kubelet" in host.log
     host.machine.set_online(9)
     await has(kubelet, plugin=6)
     assert len(registered.workers) == 1
@@ -60,3 +62,31 @@ async def test_core_with_an_offline_thread_is_unhealthy(
 async def test_partly_isolated_core_is_logged(host: Host, kubelet: Kubelet) -> None:
     await has(kubelet, plugin=2)
     assert "core 3,11 is not offered as a whole: CPU 11 is not in this pool" in host.log
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    "configuration", ["[Plugin]\nGranularity=core\nCPUs=1-3,9-10\nIncompleteCores=offer\n"]
+)
+async def test_rest_of_a_core_is_allocated_if_asked(host: Host, kubelet: Kubelet) -> None:
+    await has(kubelet, plugin=3)
+    # The kubelet is told of CPU 3 only: the device of the core 1,9 is still healthy.
+    host.machine.set_offline(3, 9)
+    await has(kubelet, plugin=2)
+    assert "core 1,9 is offered as CPU 1; reported to the kubelet" in host.log
+    answer = await kubelet.admit(Pod("cores", {RESOURCE: 2}))
+    assert answer[RESOURCE].envs == {"ISOLCPUS": "1-2,10"}
+
+
+async def test_offline_thread_has_the_same_effect_after_a_restart(
+    host: Host, start_kubelet: StartKubelet, configuration: str
+) -> None:
+    host.machine.set_offline(9)
+    async with supervisor(host, "serve", configuration).running():
+        kubelet = await start_kubelet()
+        await has(kubelet, plugin=5)
+        assert kubelet.plugins[RESOURCE].devices["1"].health == "Unhealthy"
+        reason = "core 1,9 is unhealthy: CPU 9 is offline and probably a thread of this core"
+        assert reason in host.log
+        host.machine.set_online(9)
+        await has(kubelet, plugin=6)

@@ -11,7 +11,8 @@ from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.simulator.kubelet import Kubelet
 from isolcpus_dp.simulator.supervisor import Supervisor
-from tests.testbed.daemon import has_devices, supervisor
+from tests.integration.conftest import StartKubelet
+from tests.testbed.daemon import has_devices, registered, supervisor
 from tests.testbed.host import RESOURCE, Host
 from tests.testbed.prelude import Pause
 
@@ -61,3 +62,19 @@ async def test_cpu_that_goes_offline_during_the_start_is_unhealthy(
         host.machine.set_offline(9)  # before the daemon watches for changes
         pause.end()
         await has_devices(kubelet, 3)
+
+
+async def test_second_threads_are_offered_when_smt_is_switched_on(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    control = host.machine.directory / "smt/control"
+    control.parent.mkdir()
+    control.write_text("off\n")
+    host.machine.set_offline(*range(8, 16))
+    async with registered(supervisor(host, "serve"), await start_kubelet()) as daemon:
+        assert daemon.current.status == f"Registered {RESOURCE}: 2 devices, 0 unhealthy"
+        assert "CPU 9,13 is offline because SMT is off, and is not offered until" in host.log
+        control.write_text("on\n")
+        host.machine.set_online(*range(8, 16))
+        await daemon.worker(lambda worker: "4 devices, 0 unhealthy" in worker.status)
+    assert "CPU 13 is online; reported to the kubelet" in host.log
