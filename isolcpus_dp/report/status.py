@@ -13,7 +13,7 @@ from isolcpus_dp.service import units
 
 if TYPE_CHECKING:
     from isolcpus_dp.pool import Pool
-    from isolcpus_dp.report.snapshot import Snapshot
+    from isolcpus_dp.report.snapshot import Owner, Snapshot
 
 SERVICES = (units.PLUGIN, units.PIN)
 
@@ -100,12 +100,20 @@ def as_text(status: Status) -> str:
             f"{name} {'?' if cpus is None else len(cpus)}"
             for name, cpus in _counts(status, pool).items()
         )
-        lines.append(f"{pool.resource_name}: CPUs {counts}")
-        if pool.unhealthy:
-            lines.append(f"  unhealthy: device {', '.join(pool.unhealthy)}")
+        unknown = {owner: _unknown(pool, owner) for owner in status.snapshot.owners}
+        count = sum(map(len, unknown.values()))
+        lines.append(
+            f"{pool.resource_name}: CPUs {counts}" + (f"  not in the pool {count}" if count else "")
+        )
+        lines += [
+            f"  unhealthy: device {device_id}: {reason}"
+            for device_id, reason in _reasons(pool).items()
+        ]
         for owner in status.snapshot.owners:
             if owner.allocation.resource == pool.resource_name:
                 lines.append(f"  {cpulist.render(owner.cpus):16} {owner.allocation}")
+            if unknown[owner]:
+                lines.append(f"  {'':16} not in the pool: device {', '.join(unknown[owner])}")
         lines += [f"  note: {warning}" for warning in pool.warnings]
     lines.append("")
     for service in status.services:
@@ -130,6 +138,12 @@ def as_json(status: Status) -> str:
                 },
                 "devices": len(pool.devices),
                 "unhealthy": pool.unhealthy,
+                "reasons": _reasons(pool),
+                "unknown": [
+                    device_id
+                    for owner in status.snapshot.owners
+                    for device_id in _unknown(pool, owner)
+                ],
                 "warnings": list(pool.warnings),
             }
             for pool in status.snapshot.pools
@@ -157,10 +171,27 @@ def _counts(status: Status, pool: Pool) -> dict[str, frozenset[int] | None]:
     """By state: the CPUs of a pool; None if the kubelet could not be asked."""
     isolated = frozenset().union(*(device.core for device in pool.devices.values()))
     healthy = pool.cpus_of(device.id for device in pool.devices.values() if device.healthy)
-    allocated = status.snapshot.allocated(pool)
+    owned = status.snapshot.allocated(pool)
+    # Without the CPUs of devices that the pool does not have any more.
+    allocated = None if owned is None else owned & isolated
     return {
         "isolated": isolated,
         "healthy": healthy,
         "allocated": allocated,
         "free": None if allocated is None else healthy - allocated,
     }
+
+
+def _reasons(pool: Pool) -> dict[str, str]:
+    """By id of an unhealthy device: the reason."""
+    return {device_id: pool.devices[device_id].reason for device_id in pool.unhealthy}
+
+
+def _unknown(pool: Pool, owner: Owner) -> list[str]:
+    """The devices of the pool's resource that the owner holds but the pool does not have.
+
+    A reload may have removed them from the pool, or their CPUs are not offered any more.
+    """
+    if owner.allocation.resource != pool.resource_name:
+        return []
+    return [device_id for device_id in owner.allocation.ids if device_id not in pool.devices]

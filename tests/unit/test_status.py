@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +15,7 @@ from isolcpus_dp.kubelet.podresources import Allocation
 from isolcpus_dp.report import snapshot, status
 from isolcpus_dp.report.snapshot import Owner, Snapshot
 
-from .conftest import MakeUp
+from .conftest import MakeUp, without_smt
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/status.schema.json").read_text())
 
@@ -73,6 +74,8 @@ def test_json_matches_its_schema(seen: Snapshot) -> None:
             },
             "devices": 4,
             "unhealthy": [],
+            "reasons": {},
+            "unknown": [],
             "warnings": [],
         }
     ]
@@ -110,7 +113,39 @@ def test_offline_cpu_is_not_well(make_up: MakeUp, tmp_path: Path) -> None:
     tree.set_offline(7)
     found = status.look(snapshot.take(tree.root, None, tmp_path), running)
     assert (found.registered, found.well) == (True, False)
-    assert "  unhealthy: device 7\n" in status.as_text(found)
+    assert "  unhealthy: device 7: CPU 7 is offline\n" in status.as_text(found)
+    document = json.loads(status.as_json(found))
+    jsonschema.validate(document, SCHEMA)
+    assert document["pools"][0]["reasons"] == {"7": "CPU 7 is offline"}
+
+
+def test_host_without_smt_is_well(make_up: MakeUp, tmp_path: Path) -> None:
+    tree = without_smt(make_up("1x4x2", {2, 3, 6, 7}))
+    found = status.look(snapshot.take(tree.root, None, tmp_path), running)
+    assert found.well
+    assert status.as_text(found).startswith(
+        "windriver.com/isolcpus: CPUs isolated 2  healthy 2  allocated ?  free ?\n"
+        "  note: CPU 6-7 is offline because SMT is off, and is not offered until it comes online\n"
+    )
+
+
+def test_devices_that_no_pool_has_are_counted(seen: Snapshot) -> None:
+    held = Allocation("default", "old", "main", "windriver.com/isolcpus", ("3", "9", "x"))
+    other = Allocation("default", "gpu", "main", "example.com/gpu", ("0", "1"))
+    owners = (*seen.owners, Owner(held, frozenset({3, 9})), Owner(other, frozenset()))
+    found = status.look(replace(seen, owners=owners), running)
+    assert status.as_text(found).startswith(
+        "windriver.com/isolcpus: CPUs isolated 4  healthy 4  allocated 3  free 1"
+        "  not in the pool 2\n"
+        "  2,6              default/forwarder/main\n"
+        "  3,9              default/old/main\n"
+        "                   not in the pool: device 9, x\n"
+        "\n"
+    )
+    document = json.loads(status.as_json(found))
+    jsonschema.validate(document, SCHEMA)
+    [pool] = document["pools"]
+    assert (pool["cpus"]["allocated"], pool["unknown"]) == ("2-3,6", ["9", "x"])
 
 
 @pytest.mark.parametrize(
