@@ -33,7 +33,7 @@ _isolcpus_dp() {
             ;;
         --only)
             mapfile -t COMPREPLY < <(compgen -W "kernel-arguments nohz-full rcu-nocbs smt-siblings irq-affinity irq-counts irqbalance workqueues kernel-threads foreign-processes watchdog timers
-                cpu-frequency idle-states huge-pages numa-balancing reserved-cpus cpu-manager topology-manager static-pods unit-order cpu-quota nri pin-daemon versions" -- "$word")
+                cpu-frequency idle-states huge-pages numa-balancing reserved-cpus cpu-manager topology-manager kubelet-start static-pods unit-order cpu-quota nri pin-daemon versions" -- "$word")
             return
             ;;
         --isolated | --interval)

@@ -15,13 +15,40 @@ from isolcpus_dp.report.check import document, files
 if TYPE_CHECKING:
     from isolcpus_dp.report.check.host import Host
 
-# Flags that set a key of the configuration file.
+# Flags that set a key of the configuration file. A flag whose key begins with "--" does not replace
+# a key of the file.
 _FLAGS = {
     "reserved-cpus": "reservedSystemCPUs",
+    "system-reserved": "systemReserved",
+    "system-reserved-cgroup": "systemReservedCgroup",
+    "kube-reserved": "kubeReserved",
+    "kube-reserved-cgroup": "kubeReservedCgroup",
+    "enforce-node-allocatable": "enforceNodeAllocatable",
+    "eviction-hard": "evictionHard",
+    "experimental-allocatable-ignore-eviction": "--experimental-allocatable-ignore-eviction",
+    "feature-gates": "--feature-gates",
     "cpu-manager-policy": "cpuManagerPolicy",
+    "cpu-manager-policy-options": "cpuManagerPolicyOptions",
+    "memory-manager-policy": "memoryManagerPolicy",
+    "reserved-memory": "reservedMemory",
     "topology-manager-policy": "topologyManagerPolicy",
+    "topology-manager-policy-options": "topologyManagerPolicyOptions",
+    "topology-manager-scope": "topologyManagerScope",
     "pod-manifest-path": "staticPodPath",
 }
+# Flags that add to their value each time that they are given; the times are separated by lines.
+_ADDING = frozenset(
+    (
+        "system-reserved",
+        "kube-reserved",
+        "enforce-node-allocatable",
+        "eviction-hard",
+        "feature-gates",
+        "cpu-manager-policy-options",
+        "reserved-memory",
+        "topology-manager-policy-options",
+    )
+)
 
 
 def static_pod_path(host: Host) -> Path | None:
@@ -73,9 +100,11 @@ def _flags(host: Host) -> Mapping[str, str]:
     """By name: the flags of the running kubelet, given as --name=value or --name value."""
     pid = host.daemon("kubelet", host.threads)
     words = files.text(host.roots.proc / str(pid) / "cmdline").split("\0") if pid else []
-    flags = {}
+    flags: dict[str, str] = {}
     for word, following in zip(words, [*words[1:], ""]):
         name, equals, value = word.partition("=")
         if name.startswith("-"):
-            flags[name.lstrip("-")] = value if equals else following
+            flag, given = name.lstrip("-"), value if equals else following
+            before = flags.get(flag) if flag in _ADDING else None
+            flags[flag] = given if before is None else f"{before}\n{given}"
     return flags

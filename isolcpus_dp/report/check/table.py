@@ -20,6 +20,7 @@ from isolcpus_dp.report.check import (
     tuning,
 )
 from isolcpus_dp.report.check.finding import Finding, Verdict, unknown
+from isolcpus_dp.report.check.start import table as start_table
 
 if TYPE_CHECKING:
     from isolcpus_dp.report.check.host import Host
@@ -66,6 +67,7 @@ CHECKS = (
     Check("reserved-cpus", "the kubelet's reservedSystemCPUs", kubelet.reserved_cpus),
     Check("cpu-manager", "the kubelet's CPU manager and its state file", kubelet.cpu_manager),
     Check("topology-manager", "the kubelet's topology manager", kubelet.topology_manager),
+    Check("kubelet-start", "settings with which the kubelet does not start", start_table.start),
     Check("static-pods", "the CPUs that static pods request and hold", static_pods.devices),
     Check("unit-order", "whether the plugin is started in time at boot", order.unit_order),
     Check("cpu-quota", "CPU quotas of the owners' cgroups", runtime.cpu_quota),

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from isolcpus_dp.report.check import files, kubelet, table
+from isolcpus_dp.report.check import files, kubelet
 from isolcpus_dp.report.check.finding import Verdict
-from tests.unit.conftest import MakeUp
 
 from .conftest import MadeUpHost
 
-STATIC = "cpuManagerPolicy: static"
+STATIC = "cpuManagerPolicy: static\nreservedSystemCPUs: 0,4"
+STRICT = """
+cpuManagerPolicy: static
+cpuManagerPolicyOptions: {strict-cpu-reservation: "true"}
+reservedSystemCPUs: 0,2-4,6-7
+"""
 
 
 def state(policy: str, default: str, given: str) -> str:
@@ -24,7 +28,6 @@ def state(policy: str, default: str, given: str) -> str:
             "policyName": policy,
             "defaultCpuSet": default,
             "entries": {"uid": {"main": given}},
-            "checksum": 1,
         }
     )
 
@@ -38,7 +41,7 @@ def test_reserved_isolated_cpus_are_ok(made_up: MadeUpHost) -> None:
     ("settings", "reserved", "wanted"),
     [
         ("reservedSystemCPUs: 0,2-3", "0,2-3", "0,2-3,6-7"),
-        (STATIC, "not set", "2-3,6-7"),
+        ("kind: KubeletConfiguration", "not set", "2-3,6-7"),
     ],
 )
 def test_isolated_cpus_that_count_as_cpu_are_a_problem(
@@ -125,15 +128,16 @@ def test_configuration_is_unknown_without_pyyaml(
     ("settings", "checkpoint"),
     [
         ("kind: KubeletConfiguration", state("none", "", "")),
-        ("kind: KubeletConfiguration", ""),
-        (STATIC, state("static", "0-1,4-5", "1")),
+        ("kind: KubeletConfiguration", None),
+        (STRICT, state("static", "5", "1")),
     ],
 )
 def test_cpu_manager_without_isolated_cpus_is_ok(
-    made_up: MadeUpHost, settings: str, checkpoint: str
+    made_up: MadeUpHost, settings: str, checkpoint: str | None
 ) -> None:
     made_up.kubelet("config.yaml", settings)
-    made_up.kubelet("cpu_manager_state", checkpoint)
+    if checkpoint is not None:
+        made_up.kubelet("cpu_manager_state", checkpoint)
     assert kubelet.cpu_manager(made_up.host()).verdict is Verdict.OK
 
 
@@ -147,7 +151,7 @@ def test_cpu_manager_that_shares_isolated_cpus_is_a_warning(made_up: MadeUpHost)
 
 def test_cpu_manager_that_assigns_isolated_cpus_is_a_problem(made_up: MadeUpHost) -> None:
     made_up.kubelet("config.yaml", STATIC)
-    made_up.kubelet("cpu_manager_state", state("static", "0-1,4-5", "2,6"))
+    made_up.kubelet("cpu_manager_state", state("static", "0-1,3-5,7", "2,6"))
     found = kubelet.cpu_manager(made_up.host())
     assert found.verdict is Verdict.PROBLEM
     assert found.evidence == "the CPU manager gave isolated CPU 2,6 to containers as cpu"
@@ -155,9 +159,10 @@ def test_cpu_manager_that_assigns_isolated_cpus_is_a_problem(made_up: MadeUpHost
 
 def test_state_file_of_an_old_kubelet_is_parsed(made_up: MadeUpHost) -> None:
     made_up.kubelet("config.yaml", STATIC)
-    old = {"policyName": "static", "defaultCpuSet": "0-1,4-5", "entries": {"id": "2"}}
+    old = {"policyName": "static", "defaultCpuSet": "0-1,3-7", "entries": {"id": "2"}}
     made_up.kubelet("cpu_manager_state", json.dumps(old))
-    assert kubelet.cpu_manager(made_up.host()).verdict is Verdict.PROBLEM
+    found = kubelet.cpu_manager(made_up.host())
+    assert found.evidence == "the CPU manager gave isolated CPU 2 to containers as cpu"
 
 
 def test_state_file_of_another_policy_is_a_problem(made_up: MadeUpHost) -> None:
@@ -168,34 +173,78 @@ def test_state_file_of_another_policy_is_a_problem(made_up: MadeUpHost) -> None:
     assert "the policy is static, but cpu_manager_state has policy none" in found.evidence
 
 
-def test_broken_state_file_is_unknown(made_up: MadeUpHost) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "cpu_manager_state is not valid JSON"),
+        ("", "cpu_manager_state is empty, as after a power loss"),
+        (
+            '{"policyName": "static", "entries": "x"}',
+            "cpu_manager_state has a value of another type",
+        ),
+        (state("static", "0-6", "1"), "cpu_manager_state both shares and assigns CPU 1"),
+    ],
+)
+def test_state_file_that_the_kubelet_refuses_is_a_problem(
+    made_up: MadeUpHost, text: str, reason: str
+) -> None:
     made_up.kubelet("config.yaml", STATIC)
-    made_up.kubelet("cpu_manager_state", "{")
-    with pytest.raises(files.Unseen, match="is not valid JSON"):
+    made_up.kubelet("cpu_manager_state", text)
+    found = kubelet.cpu_manager(made_up.host())
+    assert found.verdict is Verdict.PROBLEM
+    assert found.evidence.startswith(reason)
+    assert found.evidence.endswith(": the kubelet does not start")
+    assert f"remove {made_up.directory}/kubelet/cpu_manager_state" in found.advice
+
+
+def test_unreadable_state_file_is_unknown(
+    made_up: MadeUpHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up.kubelet("config.yaml", 'reservedSystemCPUs: "0,2-3,6-7"')
+    made_up.kubelet("cpu_manager_state", state("none", "", ""))
+    read = files.text
+
+    def without_root(path: Path | str) -> str:
+        if str(path).endswith("_state"):
+            raise files.Unseen(f"cannot read {path}: Permission denied: run the check as root")
+        return read(path)
+
+    monkeypatch.setattr(files, "text", without_root)
+    with pytest.raises(files.Unseen, match="run the check as root"):
         kubelet.cpu_manager(made_up.host())
+    # The other checks of the kubelet do not need it.
+    assert kubelet.reserved_cpus(made_up.host()).verdict is Verdict.OK
+    assert kubelet.topology_manager(made_up.host()).verdict is Verdict.OK
 
 
-def test_state_file_with_invalid_entries_is_unknown(made_up: MadeUpHost) -> None:
-    made_up.kubelet("config.yaml", STATIC)
-    made_up.kubelet("cpu_manager_state", '{"policyName": "static", "entries": "x"}')
-    [result] = table.run(made_up.host(), ["cpu-manager"])
-    assert (result.finding.verdict, result.finding.evidence) == (
-        Verdict.UNKNOWN,
-        "unexpected content: entries of cpu_manager_state is not an object",
+def test_offline_cpu_is_neither_reserved_nor_missing(made_up: MadeUpHost) -> None:
+    made_up.tree.set_offline(7)
+    made_up.kubelet("config.yaml", 'reservedSystemCPUs: "0,2-3,6"')
+    assert kubelet.reserved_cpus(made_up.host()).verdict is Verdict.OK
+    made_up.kubelet("config.yaml", 'reservedSystemCPUs: "0,2-3,6-7"')
+    found = kubelet.reserved_cpus(made_up.host())
+    assert (found.verdict, found.evidence, found.advice) == (
+        Verdict.PROBLEM,
+        "reservedSystemCPUs is 0,2-3,6-7: CPU 7 is offline: the kubelet does not start",
+        'Set in the kubelet\'s configuration: reservedSystemCPUs: "0,2-3,6".',
     )
 
 
-@pytest.mark.parametrize(
-    ("shape", "policy", "verdict"),
-    [
-        ("1x4x2", "none", Verdict.OK),
-        ("2x2x2", "best-effort", Verdict.OK),
-        ("2x2x2", "none", Verdict.WARNING),
-    ],
-)
-def test_topology_manager_matters_with_several_numa_nodes(
-    make_up: MakeUp, tmp_path: Path, shape: str, policy: str, verdict: Verdict
-) -> None:
-    made_up = MadeUpHost(make_up(shape, {2, 3, 6, 7}), tmp_path)
-    made_up.kubelet("config.yaml", f"topologyManagerPolicy: {policy}")
-    assert kubelet.topology_manager(made_up.host()).verdict is verdict
+def test_siblings_that_nosmt_took_offline_are_not_reserved(made_up: MadeUpHost) -> None:
+    made_up.tree.set_offline(4, 5, 6, 7)
+    made_up.kubelet("config.yaml", 'reservedSystemCPUs: "0"')
+    found = kubelet.reserved_cpus(made_up.host())
+    assert found.evidence == (
+        "reservedSystemCPUs is 0: isolated CPU 2-3 also counts as the resource cpu"
+    )
+    assert 'reservedSystemCPUs: "0,2-3".' in found.advice
+
+
+def test_reserved_cpus_names_a_refusal_and_missing_cpus(made_up: MadeUpHost) -> None:
+    made_up.tree.set_offline(7)
+    made_up.kubelet("config.yaml", 'reservedSystemCPUs: "0,7"')
+    found = kubelet.reserved_cpus(made_up.host())
+    assert found.evidence == (
+        "reservedSystemCPUs is 0,7: CPU 7 is offline: the kubelet does not start; isolated CPU"
+        " 2-3,6 also counts as the resource cpu"
+    )
