@@ -27,6 +27,8 @@ _FLAGS = {
     "eviction-hard": "evictionHard",
     "experimental-allocatable-ignore-eviction": "--experimental-allocatable-ignore-eviction",
     "feature-gates": "--feature-gates",
+    "config": "--config",
+    "config-dir": "--config-dir",
     "cpu-manager-policy": "cpuManagerPolicy",
     "cpu-manager-policy-options": "cpuManagerPolicyOptions",
     "memory-manager-policy": "memoryManagerPolicy",
@@ -85,9 +87,21 @@ def _found(host: Host) -> tuple[Mapping[str, Any], Path]:
     directory = Path(flags["config-dir"]) if "config-dir" in flags else None
     for name in files.names(directory) if directory else []:
         if directory and name.endswith(".conf"):
-            settings.update(_read_file(directory / name))
+            settings = _merged(settings, _read_file(directory / name))
     settings.update({key: flags[flag] for flag, key in _FLAGS.items() if flag in flags})
     return settings, file
+
+
+def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with a drop-in: mappings are merged, and null removes (RFC 7386)."""
+    merged = dict(settings)
+    for key, value in changes.items():
+        before = merged.pop(key, None)
+        if isinstance(value, dict):
+            merged[key] = _merged(before if isinstance(before, dict) else {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def _policy(facts: Facts) -> str:
 
 
 def _no_reservation(facts: Facts) -> str:
-    if facts.cpu_policy != "static" or facts.reservation("cpu") > 0:
+    named = values.text(facts.settings, "reservedSystemCPUs")  # refused for another reason
+    if facts.cpu_policy != "static" or named or facts.reservation("cpu") > 0:
         return ""
     return "the CPU manager's policy is static, and no CPU is reserved"
 

@@ -54,7 +54,7 @@ def parse(text: str) -> State:
     entries, checksum = fields.get("entries", {}), fields.get("checksum", 0)
     if not isinstance(policy, str) or not isinstance(shared, str) or not isinstance(entries, dict):
         raise StateRefused("has a value of another type")
-    if not isinstance(checksum, int) or checksum < 0:
+    if type(checksum) is not int or checksum < 0:  # a bool is an int in Python
         raise StateRefused("has a checksum that is not a number")
     pods = {pod: part for pod, part in entries.items() if part is not None}
     containers = [
@@ -167,7 +167,7 @@ def _reserved_missing(facts: Facts) -> str:
     state = _static(facts)
     if state is None or facts.strict or not state.shared:
         return ""
-    missing = facts.reserved - state.shared
+    missing = (facts.reserved & facts.online) - state.shared
     return f"{FILE} does not share the reserved CPU {render(missing)}" if missing else ""
 
 

@@ -100,11 +100,25 @@ def _eviction(facts: Facts) -> Fraction | None:
     ignored = facts.settings.get("--experimental-allocatable-ignore-eviction")
     if ignored is not None and values.boolean(str(ignored)) is not False:
         return Fraction(0)
-    unset = facts.settings.get("evictionHard") is None
-    default = unset or facts.settings.get("mergeDefaultEvictionSettings") is True
-    thresholds = values.pairs(facts.settings, "evictionHard")
-    text = thresholds.get("memory.available", _DEFAULT_EVICTION if default else "0")
+    text = values.pairs(facts.settings, "evictionHard").get("memory.available")
+    if text is None:
+        text = _default_eviction(facts.settings)
+    if text is None:
+        return None
     return Fraction(0) if text in ("0%", "100%") else values.quantity(text)
+
+
+def _default_eviction(settings: Mapping[str, Any]) -> str | None:
+    """memory.available if evictionHard does not have it; None if it is unknown.
+
+    The kubelet adds the default to the file of --config, and then merges the drop-ins.
+    """
+    from_file = "--config" in settings or "--config-dir" not in settings
+    given = settings.get("evictionHard")
+    if given is None or settings.get("mergeDefaultEvictionSettings") is True:
+        return _DEFAULT_EVICTION if from_file else "0"
+    in_drop_in = isinstance(given, dict) and "--config-dir" in settings and from_file
+    return None if in_drop_in else "0"
 
 
 def needed(facts: Facts) -> Fraction | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -60,14 +61,11 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("machine", MACHINES)
-def test_reserving_as_advised_is_not_refused(
-    start: Start, settings: Settings, machine: dict[str, Any]
-) -> None:
-    made = start(settings, **machine)
-    for text in STATES:
-        known = replace(made, cpu_state=text)
+def test_reserving_as_advised_is_not_refused(start: Start, machine: dict[str, Any]) -> None:
+    made = start({}, **machine)
+    for settings, text in itertools.product(SETTINGS, STATES):
+        known = replace(made, settings=settings, cpu_state=text)
         after = change.follow(known, change.reserve(known))
         assert refused(after) == {}
         assert after.reserved <= after.online

@@ -139,3 +139,8 @@ def test_explicit_gate_overrides_its_stage(start: Start) -> None:
     gates = {"AllAlpha": True, "CPUManagerPolicyAlphaOptions": False}
     found = refused(start(static(align_by_socket="true", gates=gates)))
     assert list(found) == ["an alpha option without its feature gate"]
+
+
+def test_refused_list_is_not_also_a_missing_reservation(start: Start) -> None:
+    found = refused(start({"cpuManagerPolicy": "static", "reservedSystemCPUs": "0,"}))
+    assert list(found) == ["reservedSystemCPUs that is not a CPU list"]

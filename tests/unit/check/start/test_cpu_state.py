@@ -146,6 +146,13 @@ def test_cpu_that_went_offline_or_came_online_is_refused(start: Start) -> None:
     assert refused(start(STATIC, offline=(7,), cpu_state=state("static", "0-6"))) == {}
 
 
+def test_reserved_offline_cpu_is_no_fault_of_the_file(start: Start) -> None:
+    settings = {**STATIC, "reservedSystemCPUs": "0,7"}
+    assert list(refused(start(settings, offline=(7,), cpu_state=state("static", "0-6")))) == [
+        "reservedSystemCPUs with a CPU that is not online"
+    ]
+
+
 def test_cpus_of_pods_are_not_judged(start: Start) -> None:
     document = {**json.loads(state("static", "0-3", 5)), "podEntries": {"uid": {"cpuSet": "4-7"}}}
     known = start({**STATIC, "reservedSystemCPUs": "0"}, cpu_state=json.dumps(document))

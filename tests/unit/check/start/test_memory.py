@@ -121,6 +121,17 @@ def test_each_rule_refuses_its_example(start: Start, rule: str) -> None:
         (static(on_node(0, memory="924Mi"), evictionHard={"nodefs.available": "10%"}), None),
         (static(*HALVES, evictionHard={}, mergeDefaultEvictionSettings=True), None),
         (static(*HALVES, evictionHard="memory.available<100Mi,nodefs.available<10%"), None),
+        # The kubelet adds the default to the file of --config only, before the drop-ins.
+        ({**static(on_node(0, memory="924Mi")), "--config-dir": "/d"}, None),
+        ({**static(*HALVES), "--config": "/c", "--config-dir": "/d"}, None),
+        (
+            {
+                **static(on_node(0, memory="1Mi"), evictionHard={"nodefs.available": "1%"}),
+                "--config": "/c",
+                "--config-dir": "/d",
+            },
+            None,
+        ),
         # A share of all memory is not computed.
         (static(on_node(0, memory="1Gi"), evictionHard={"memory.available": "5%"}), None),
         (

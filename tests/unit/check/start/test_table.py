@@ -124,3 +124,14 @@ def test_gates_of_file_and_flag_are_merged(made_up: MadeUpHost) -> None:
     assert table.start(made_up.host()).verdict is Verdict.OK
     flags(made_up, config, "--feature-gates=CPUManagerPolicyAlphaOptions=false")
     assert table.start(made_up.host()).verdict is Verdict.PROBLEM
+
+
+def test_drop_in_is_merged_into_the_file(made_up: MadeUpHost) -> None:
+    made_up.kubelet(
+        "config.yaml",
+        "cpuManagerPolicy: static\nsystemReserved: {cpu: '1', memory: 1Gi}\nkubeReserved: {cpu: x}",
+    )
+    made_up.kubelet("drop-ins/10.conf", "systemReserved: {memory: 2Gi}\nkubeReserved: null")
+    directory = f"{made_up.directory}/kubelet"
+    flags(made_up, f"--config={directory}/config.yaml", f"--config-dir={directory}/drop-ins")
+    assert table.start(made_up.host()).verdict is Verdict.OK
