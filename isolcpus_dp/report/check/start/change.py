@@ -97,9 +97,12 @@ def align_advice(facts: Facts) -> str:
     """The sentence for align()."""
     change = align(facts)
     options = change.settings.get(_TOPOLOGY_OPTIONS)
+    # The option excludes the strictest policy, single-numa-node.
+    by_socket = values.pairs(facts.settings, "cpuManagerPolicyOptions").get("align-by-socket", "")
+    stricter = "restricted" if values.boolean(by_socket) else "a stricter policy"
     sentence = (
         "Set in the kubelet's configuration: topologyManagerPolicy:"
-        f" {change.settings['topologyManagerPolicy']}, or a stricter policy"
+        f" {change.settings['topologyManagerPolicy']}, or {stricter}"
     )
     if options is not None:
         sentence += f"; and {_TOPOLOGY_OPTIONS}: {mapping(options)}"

@@ -122,6 +122,13 @@ def test_topology_policy_depends_on_the_nodes(nodes: int, policy: str, option: i
     assert advised.topology_policy(nodes) == (policy, option)
 
 
+def test_no_policy_that_an_option_excludes_is_advised(start: Start) -> None:
+    options = {"align-by-socket": "true"}
+    assert change.align_advice(start({"cpuManagerPolicyOptions": options})) == (
+        "Set in the kubelet's configuration: topologyManagerPolicy: best-effort, or restricted."
+    )
+
+
 def test_advice_removes_what_excludes_reserved_cpus(start: Start) -> None:
     known = start(
         {
