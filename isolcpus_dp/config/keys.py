@@ -63,7 +63,9 @@ class PoolConfig:
     placement: Placement = key("Placement", "packed", choice(Placement))
     # Owners may also run on the housekeeping CPUs.
     mixed: bool = key("Mixed", "no", YES_OR_NO)
-    device_nodes: DeviceNodes = key("DeviceNodes", "auto", choice(DeviceNodes))
+    # Not "auto": the kubelet keeps the device nodes of an allocation, and no container of the pod can
+    # be restarted when one of them is gone.
+    device_nodes: DeviceNodes = key("DeviceNodes", "no", choice(DeviceNodes))
 
     @property
     def endpoint(self) -> str:

@@ -56,20 +56,20 @@ def test_defaults_apply_without_a_file(main: Path, monkeypatch: pytest.MonkeyPat
         incomplete_cores="withhold",
         placement="packed",
         mixed=False,
-        device_nodes="auto",
+        device_nodes="no",
     )
 
 
 def test_default_file_is_read(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "DEFAULT_FILE", main)
-    main.write_text("[Plugin]\nDeviceNodes=no\n")
-    assert load(None, LAST).pools[0].device_nodes == "no"
+    main.write_text("[Plugin]\nDeviceNodes=auto\n")
+    assert load(None, LAST).pools[0].device_nodes == "auto"
 
 
 def test_drop_ins_are_read_without_a_main_file(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "DEFAULT_FILE", main)
-    drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=no\n")
-    assert load(None, LAST).pools[0].device_nodes == "no"
+    drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=auto\n")
+    assert load(None, LAST).pools[0].device_nodes == "auto"
 
 
 def test_every_key_of_a_pool_is_read(main: Path) -> None:
@@ -107,7 +107,7 @@ def test_last_drop_in_wins(main: Path) -> None:
 
 def test_only_files_named_conf_are_drop_ins(main: Path) -> None:
     main.write_text("[Plugin]\nDeviceNodes=yes\n")
-    drop_in(main, "10-nodes.conf.dpkg-old", "[Plugin]\nDeviceNodes=no\n")
+    drop_in(main, "10-nodes.conf.dpkg-old", "[Plugin]\nDeviceNodes=auto\n")
     assert load(main, LAST).pools[0].device_nodes == "yes"
 
 
@@ -121,10 +121,10 @@ def test_hidden_file_is_not_a_drop_in(main: Path) -> None:
 def test_file_name_is_not_a_glob_pattern(tmp_path: Path) -> None:
     main = tmp_path / "x[1].conf"
     main.write_text("[Plugin]\nDeviceNodes=yes\n")
-    drop_in(tmp_path / "x1.conf", "10-nodes.conf", "[Plugin]\nDeviceNodes=no\n")
+    drop_in(tmp_path / "x1.conf", "10-nodes.conf", "[Plugin]\nDeviceNodes=auto\n")
     assert load(main, LAST).pools[0].device_nodes == "yes"
-    drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=auto\n")
-    assert load(main, LAST).pools[0].device_nodes == "auto"
+    drop_in(main, "10-nodes.conf", "[Plugin]\nDeviceNodes=no\n")
+    assert load(main, LAST).pools[0].device_nodes == "no"
 
 
 def test_file_that_cannot_be_checked_is_an_error(tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ def test_directory_is_not_a_configuration_file(name: str) -> None:
 
 
 def test_only_a_newline_ends_a_comment(main: Path) -> None:
-    main.write_text("[Plugin]\r\n# a page\fDeviceNodes=no\u2028DeviceNodes=no\r\nMixed=yes\r\n")
+    main.write_text("[Plugin]\r\n# a page\fDeviceNodes=auto\u2028DeviceNodes=auto\r\nMixed=yes\r\n")
     [plugin] = load(main, LAST).pools
-    assert (plugin.device_nodes, plugin.mixed) == ("auto", True)
+    assert (plugin.device_nodes, plugin.mixed) == ("no", True)
 
 
 @pytest.mark.parametrize("line", ["[Plugin] CPUs=2", "[Plugin", "[Plugin]]"])
@@ -150,13 +150,13 @@ def test_text_after_a_section_header_is_an_error(main: Path, line: str) -> None:
 
 
 def test_comment_may_follow_a_section_header(main: Path) -> None:
-    main.write_text("  [Plugin]  # of all\nDeviceNodes=no\n")
-    assert load(main, LAST).pools[0].device_nodes == "no"
+    main.write_text("  [Plugin]  # of all\nDeviceNodes=auto\n")
+    assert load(main, LAST).pools[0].device_nodes == "auto"
 
 
 def test_last_assignment_in_a_file_wins(main: Path) -> None:
-    main.write_text("[Plugin]\nDeviceNodes=yes\n[Plugin]\nDeviceNodes=auto\nDeviceNodes=no\n")
-    assert load(main, LAST).pools[0].device_nodes == "no"
+    main.write_text("[Plugin]\nDeviceNodes=yes\n[Plugin]\nDeviceNodes=no\nDeviceNodes=auto\n")
+    assert load(main, LAST).pools[0].device_nodes == "auto"
 
 
 def test_empty_assignment_restores_the_default(main: Path) -> None:
@@ -166,13 +166,13 @@ def test_empty_assignment_restores_the_default(main: Path) -> None:
 
 
 def test_comment_may_follow_a_value(main: Path) -> None:
-    main.write_text("# ours\n[Plugin]\nCPUs = 2-3   # not 4\n; old\nDeviceNodes=no # none\n")
-    assert load(main, LAST).pools[0] == PoolConfig(cpus=frozenset({2, 3}), device_nodes="no")
+    main.write_text("# ours\n[Plugin]\nCPUs = 2-3   # not 4\n; old\nDeviceNodes=auto # none\n")
+    assert load(main, LAST).pools[0] == PoolConfig(cpus=frozenset({2, 3}), device_nodes="auto")
 
 
 def test_indented_line_is_a_key_as_in_systemd(main: Path) -> None:
-    main.write_text("[Plugin]\nCPUs=2-3\n  DeviceNodes=no\n")
-    assert load(main, LAST).pools[0] == PoolConfig(cpus=frozenset({2, 3}), device_nodes="no")
+    main.write_text("[Plugin]\nCPUs=2-3\n  DeviceNodes=auto\n")
+    assert load(main, LAST).pools[0] == PoolConfig(cpus=frozenset({2, 3}), device_nodes="auto")
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_wrong_value_is_an_error_even_if_replaced_later(main: Path) -> None:
     ["Plug", "plugin", "DEFAULT", "Plugin ", "Pool", "Pool ", "Pool a b", "Pool -a", "pool a"],
 )
 def test_unknown_section_is_an_error(main: Path, section: str) -> None:
-    main.write_text(f"[{section}]\nDeviceNodes=no\n")
+    main.write_text(f"[{section}]\nDeviceNodes=auto\n")
     assert error_of(main) == (
         f"{main}: [{section}]: unknown section; use [Plugin], [Pinning], [Metrics], or"
         " [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
@@ -484,7 +484,7 @@ def test_unknown_key_is_an_error(main: Path, key: str) -> None:
 
 
 def test_key_before_the_first_section_is_an_error(main: Path) -> None:
-    main.write_text("# ours\nDeviceNodes=no\n[Plugin]\n")
+    main.write_text("# ours\nDeviceNodes=auto\n[Plugin]\n")
     assert error_of(main) == (f"{main}: line 2 is before the first section; begin with [Plugin]")
 
 

@@ -25,7 +25,7 @@ CHANGES = {
         "IncompleteCores": "Granularity=core\nIncompleteCores=offer",
         "Placement": "Placement=spread",
         "Mixed": "Mixed=yes",
-        "DeviceNodes": "DeviceNodes=no",
+        "DeviceNodes": "DeviceNodes=auto",
     },
     "Pinning": {
         "KeepOthersOff": "KeepOthersOff=no",
@@ -53,8 +53,8 @@ def fingerprint(directory: Path, text: str) -> str:
 
 
 def test_fingerprint_is_eight_hexadecimal_digits(tmp_path: Path) -> None:
-    assert fingerprint(tmp_path, "") == "f4594314"
-    assert fingerprint(tmp_path, POOLS) == "f8655611"
+    assert fingerprint(tmp_path, "") == "28205eaf"
+    assert fingerprint(tmp_path, POOLS) == "9085d7c6"
 
 
 def test_every_key_is_in_the_table_of_changes() -> None:

@@ -154,6 +154,12 @@ async def test_request_without_containers_has_an_empty_answer(host: Host) -> Non
     assert await host.allocate() == api.AllocateResponse()
 
 
+async def test_no_device_nodes_are_added_by_default(make_up: MakeUp) -> None:
+    tree = make_up("2x2x2", {1, 2, 5, 6})
+    (tree.root / "devices/virtual/cpuid/cpu1").mkdir(parents=True)
+    assert nodes_of(await Host(tree, PoolConfig()).allocate(["1"])) == []
+
+
 async def test_device_nodes_auto_are_the_existing_ones(make_up: MakeUp) -> None:
     host = with_nodes(make_up, "auto", [1, 2, 6])
     assert nodes_of(await host.allocate(["6", "5", "1"])) == [

@@ -93,7 +93,7 @@ async def test_connection_stays_if_nothing_changes_for_containers(
     before = published(host)
     await reload(host, connected, f"# a comment\n{configuration}")
     assert published(host) == before
-    await reload(host, connected, f"{configuration}[Plugin]\nDeviceNodes=no\n")
+    await reload(host, connected, f"{configuration}[Plugin]\nDeviceNodes=auto\n")
     assert host.log.count("read the configuration again: nothing changes for containers") == 2
     assert published(host) == fingerprint(host) != before
     assert cpus(await runtime.create(pod, "owner", OWNER)) == "2-3"
