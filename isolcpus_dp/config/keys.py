@@ -63,8 +63,8 @@ class PoolConfig:
     placement: Placement = key("Placement", "packed", choice(Placement))
     # Owners may also run on the housekeeping CPUs.
     mixed: bool = key("Mixed", "no", YES_OR_NO)
-    # Not "auto": the kubelet keeps the device nodes of an allocation, and no container of the pod can
-    # be restarted when one of them is gone.
+    # Not "auto": the kubelet stores the device nodes of an allocation, and cannot restart the
+    # container when one of them is gone.
     device_nodes: DeviceNodes = key("DeviceNodes", "no", choice(DeviceNodes))
 
     @property

@@ -18,7 +18,9 @@ from isolcpus_dp.host import cpulist, directories, machine, sockets
 from isolcpus_dp.host.hotplug import MachineWatch
 from isolcpus_dp.host.sockets import SocketWatch
 from isolcpus_dp.nri import cgroup, pinning
-from isolcpus_dp.nri.session import Outcome, Session
+from isolcpus_dp.nri.outcome import Outcome
+from isolcpus_dp.nri.requested import Requested
+from isolcpus_dp.nri.session import Session
 from isolcpus_dp.nri.unconfirmed import Unconfirmed
 from isolcpus_dp.service import notify, process, reload
 from isolcpus_dp.service.events import Event, emit
@@ -52,10 +54,10 @@ def serve(host: Host, config_file: Path | None) -> None:
     """
     present = machine.read(host.sysfs)
     settings = config.load(config_file, present.last)
-    process.run(lambda: _Daemon(host, config_file, settings, present).live())
+    process.run(lambda: Daemon(host, config_file, settings, present).live())
 
 
-class _Daemon:
+class Daemon:
     """The daemon while its event loop runs."""
 
     def __init__(
@@ -75,6 +77,7 @@ class _Daemon:
             host.sysfs, present, self._machine_changed, self._machine_unreadable
         )
         self._unconfirmed = Unconfirmed()
+        self._requested = Requested()
         self._session: Session | None = None
 
     async def live(self) -> None:
@@ -92,9 +95,11 @@ class _Daemon:
         emit(
             log, Event.STARTED, "isolated CPU %s: %s",
             cpulist.render(self._rules.isolated) or "(none)",
-            "other containers are kept off" if self._settings.pinning.keep_others_off
-            else "only owners are pinned", cpus=self._rules.isolated,
+            "only owners are pinned" if not self._settings.pinning.keep_others_off
+            else "other containers are refused" if self._refuses_others()
+            else "other containers are kept off", cpus=self._rules.isolated,
         )  # fmt: skip
+        self._report_lack()
         directory = self._host.nri_socket.parent
         self._tell_waiting()
         self._published.write(config.fingerprint(self._settings))
@@ -116,22 +121,31 @@ class _Daemon:
 
     async def _serve_sessions(self, watch: SocketWatch) -> None:
         """Runs sessions; session.py describes when the next one starts. Raises Gone."""
-        while True:
-            identity = sockets.identify(self._host.nri_socket)
-            self._session = Session(
-                self._host.nri_socket,
-                self._host.cgroups,
-                self._rules,
-                self._unconfirmed,
-                self._report_connected,
-            )
-            outcome = await self._session.run()
-            self._session = None
-            if outcome is Outcome.ABSENT:
-                await watch.next_attempt()
-                continue
-            self._tell_waiting()
-            await watch.replaced(identity, outcome.retry_seconds)
+        serving: Session | None = None  # answers the runtime until the next one is synchronized
+        last, times = Outcome.ABSENT, 0
+        try:
+            while True:
+                identity = sockets.identify(self._host.nri_socket)
+                self._session = Session(
+                    self._host.nri_socket,
+                    self._host.cgroups,
+                    self._rules,
+                    self._unconfirmed,
+                    self._requested,
+                    self._report_connected,
+                    serving,
+                )
+                outcome = await self._session.run()
+                serving, self._session = self._session.serving, None
+                last, times = outcome, times + 1 if outcome is last else 1
+                if outcome is Outcome.ABSENT:
+                    await watch.next_attempt()
+                elif outcome is not Outcome.OUTDATED:
+                    self._tell_waiting()
+                    await watch.replaced(identity, outcome.retry_seconds(times))
+        finally:
+            if serving:
+                serving.close()
 
     def _rules_for(self, present: machine.Machine, settings: config.Config) -> pinning.Rules:
         nameable = cgroup.nameable(self._host.cgroups, present)
@@ -159,10 +173,24 @@ class _Daemon:
         self._systemd.notify("READY=1")
 
     def _apply(self, rules: pinning.Rules) -> None:
-        """Ends the session: a new one updates all containers."""
+        """Outdates the session: a new one updates all containers."""
         self._rules = rules
+        self._report_lack()
         if self._session:
-            self._session.end()
+            self._session.outdate(rules)
+
+    def _report_lack(self) -> None:
+        """Logs that containers which own no CPUs are refused, if they are."""
+        if self._refuses_others():
+            emit(
+                log, Event.DEGRADED,
+                "%s; until then, such containers are not created, and existing ones keep the"
+                " CPUs that they have", pinning.lack_of_housekeeping(self._rules),
+            )  # fmt: skip
+
+    def _refuses_others(self) -> bool:
+        keeps_off = self._rules.isolated and self._rules.pinning.keep_others_off
+        return bool(keeps_off) and not self._rules.housekeeping
 
     def _machine_changed(self, present: machine.Machine) -> None:
         """Applies the rules if they have changed."""
@@ -184,7 +212,10 @@ class _Daemon:
 
     def _report_connected(self, runtime: str) -> None:
         isolated = cpulist.render(self._rules.isolated) or "(none)"
-        self._systemd.notify(f"STATUS=Connected to {runtime}, isolated CPU {isolated}")
+        status = f"STATUS=Connected to {runtime}, isolated CPU {isolated}"
+        if self._refuses_others():
+            status += "; no housekeeping CPU is left, so other containers are refused"
+        self._systemd.notify(status)
 
     def _tell_waiting(self) -> None:
         path = self._host.nri_socket

@@ -6,8 +6,8 @@ annotations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from isolcpus_dp import pool
@@ -50,6 +50,7 @@ class Decision:
     unlimited: bool = False  # lift its CPU quota and that of its pod
     owned: frozenset[int] = NONE  # the isolated CPUs among `cpus`
     complaints: tuple[str, ...] = ()  # why it does not get the CPUs that its annotations name
+    refusal: str = ""  # why no CPU is left on which it may run
 
 
 def rules(
@@ -105,7 +106,28 @@ def decide(rules: Rules, annotations: Mapping[str, str], cpuset: str) -> Decisio
 
 def off_the_isolated(rules: Rules) -> Decision:
     """The decision about a container for which decide() failed."""
-    return Decision(cpus=rules.housekeeping)
+    return _housekeeping(rules, ())
+
+
+def returned(rules: Rules, decision: Decision, cpuset: str) -> Decision:
+    """The decision to leave a container alone, if `cpuset` is not what it has now: it gets that.
+
+    An empty `cpuset` means all CPUs. They are named, because an update cannot remove a cpuset.
+    """
+    cpus = (cpulist.parse(cpuset) if cpuset else rules.nameable) & rules.nameable
+    return replace(decision, cpus=cpus or None)
+
+
+def lack_of_housekeeping(rules: Rules) -> str:
+    """A sentence if no CPU is left for containers that own none; empty if there is one."""
+    if rules.housekeeping:
+        return ""
+    alternative = ", or set KeepOthersOff=no" if rules.pinning.keep_others_off else ""
+    return (
+        "no housekeeping CPU is left for containers that own none: all CPUs that they could use,"
+        f" {cpulist.render(rules.nameable) or '(none)'}, are isolated; isolate fewer CPUs"
+        f"{alternative}"
+    )
 
 
 def _named(rules: Rules, owned: Owned, text: str) -> frozenset[int]:
@@ -128,15 +150,27 @@ def _off(rules: Rules, cpuset: str, complaints: list[str]) -> Decision:
     if not rules.isolated or not (rules.pinning.keep_others_off or complaints):
         return Decision(cpus=None, complaints=tuple(complaints))
     if not cpuset:
-        return Decision(cpus=rules.housekeeping, complaints=tuple(complaints))
+        return _housekeeping(rules, complaints)
     before = cpulist.parse(cpuset)
     cpus = before - rules.isolated
     if not cpus:
-        # For an invalid annotation, its own complaint is enough.
-        if not complaints:
+        # For an invalid annotation, its own complaint is enough; so is the refusal.
+        if not complaints and rules.housekeeping:
             complaints.append(
                 f"all of its CPUs {cpuset} are isolated, so it runs on the housekeeping CPUs: add"
                 " the isolated CPUs to the kubelet's reservedSystemCPUs"
             )
-        cpus = rules.housekeeping
+        return _housekeeping(rules, complaints)
     return Decision(cpus=cpus if cpus != before else None, complaints=tuple(complaints))
+
+
+def _housekeeping(rules: Rules, complaints: Iterable[str]) -> Decision:
+    """The decision about a container that may only run on the housekeeping CPUs.
+
+    An empty cpuset would not keep it off the isolated CPUs: to a runtime it means no change.
+    """
+    return Decision(
+        cpus=rules.housekeeping or None,
+        complaints=tuple(complaints),
+        refusal=lack_of_housekeeping(rules),
+    )

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.nri import pinning
+from isolcpus_dp.nri.annotations import from_kubelet
+from isolcpus_dp.nri.owners import Owners
 from isolcpus_dp.nri.ttrpc import CallError, Code
 from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
     from isolcpus_dp.nri.pinning import Decision, Rules
+    from isolcpus_dp.nri.requested import Requested
     from isolcpus_dp.nri.unconfirmed import Unconfirmed
 
 log = logging.getLogger(__name__)
@@ -27,14 +30,13 @@ RUNTIME_SERVICE = "nri.pkg.api.v1alpha1.Runtime"
 # The two logical connections of NRI's multiplexer.
 TO_PLUGIN, TO_RUNTIME = 1, 2
 
-# Event k is bit k-1: CREATE_CONTAINER is 4, POST_START_CONTAINER 7, UPDATE_CONTAINER 8.
-_POST_START_CONTAINER = 7
-_EVENTS = 1 << 3 | 1 << _POST_START_CONTAINER - 1 | 1 << 7
-
-# CRI-O's annotation with those that the kubelet gave the container, as JSON (its pkg/annotations).
-# CRI-O also adds the annotations of the pod to the container; any pod author can set these.
-_CRIO = "cri-o"
-_CRIO_ANNOTATIONS = "io.kubernetes.cri-o.Annotations"
+# The numbers of NRI's events.
+_STOP_POD_SANDBOX, _REMOVE_CONTAINER, _POST_START_CONTAINER = 2, 11, 7
+_CREATE_CONTAINER, _UPDATE_CONTAINER, _STOP_CONTAINER = 4, 8, 10
+_SUBSCRIBED = (
+    _STOP_POD_SANDBOX, _CREATE_CONTAINER, _POST_START_CONTAINER, _UPDATE_CONTAINER,
+    _STOP_CONTAINER, _REMOVE_CONTAINER,
+)  # fmt: skip
 
 # A container in one of these states has a cgroup that can be updated.
 _ALIVE = (api.CONTAINER_CREATED, api.CONTAINER_PAUSED, api.CONTAINER_RUNNING)
@@ -63,6 +65,8 @@ class Connection(Protocol):
     def quotas(self) -> PodQuotas: ...
     @property
     def unconfirmed(self) -> Unconfirmed: ...
+    @property
+    def requested(self) -> Requested: ...
     def synchronized(self, runtime: str) -> None: ...
     def update(self, update: Update) -> None: ...
 
@@ -72,8 +76,9 @@ class Plugin:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._rules = connection.rules
         self._unconfirmed = connection.unconfirmed
+        self._requested = connection.requested
+        self._owners = Owners()
         self._runtime = ""
         self._pods: dict[str, api.PodSandbox] = {}  # collected while Synchronize comes in parts
         self._containers: list[api.Container] = []
@@ -82,6 +87,7 @@ class Plugin:
             "Synchronize": (api.SynchronizeRequest, self._synchronize),
             "CreateContainer": (api.CreateContainerRequest, self._create_container),
             "UpdateContainer": (api.UpdateContainerRequest, self._update_container),
+            "StopContainer": (api.StopContainerRequest, self._stop_container),
             "StateChange": (api.StateChangeEvent, self._state_change),
             "Shutdown": (api.Empty, self._shutdown),
         }
@@ -96,7 +102,7 @@ class Plugin:
 
     def _configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
         self._runtime = f"{request.runtime_name} {request.runtime_version}"
-        return api.ConfigureResponse(events=_EVENTS)
+        return api.ConfigureResponse(events=sum(1 << event - 1 for event in _SUBSCRIBED))
 
     def _synchronize(self, request: api.SynchronizeRequest) -> api.SynchronizeResponse:
         self._pods.update({pod.id: pod for pod in request.pods})
@@ -105,6 +111,7 @@ class Plugin:
             return api.SynchronizeResponse(more=True)
         alive = [container for container in self._containers if container.state in _ALIVE]
         self._unconfirmed.keep(container.id for container in alive)
+        self._requested.keep(container.id for container in alive)
         updates: list[api.ContainerUpdate] = []
         to_confirm: list[Update] = []  # an update in the answer has no result
         for container in alive:
@@ -129,7 +136,7 @@ class Plugin:
 
     def _create_container(self, request: api.CreateContainerRequest) -> api.CreateContainerResponse:
         cpu = request.container.linux.resources.cpu
-        resources = self._changes(request.pod, request.container, cpu.cpus, cpu)
+        resources = self._changes(request.pod, request.container, cpu.cpus, cpu, creates=True)
         if not resources:
             return api.CreateContainerResponse()
         return api.CreateContainerResponse(
@@ -138,11 +145,16 @@ class Plugin:
 
     def _update_container(self, request: api.UpdateContainerRequest) -> api.UpdateContainerResponse:
         wanted = request.linux_resources.cpu
-        cpuset = wanted.cpus or request.container.linux.resources.cpu.cpus
+        cpuset = wanted.cpus or self._request(request.container)
         resources = self._changes(request.pod, request.container, cpuset, wanted)
         if not resources:
             return api.UpdateContainerResponse()
         return api.UpdateContainerResponse(update=[_message(request.container, resources)])
+
+    def _stop_container(self, request: api.StopContainerRequest) -> api.StopContainerResponse:
+        """containerd also reports a container that has ended by itself."""
+        self._owners.ended(request.container.id)
+        return api.StopContainerResponse()
 
     def _state_change(self, request: api.StateChangeEvent) -> api.Empty:
         """Updates a container that was created before the plugin registered and has started now.
@@ -154,6 +166,11 @@ class Plugin:
             update = self._update_for(request.pod, request.container)
             if update:
                 self._update(update)
+        elif request.event == _REMOVE_CONTAINER:
+            self._owners.ended(request.container.id)
+            self._requested.ended(request.container.id)
+        elif request.event == _STOP_POD_SANDBOX:
+            self._owners.pod_ended(request.pod.id)
         return api.Empty()
 
     def _update(self, update: Update) -> None:
@@ -168,9 +185,9 @@ class Plugin:
     def _update_for(self, pod: api.PodSandbox, container: api.Container) -> Update | None:
         """The update for an existing container; None if it needs none."""
         cpu = container.linux.resources.cpu
-        resources = self._changes(pod, container, cpu.cpus, cpu)
+        resources = self._changes(pod, container, self._request(container), cpu)
         if container.id in self._unconfirmed:
-            repeated = api.LinuxResources(cpu=_repeatable(cpu, self._rules))
+            repeated = api.LinuxResources(cpu=_repeatable(cpu, self._connection.rules))
             if resources:
                 repeated.MergeFrom(resources)
             resources = repeated if repeated.cpu.ByteSize() else None
@@ -178,18 +195,31 @@ class Plugin:
             return None
         return Update(_message(container, resources), _name(pod), container.name)
 
+    def _request(self, container: api.Container) -> str:
+        """The CPU list that an existing container would have without pinning."""
+        return self._requested.cpuset(container.id, container.linux.resources.cpu.cpus)
+
     def _changes(
-        self, pod: api.PodSandbox, container: api.Container, cpuset: str, cpu: api.LinuxCPU
+        self,
+        pod: api.PodSandbox,
+        container: api.Container,
+        cpuset: str,
+        cpu: api.LinuxCPU,
+        *,
+        creates: bool = False,
     ) -> api.LinuxResources | None:
         """The changes to `cpu`, the settings that a container has or will get; None for none.
 
         `cpuset` is the CPU list that it would have without pinning. A bug in the decision must not
-        prevent a container from starting: it then runs on the housekeeping CPUs.
+        prevent a container from starting: it then runs on the housekeeping CPUs. Raises CallError
+        if it `creates` a container for which no CPU is left.
         """
         owner, name = _name(pod), container.name
+        rules = self._connection.rules
         try:
-            decision = pinning.decide(self._rules, self._kubelets_annotations(container), cpuset)
-            changes = _difference(decision, cpu)
+            decision = pinning.decide(rules, from_kubelet(self._runtime, container), cpuset)
+            if decision.cpus is None and cpuset != container.linux.resources.cpu.cpus:
+                decision = pinning.returned(rules, decision, cpuset)
             if decision.unlimited:
                 self._connection.quotas.lift(pod.linux.cgroup_parent, owner)
         except Exception:
@@ -199,28 +229,28 @@ class Plugin:
                 " it runs on the housekeeping CPUs",
                 name, owner, exception=True, pod=owner, container=name,
             )  # fmt: skip
-            return _difference(pinning.off_the_isolated(self._rules), cpu)
+            decision = pinning.off_the_isolated(rules)
         for complaint in decision.complaints:
             emit(
                 log, Event.NOT_PINNED, "container %s of pod %s: %s", name, owner, complaint,
                 pod=owner, container=name,
             )  # fmt: skip
+        if creates and decision.refusal:
+            emit(
+                log, Event.CONTAINER_REFUSED, "container %s of pod %s was not created: %s",
+                name, owner, decision.refusal, pod=owner, container=name,
+            )  # fmt: skip
+            raise CallError(Code.FAILED_PRECONDITION, f"isolcpus-dp: {decision.refusal}")
+        changes = _difference(decision, cpu)
+        if changes and changes.cpu.cpus:
+            self._requested.replace(container.id, cpuset, changes.cpu.cpus)
+        self._owners.add(pod, container, decision.owned)
         if decision.owned and changes:
             emit(
                 log, Event.PINNED, "container %s of pod %s owns CPU %s", name, owner,
                 cpulist.render(decision.owned), cpus=decision.owned, pod=owner, container=name,
             )  # fmt: skip
         return changes
-
-    def _kubelets_annotations(self, container: api.Container) -> Mapping[str, str]:
-        """A container's annotations, without those that a pod author can set."""
-        if not self._runtime.lower().startswith(_CRIO):
-            return container.annotations
-        import json  # imported only for CRI-O: it takes a third of a MiB
-
-        received = container.annotations.get(_CRIO_ANNOTATIONS, "null")
-        annotations: Mapping[str, str] | None = json.loads(received)
-        return annotations or {}
 
 
 def _difference(decision: Decision, cpu: api.LinuxCPU) -> api.LinuxResources | None:

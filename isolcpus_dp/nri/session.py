@@ -9,10 +9,16 @@ Its life:
    that closes the connection before is REFUSED as well.
 4. The runtime calls the plugin for each container that is created, updated or started. The plugin
    calls UpdateContainers for a container that the runtime has not asked about.
-5. The runtime closes the connection when it stops, or drops a plugin that answers too late: LEFT.
-   The plugin closes it when the runtime sends invalid data: PROTOCOL_ERROR.
-   The daemon closes it when the CPUs of the host or the configuration have changed, since only
-   Synchronize reports all containers: OUTDATED.
+5. The runtime closes the connection when it stops: LEFT. It also drops a plugin that answers too
+   late or sends what it cannot use. If it closes the connection within 10 s after Synchronize, it
+   may do so each time: DROPPED. The plugin closes the connection when the runtime sends invalid
+   data: PROTOCOL_ERROR.
+6. When the CPUs of the host or the configuration have changed, a new session is needed, since only
+   Synchronize reports all containers: OUTDATED. A session that is not synchronized is closed. A
+   synchronized one goes on answering, by the new rules, until its successor receives Synchronize
+   and closes it. So the runtime has a plugin at every moment, and never two that answer: it adds
+   the successor to its plugins after Synchronize, and until then creates no container (it holds the
+   lock for that; containerd from 1.7.26 and 2.0.3 on with `BlockPluginSync`).
 
 What the daemon does after each outcome:
 
@@ -22,13 +28,15 @@ What the daemon does after each outcome:
 | REFUSED        | to another socket as soon as there is one; to the same one after 5 s          |
 | PROTOCOL_ERROR | the same as REFUSED                                                           |
 | LEFT           | to another socket as soon as there is one; to the same one after 0.1 s        |
-| OUTDATED       | the same as LEFT                                                              |
+| DROPPED        | the same as LEFT, but after twice the time whenever it follows another one,   |
+|                | up to 5 s                                                                     |
+| OUTDATED       | at once                                                                       |
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -40,11 +48,13 @@ from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import inotify, sockets
 from isolcpus_dp.nri import plugin, ttrpc
 from isolcpus_dp.nri.cgroup import Quotas
+from isolcpus_dp.nri.outcome import LONGEST_DELAY, Outcome
 from isolcpus_dp.nri.plugin import Plugin, Update
 from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
     from isolcpus_dp.nri.pinning import Rules
+    from isolcpus_dp.nri.requested import Requested
     from isolcpus_dp.nri.unconfirmed import Unconfirmed
 
 log = logging.getLogger(__name__)
@@ -59,21 +69,8 @@ VERSION = "0.6.0"
 _REGISTER_SECONDS = 5.0
 # The runtime updates one container after the other, and starts others in between.
 _UPDATE_SECONDS = 30.0
-
-
-class Outcome(enum.Enum):
-    """How a session ended; see the table above."""
-
-    ABSENT = enum.auto()
-    REFUSED = enum.auto()
-    PROTOCOL_ERROR = enum.auto()
-    LEFT = enum.auto()
-    OUTDATED = enum.auto()
-
-    @property
-    def retry_seconds(self) -> float:
-        """The delay before the next connection to the same socket."""
-        return 5.0 if self in (Outcome.REFUSED, Outcome.PROTOCOL_ERROR) else 0.1
+# A runtime that keeps a synchronized plugin for less time than this may drop the next one, too.
+_LASTING_SECONDS = 10.0
 
 
 class Session:
@@ -85,47 +82,77 @@ class Session:
         cgroups: Path,
         rules: Rules,
         unconfirmed: Unconfirmed,
+        requested: Requested,
         on_synchronized: Callable[[str], None],
+        predecessor: Session | None = None,
     ) -> None:
-        """`on_synchronized` is called with the runtime's name and version."""
+        """`on_synchronized` is called with the runtime's name and version.
+
+        `predecessor` is an outdated session that answers until this one is synchronized.
+        """
         self.rules = rules
         self.unconfirmed = unconfirmed
+        self.requested = requested
         self._socket = socket
         self._on_synchronized = on_synchronized
-        self._is_synchronized = False
-        self._is_outdated = False
+        self._predecessor = predecessor
+        self._synchronized_at: float | None = None
+        self._outdated = asyncio.Event()
         self._written = inotify.Watch()
+        self._open = contextlib.ExitStack()  # closes `_written`
         self.quotas = Quotas(cgroups, self._written)
         self._plugin = Plugin(self)
         self._connection: ttrpc.Connection | None = None
         self._updates: set[asyncio.Task[None]] = set()  # the event loop holds weak references only
 
     async def run(self) -> Outcome:
-        """Connects, registers, and returns when the connection is closed."""
-        with self._written:
-            connection = await self._connect()
-            if connection is None:
-                return Outcome.ABSENT
-            rejection = "it closed the connection before it listed its containers"
-            try:
-                if not self._is_outdated:
-                    self._connection = connection
-                    rejection = await self._register(connection) or rejection
-                    await connection.lost.wait()
-            finally:
-                self._connection = None
-                connection.close()
-        return self._outcome(connection.protocol_error, rejection)
+        """Connects, registers, and returns when the connection is closed or outdated.
 
-    def end(self) -> None:
-        """Closes the connection, also while it is being made: its rules are outdated."""
-        self._is_outdated = True
+        Then it is closed, except for what `serving` returns.
+        """
+        outcome = None
+        try:
+            self._open.enter_context(self._written)
+            outcome = await self._live()
+            return outcome
+        finally:
+            if outcome is not Outcome.OUTDATED or self._synchronized_at is None:
+                self.close()
+            if outcome is not Outcome.OUTDATED:
+                self._close_predecessor()
+
+    @property
+    def serving(self) -> Session | None:
+        """After `run`: the outdated session that still answers the runtime; None if there is none.
+
+        It must become the predecessor of the next one, or be closed.
+        """
+        return self if self._connection else self._predecessor
+
+    def outdate(self, rules: Rules) -> None:
+        """Ends the session, also while it is being made: its rules are outdated.
+
+        Until the next one is synchronized, the new rules are used for the runtime's calls.
+        """
+        self.rules = rules
+        if self._predecessor:
+            self._predecessor.rules = rules
+        self._outdated.set()
+        if self._connection and self._synchronized_at is None:
+            self._connection.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
         if self._connection:
             self._connection.close()
+            self._connection = None
+        # Not now: it takes 10 ms, and the runtime may wait for the answer to Synchronize.
+        asyncio.get_running_loop().call_soon(self._open.close)
 
     def synchronized(self, runtime: str) -> None:
         """For the plugin: the runtime has reported all its containers."""
-        self._is_synchronized = True
+        self._synchronized_at = asyncio.get_running_loop().time()
+        self._close_predecessor()
         self._on_synchronized(runtime)
 
     def update(self, update: Update) -> None:
@@ -134,6 +161,28 @@ class Session:
             task = asyncio.create_task(self._update(self._connection, update))
             self._updates.add(task)
             task.add_done_callback(self._updates.discard)
+
+    async def _live(self) -> Outcome:
+        connection = self._connection = await self._connect()
+        if connection is None:
+            return Outcome.ABSENT
+        rejection = "it closed the connection before it listed its containers"
+        if not self._outdated.is_set():
+            rejection = await self._register(connection) or rejection
+            ends = [
+                asyncio.ensure_future(event.wait()) for event in (connection.lost, self._outdated)
+            ]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for end in ends:
+                    end.cancel()
+        return self._outcome(connection.protocol_error, rejection)
+
+    def _close_predecessor(self) -> None:
+        if self._predecessor:
+            self._predecessor.close()
+            self._predecessor = None
 
     async def _connect(self) -> ttrpc.Connection | None:
         """None if no process listens, or if the socket was replaced while connecting."""
@@ -183,25 +232,40 @@ class Session:
             _update_failed(update, str(error) or "no answer")
 
     def _outcome(self, protocol_error: str, rejection: str) -> Outcome:
-        """The outcome of a connection that is closed; logged, with the reason."""
-        if self._is_outdated:
+        """The outcome of a connection that is closed or outdated; logged, with the reason."""
+        if self._outdated.is_set():
             return Outcome.OUTDATED
         if protocol_error:
             emit(
                 log, Event.PROTOCOL_ERROR, "protocol error: %s; connecting again in %.0f s, or when"
                 " the runtime creates a new socket",
-                protocol_error, Outcome.PROTOCOL_ERROR.retry_seconds,
+                protocol_error, LONGEST_DELAY,
             )  # fmt: skip
             return Outcome.PROTOCOL_ERROR
-        if not self._is_synchronized:
+        if self._synchronized_at is None and self._predecessor:
+            # A runtime might accept only one plugin of a name.
+            emit(
+                log, Event.RUNTIME_REFUSED, "the runtime rejected a second connection of the"
+                " plugin: %s; closing the first one and connecting again", rejection,
+            )  # fmt: skip
+            self._close_predecessor()
+            return Outcome.OUTDATED
+        if self._synchronized_at is None:
             emit(
                 log, Event.RUNTIME_REFUSED, "the runtime rejected the plugin: %s; trying again in"
                 " %.0f s, or when it creates a new socket",
-                rejection, Outcome.REFUSED.retry_seconds,
+                rejection, LONGEST_DELAY,
             )  # fmt: skip
             return Outcome.REFUSED
-        emit(log, Event.RUNTIME_LEFT, "the runtime closed the connection")
-        return Outcome.LEFT
+        seconds = asyncio.get_running_loop().time() - self._synchronized_at
+        if seconds >= _LASTING_SECONDS:
+            emit(log, Event.RUNTIME_LEFT, "the runtime closed the connection")
+            return Outcome.LEFT
+        emit(
+            log, Event.RUNTIME_LEFT, "the runtime closed the connection %.1f s after it had listed"
+            " its containers; if it does that again, the next connection is made later", seconds,
+        )  # fmt: skip
+        return Outcome.DROPPED
 
 
 def _update_failed(update: Update, reason: str) -> None:

@@ -41,6 +41,11 @@ class Event(enum.Enum):
     PINNED = "1f694912da4f4985af7823fa836ed77b", logging.INFO, "CPU", "POD", "CONTAINER"
     NOT_PINNED = "c60873dd14d64af4848e73806fa088d1", logging.WARNING, "POD", "CONTAINER"
     UNDECIDED = "be0dec8a80dd4bc5a9ce209999d73f8e", logging.ERROR, "POD", "CONTAINER"
+    CONTAINER_REFUSED = "2b03961c982d4f6b9ffbf0545c531d0e", logging.ERROR, "POD", "CONTAINER"
+    OWNED_TWICE = (
+        "1df9577c51b442b19a807709c85cdb9d", logging.ERROR,
+        "CPU", "POD", "CONTAINER", "OTHER_POD", "OTHER_CONTAINER",
+    )  # fmt: skip
     UPDATE_FAILED = "fdde25f930f74fb4be8356e792643a26", logging.WARNING, "POD", "CONTAINER"
     QUOTA_LIFTED = "1f7afe309be54b07b7f3c209ae294184", logging.INFO, "POD"
     QUOTA_KEPT = "7fdfc730d7e24f3ba7fd102f6752ebcc", logging.WARNING, "POD"

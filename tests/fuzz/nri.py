@@ -17,6 +17,7 @@ with atheris.instrument_imports(include=["isolcpus_dp"]):
     from isolcpus_dp.nri import frames
     from isolcpus_dp.nri.pinning import Owned, Rules
     from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME, Plugin, Update
+    from isolcpus_dp.nri.requested import Requested
     from isolcpus_dp.nri.ttrpc import Connection
     from isolcpus_dp.nri.unconfirmed import Unconfirmed
 
@@ -55,6 +56,7 @@ class Runtime:
     def __init__(self) -> None:
         self.quotas = NoQuotas()
         self.unconfirmed = Unconfirmed()
+        self.requested = Requested()
 
     def synchronized(self, runtime: str) -> None:
         pass

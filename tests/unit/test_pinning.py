@@ -9,7 +9,7 @@ import pytest
 
 from isolcpus_dp.config import Config, PinningConfig, PoolConfig
 from isolcpus_dp.host import machine
-from isolcpus_dp.nri.pinning import Decision, Rules, decide, off_the_isolated, rules
+from isolcpus_dp.nri.pinning import Decision, Rules, decide, off_the_isolated, returned, rules
 from isolcpus_dp.simulator.machine import MadeUpMachine, regular
 
 OWN = "windriver.com/isolcpus"
@@ -187,3 +187,58 @@ def test_host_without_isolated_cpus_changes_no_container(
 
 def test_decision_after_a_failure_is_housekeeping(host: MadeUpMachine) -> None:
     assert cpus(off_the_isolated(made(host))) == {0, 1, 4, 5}
+
+
+# No housekeeping CPU
+
+
+def lacking(host: MadeUpMachine, **pinning: object) -> Rules:
+    """As with cgroup v1, when all CPUs that are not isolated are offline."""
+    settings = Config(pinning=PinningConfig(**pinning))  # type: ignore[arg-type]
+    return rules(machine.read(host.root), settings, frozenset({2, 3}), frozenset())
+
+
+LACK = (
+    "no housekeeping CPU is left for containers that own none: all CPUs that they could use, 2-3,"
+    " are isolated; isolate fewer CPUs"
+)
+
+
+@pytest.mark.parametrize("cpuset", ["", "2", "2-3,6-7"])
+def test_others_are_refused_without_housekeeping_cpus(host: MadeUpMachine, cpuset: str) -> None:
+    decision = decide(lacking(host), {}, cpuset)
+    assert decision == Decision(cpus=None, refusal=f"{LACK}, or set KeepOthersOff=no")
+
+
+def test_owners_are_pinned_without_housekeeping_cpus(host: MadeUpMachine) -> None:
+    for mixed in (False, True):
+        pools = {OWN: replace(lacking(host).pools[OWN], mixed=mixed)}
+        decision = decide(replace(lacking(host), pools=pools), {OWN: "2-3"}, "")
+        assert (cpus(decision), decision.refusal) == ({2, 3}, "")
+
+
+def test_lack_of_housekeeping_cpus_refuses_nobody_without_keepothersoff(
+    host: MadeUpMachine,
+) -> None:
+    assert decide(lacking(host, keep_others_off=False), {}, "") == Decision(cpus=None)
+
+
+def test_invalid_annotation_is_refused_without_housekeeping_cpus(host: MadeUpMachine) -> None:
+    decision = decide(lacking(host, keep_others_off=False), {OWN: "0"}, "")
+    assert decision == Decision(
+        cpus=None,
+        complaints=(f"annotation {OWN}: 0: CPU 0 is not in the pool, which is 2-3,6-7",),
+        refusal=LACK,
+    )
+
+
+def test_failed_decision_is_a_refusal_without_housekeeping_cpus(host: MadeUpMachine) -> None:
+    decision = off_the_isolated(lacking(host, keep_others_off=False))
+    assert decision == Decision(cpus=None, refusal=LACK)
+
+
+def test_returned_cpus_are_all_or_the_requested_ones(host: MadeUpMachine) -> None:
+    lenient = made(host, keep_others_off=False)
+    assert cpus(returned(lenient, Decision(cpus=None), "")) == {0, 1, 2, 3, 4, 5, 6, 7}
+    assert cpus(returned(lenient, Decision(cpus=None), "1-2,9")) == {1, 2}
+    assert cpus(returned(lenient, Decision(cpus=None), "9")) is None

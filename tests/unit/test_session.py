@@ -14,8 +14,10 @@ from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.config import Config
 from isolcpus_dp.host import machine
 from isolcpus_dp.nri import pinning
+from isolcpus_dp.nri.outcome import Outcome
 from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
-from isolcpus_dp.nri.session import Outcome, Session
+from isolcpus_dp.nri.requested import Requested
+from isolcpus_dp.nri.session import Session
 from isolcpus_dp.nri.ttrpc import CallError, Code, Connection
 from isolcpus_dp.nri.unconfirmed import Unconfirmed
 
@@ -29,7 +31,7 @@ OnRegister = Callable[[Connection], None]
 def session(make_up: MakeUp, tmp_path: Path) -> Session:
     present = machine.read(make_up("1x4x1", {2, 3}).root)
     rules = pinning.rules(present, Config(), present.present, frozenset())
-    return Session(tmp_path / "nri.sock", tmp_path, rules, Unconfirmed(), lambda runtime: None)
+    return Session(tmp_path / "nri.sock", tmp_path, rules, Unconfirmed(), Requested(), print)
 
 
 @asynccontextmanager
@@ -95,31 +97,56 @@ async def test_runtime_that_closes_before_synchronize_is_refused(
     ]
 
 
-async def test_runtime_that_closes_after_synchronize_has_left(
-    session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def synchronize_and_close(connection: Connection) -> None:
-        configure = api.ConfigureRequest(runtime_name="r", runtime_version="1").SerializeToString()
-        await connection.call(PLUGIN_SERVICE, "Configure", configure, 5)
-        await connection.call(PLUGIN_SERVICE, "Synchronize", b"", 5)
-        connection.close()
+async def serve(connection: Connection, *containers: api.Container) -> None:
+    """Configures and synchronizes a plugin, as a runtime does."""
+    configure = api.ConfigureRequest(runtime_name="r", runtime_version="1").SerializeToString()
+    await connection.call(PLUGIN_SERVICE, "Configure", configure, 5)
+    listed = api.SynchronizeRequest(containers=containers).SerializeToString()
+    await connection.call(PLUGIN_SERVICE, "Synchronize", listed, 5)
 
+
+@pytest.mark.parametrize(
+    ("lasting", "outcome", "message"),
+    [
+        (0.0, Outcome.LEFT, "the runtime closed the connection"),
+        (
+            10.0,
+            Outcome.DROPPED,
+            "the runtime closed the connection 0.0 s after it had listed its containers; if it"
+            " does that again, the next connection is made later",
+        ),
+    ],
+)
+async def test_runtime_that_closes_after_synchronize_left_or_dropped_the_plugin(
+    session: Session,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    lasting: float,
+    outcome: Outcome,
+    message: str,
+) -> None:
+    monkeypatch.setattr("isolcpus_dp.nri.session._LASTING_SECONDS", lasting)
     tasks = []
 
-    def on_register(connection: Connection) -> None:
-        tasks.append(asyncio.ensure_future(synchronize_and_close(connection)))
+    async def serve_and_close(connection: Connection) -> None:
+        await serve(connection)
+        connection.close()
 
-    caplog.set_level(logging.WARNING)
+    def on_register(connection: Connection) -> None:
+        tasks.append(asyncio.ensure_future(serve_and_close(connection)))
+
+    caplog.set_level(logging.INFO)
     async with runtime(tmp_path / "nri.sock", on_register):
-        assert await ended(session) is Outcome.LEFT
+        assert await ended(session) is outcome
     await asyncio.gather(*tasks)
-    assert caplog.messages == []
+    assert caplog.messages == ["r 1 listed 0 containers: updating 0", message]
 
 
 async def test_change_of_cpus_while_registering_is_not_a_rejection(
     session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with runtime(tmp_path / "nri.sock", lambda connection: session.end()):
+    async with runtime(tmp_path / "nri.sock", lambda connection: session.outdate(session.rules)):
         assert await ended(session) is Outcome.OUTDATED
     assert caplog.messages == []
 
@@ -129,11 +156,19 @@ async def test_change_of_cpus_while_connecting_is_outdated(
 ) -> None:
     registered: list[Connection] = []
     async with runtime(tmp_path / "nri.sock", registered.append):
-        session.end()
+        session.outdate(session.rules)
         assert await ended(session) is Outcome.OUTDATED
     assert registered == []
 
 
-def test_only_a_refusal_waits_for_seconds() -> None:
-    assert Outcome.REFUSED.retry_seconds == 5.0
-    assert Outcome.LEFT.retry_seconds == Outcome.OUTDATED.retry_seconds == 0.1
+def test_delay_doubles_while_the_runtime_drops_the_plugin() -> None:
+    delays = [Outcome.DROPPED.retry_seconds(times) for times in (1, 2, 3, 4, 5, 6, 7, 8, 5000)]
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+def test_delay_does_not_grow_after_other_outcomes() -> None:
+    for times in (1, 9):
+        assert Outcome.REFUSED.retry_seconds(times) == 5.0
+        assert Outcome.PROTOCOL_ERROR.retry_seconds(times) == 5.0
+        assert Outcome.LEFT.retry_seconds(times) == 0.1
+        assert Outcome.OUTDATED.retry_seconds(times) == 0.0

@@ -64,9 +64,10 @@ async def test_failed_update_is_retried_at_the_next_connection(
         await until(lambda: not runtime.outdated)
         assert (cpus(owner), quota(owner)) == ("2-3", -1)
         assert host.log.count("2 containers: updating 2") == 2
-        # The update succeeded: nothing is left to do.
+        # The update succeeded: only what CPU 4 changes is left to do.
         host.machine.set_online(4)
-        await until(lambda: "2 containers: updating 0" in host.log)
+        await until(lambda: "2 containers: updating 1" in host.log)
+        await until(lambda: cpus(other) == "0-1,4-5")
 
 
 async def test_retried_update_names_no_offline_cpu_on_cgroup_v1(
