@@ -15,6 +15,7 @@ from isolcpus_dp.host import cpulist
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.nri.annotations import from_kubelet
 from isolcpus_dp.nri.owners import Owners
+from isolcpus_dp.nri.requested import NOTE, note
 from isolcpus_dp.nri.ttrpc import CallError, Code
 from isolcpus_dp.service.events import Event, emit
 
@@ -116,6 +117,7 @@ class Plugin:
         to_confirm: list[Update] = []  # an update in the answer has no result
         for container in alive:
             pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
+            self._requested.recall(pod, container)
             update = self._update_for(pod, container)
             if container.state == api.CONTAINER_CREATED:
                 self._unconfirmed.add(container.id)  # confirmed by an update after its start
@@ -139,9 +141,10 @@ class Plugin:
         resources = self._changes(request.pod, request.container, cpu.cpus, cpu, creates=True)
         if not resources:
             return api.CreateContainerResponse()
-        return api.CreateContainerResponse(
-            adjust=api.ContainerAdjustment(linux=api.LinuxContainerAdjustment(resources=resources))
-        )
+        adjust = api.ContainerAdjustment(linux=api.LinuxContainerAdjustment(resources=resources))
+        if resources.cpu.cpus:
+            adjust.annotations[NOTE] = note(cpu.cpus, resources.cpu.cpus)
+        return api.CreateContainerResponse(adjust=adjust)
 
     def _update_container(self, request: api.UpdateContainerRequest) -> api.UpdateContainerResponse:
         wanted = request.linux_resources.cpu

@@ -5,13 +5,27 @@ With the earlier one, a container gets CPUs back when fewer are withheld than be
 added, came online (cgroup v1), or KeepOthersOff= is no now.
 
 An entry counts only while the runtime reports a cpuset that the daemon has set: after any other
-change, the runtime's report counts. The table outlives a connection, and ends with the daemon.
+change, the runtime's report counts. The table outlives a connection, and ends with the daemon. For
+the next one, a container that the daemon has changed at its creation carries a note: an annotation
+with both cpusets. The daemon never puts a container on CPUs that it must not use because of a note.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from isolcpus_dp.api import nri_pb2 as api
+
+# Such as "all 0-1,4-5": the requested cpuset, and the one that was given instead.
+NOTE = "isolcpus-dp/requested-cpuset"
+_ALL = "all"
+
+
+def note(requested: str, given: str) -> str:
+    """The value of the annotation."""
+    return f"{requested or _ALL} {given}"
 
 
 class _Entry(NamedTuple):
@@ -39,6 +53,17 @@ class Requested:
         if entry is None or entry.requested != requested:
             entry = self._entries[container] = _Entry(requested, set())
         entry.given.add(given)
+
+    def recall(self, pod: api.PodSandbox, container: api.Container) -> None:
+        """Reads the note of a container of which nothing is known.
+
+        A pod's author may set annotations of the pod, which some runtimes copy to its containers.
+        """
+        if container.id in self._entries or not pod.id or NOTE in pod.annotations:
+            return
+        requested, _, given = container.annotations.get(NOTE, "").partition(" ")
+        if given:
+            self.replace(container.id, "" if requested == _ALL else requested, given)
 
     def keep(self, containers: Iterable[str]) -> None:
         """Removes all containers that are not among these: they have ended."""

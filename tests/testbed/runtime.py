@@ -135,6 +135,7 @@ class Runtime:
                 await self._call(self._plugin, "CreateContainer", request)
             )
             container.linux.resources.MergeFrom(answer.adjust.linux.resources)
+            container.annotations.update(answer.adjust.annotations)
         self.containers[container.id] = container
         if starts:
             await self.start_container(container)

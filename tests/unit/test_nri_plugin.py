@@ -199,6 +199,16 @@ def test_cpus_are_not_returned_to_a_container_that_got_a_new_cpuset(
     assert synchronize(plugin, container("plain", "1")) == {}
 
 
+def test_created_container_carries_the_cpuset_that_it_asked_for(plugin: Plugin) -> None:
+    notes = []
+    for one in (container("plain"), container("wide", "1-3"), container("fitting", "1")):
+        request = api.CreateContainerRequest(pod=POD, container=one)
+        answer = ask(plugin, "CreateContainer", request, api.CreateContainerResponse)
+        notes.append(dict(answer.adjust.annotations))
+    note = "isolcpus-dp/requested-cpuset"
+    assert notes == [{note: "all 0-1"}, {note: "1-3 1"}, {}]
+
+
 def test_removed_container_is_forgotten(
     plugin: Plugin, connection: Connection, make_rules: Callable[..., pinning.Rules]
 ) -> None:

@@ -116,6 +116,18 @@ async def test_container_missing_from_synchronize_is_updated_at_start(
         await until(lambda: (cpus(starting_owner), cpus(starting_other)) == ("2-3", "0-1,4-5"))
 
 
+async def test_others_get_their_cpus_back_from_a_restarted_daemon(
+    host: Host, runtime: Runtime, pod: api.PodSandbox
+) -> None:
+    async with connected_with(supervisor(host, "pin"), runtime):
+        others = [await runtime.create(pod, "plain"), await runtime.create(pod, "wide", cpus="1-4")]
+        owner = await runtime.create(pod, "owner", OWNER)
+        assert [cpus(one) for one in (*others, owner)] == ["0-1,4-5", "1,4", "2-3"]
+    await until(lambda: not runtime.connected)
+    async with connected_with(supervisor(host, "pin", "[Pinning]\nKeepOthersOff=no\n"), runtime):
+        assert [cpus(one) for one in (*others, owner)] == ["0-7", "1-4", "2-3"]
+
+
 class GarblingRuntime(Runtime):
     """Its responses to UpdateContainers are malformed."""
 
