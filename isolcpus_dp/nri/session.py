@@ -17,8 +17,9 @@ Its life:
    Synchronize reports all containers: OUTDATED. A session that is not synchronized is closed. A
    synchronized one goes on answering, by the new rules, until its successor receives Synchronize
    and closes it. So the runtime has a plugin at every moment, and never two that answer: it adds
-   the successor to its plugins after Synchronize, and until then creates no container (it holds the
-   lock for that; containerd from 1.7.26 and 2.0.3 on with `BlockPluginSync`).
+   the successor to its plugins after Synchronize, and until then creates no container. containerd
+   up to 1.7.25 holds a lock for that; from 1.7.26 and 2.0.3 on it blocks creations
+   (`BlockPluginSync`). Others may create a container in between, as at each connection.
 
 What the daemon does after each outcome:
 
@@ -70,7 +71,7 @@ _REGISTER_SECONDS = 5.0
 # The runtime updates one container after the other, and starts others in between.
 _UPDATE_SECONDS = 30.0
 # A runtime that keeps a synchronized plugin for less time than this may drop the next one, too.
-_LASTING_SECONDS = 10.0
+LASTING_SECONDS = 10.0
 
 
 class Session:
@@ -258,7 +259,7 @@ class Session:
             )  # fmt: skip
             return Outcome.REFUSED
         seconds = asyncio.get_running_loop().time() - self._synchronized_at
-        if seconds >= _LASTING_SECONDS:
+        if seconds >= LASTING_SECONDS:
             emit(log, Event.RUNTIME_LEFT, "the runtime closed the connection")
             return Outcome.LEFT
         emit(

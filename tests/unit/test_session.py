@@ -126,7 +126,7 @@ async def test_runtime_that_closes_after_synchronize_left_or_dropped_the_plugin(
     outcome: Outcome,
     message: str,
 ) -> None:
-    monkeypatch.setattr("isolcpus_dp.nri.session._LASTING_SECONDS", lasting)
+    monkeypatch.setattr("isolcpus_dp.nri.session.LASTING_SECONDS", lasting)
     tasks = []
 
     async def serve_and_close(connection: Connection) -> None:
