@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -14,13 +13,16 @@ from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.nri.annotations import from_kubelet
+from isolcpus_dp.nri.messages import Update, difference, pod_name, repeatable, update_of
 from isolcpus_dp.nri.owners import Owners
+from isolcpus_dp.nri.pods import Pods
 from isolcpus_dp.nri.requested import NOTE, note
 from isolcpus_dp.nri.ttrpc import CallError, Code
 from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
     from isolcpus_dp.nri.pinning import Decision, Rules
+    from isolcpus_dp.nri.pods import PodQuotas
     from isolcpus_dp.nri.requested import Requested
     from isolcpus_dp.nri.unconfirmed import Unconfirmed
 
@@ -41,20 +43,6 @@ _SUBSCRIBED = (
 
 # A container in one of these states has a cgroup that can be updated.
 _ALIVE = (api.CONTAINER_CREATED, api.CONTAINER_PAUSED, api.CONTAINER_RUNNING)
-
-
-class Update(NamedTuple):
-    """An update of a container outside the runtime's own calls for it."""
-
-    message: api.ContainerUpdate
-    pod: str  # namespace and name
-    container: str  # name
-
-
-class PodQuotas(Protocol):
-    """Lifts the CPU quota of a pod's own cgroup; implemented by `cgroup.Quotas`."""
-
-    def lift(self, parent: str, pod: str) -> None: ...
 
 
 class Connection(Protocol):
@@ -80,6 +68,7 @@ class Plugin:
         self._unconfirmed = connection.unconfirmed
         self._requested = connection.requested
         self._owners = Owners()
+        self._living = Pods(connection.quotas, self._update_quota)
         self._runtime = ""
         self._pods: dict[str, api.PodSandbox] = {}  # collected while Synchronize comes in parts
         self._containers: list[api.Container] = []
@@ -131,14 +120,18 @@ class Plugin:
             self._runtime, len(self._containers), len(updates) + len(to_confirm),
         )  # fmt: skip
         self._connection.synchronized(self._runtime)
+        for pod in self._pods.values():
+            self._living.add(pod)
         self._pods, self._containers = {}, []
         for update in to_confirm:
             self._update(update)
+        self._living.settle_all()  # after the updates that repeat a quota
         return api.SynchronizeResponse(update=updates)
 
     def _create_container(self, request: api.CreateContainerRequest) -> api.CreateContainerResponse:
         cpu = request.container.linux.resources.cpu
         resources = self._changes(request.pod, request.container, cpu.cpus, cpu, creates=True)
+        resources = self._with_quota(request.pod, request.container, resources)
         if not resources:
             return api.CreateContainerResponse()
         adjust = api.ContainerAdjustment(linux=api.LinuxContainerAdjustment(resources=resources))
@@ -149,14 +142,17 @@ class Plugin:
     def _update_container(self, request: api.UpdateContainerRequest) -> api.UpdateContainerResponse:
         wanted = request.linux_resources.cpu
         cpuset = wanted.cpus or self._request(request.container)
+        self._living.wanted(request.pod.id, request.container.id, wanted)
         resources = self._changes(request.pod, request.container, cpuset, wanted)
+        resources = self._with_quota(request.pod, request.container, resources)
         if not resources:
             return api.UpdateContainerResponse()
-        return api.UpdateContainerResponse(update=[_message(request.container, resources)])
+        return api.UpdateContainerResponse(update=[update_of(request.container, resources)])
 
     def _stop_container(self, request: api.StopContainerRequest) -> api.StopContainerResponse:
         """containerd also reports a container that has ended by itself."""
         self._owners.ended(request.container.id)
+        self._living.end(request.pod.id, request.container.id)
         return api.StopContainerResponse()
 
     def _state_change(self, request: api.StateChangeEvent) -> api.Empty:
@@ -169,6 +165,7 @@ class Plugin:
             update = self._update_for(request.pod, request.container)
             if update:
                 self._update(update)
+            self._living.settle(request.pod.id)
         elif request.event == _REMOVE_CONTAINER:
             self._owners.ended(request.container.id)
             self._requested.ended(request.container.id)
@@ -181,6 +178,22 @@ class Plugin:
         update.message.ignore_failure = False  # a failure must be reported
         self._connection.update(update)
 
+    def _update_quota(self, pod: str, id_: str, container: str, cpu: api.LinuxCPU) -> None:
+        resources = api.LinuxResources(cpu=cpu)
+        message = update_of(api.Container(id=id_), resources)
+        self._update(Update(message, pod, container))
+
+    def _with_quota(
+        self, pod: api.PodSandbox, container: api.Container, changes: api.LinuxResources | None
+    ) -> api.LinuxResources | None:
+        """The changes with the container's part of its pod's limit; its siblings are updated."""
+        cpu = self._living.settle(pod.id, container.id)
+        if not cpu:
+            return changes
+        changes = changes or api.LinuxResources()
+        changes.cpu.MergeFrom(cpu)
+        return changes
+
     def _shutdown(self, _request: api.Empty) -> api.Empty:
         log.debug("%s shuts down", self._runtime)
         return api.Empty()
@@ -190,13 +203,13 @@ class Plugin:
         cpu = container.linux.resources.cpu
         resources = self._changes(pod, container, self._request(container), cpu)
         if container.id in self._unconfirmed:
-            repeated = api.LinuxResources(cpu=_repeatable(cpu, self._connection.rules))
+            repeated = api.LinuxResources(cpu=repeatable(cpu, self._connection.rules))
             if resources:
                 repeated.MergeFrom(resources)
             resources = repeated if repeated.cpu.ByteSize() else None
         if not resources:
             return None
-        return Update(_message(container, resources), _name(pod), container.name)
+        return Update(update_of(container, resources), pod_name(pod), container.name)
 
     def _request(self, container: api.Container) -> str:
         """The CPU list that an existing container would have without pinning."""
@@ -217,14 +230,13 @@ class Plugin:
         prevent a container from starting: it then runs on the housekeeping CPUs. Raises CallError
         if it `creates` a container for which no CPU is left.
         """
-        owner, name = _name(pod), container.name
+        owner, name = pod_name(pod), container.name
         rules = self._connection.rules
         try:
             decision = pinning.decide(rules, from_kubelet(self._runtime, container), cpuset)
             if decision.cpus is None and cpuset != container.linux.resources.cpu.cpus:
                 decision = pinning.returned(rules, decision, cpuset)
-            if decision.unlimited:
-                self._connection.quotas.lift(pod.linux.cgroup_parent, owner)
+            self._living.report(pod, container, cpu, is_owner=decision.unlimited)
         except Exception:
             emit(
                 log, Event.UNDECIDED,
@@ -244,7 +256,7 @@ class Plugin:
                 name, owner, decision.refusal, pod=owner, container=name,
             )  # fmt: skip
             raise CallError(Code.FAILED_PRECONDITION, f"isolcpus-dp: {decision.refusal}")
-        changes = _difference(decision, cpu)
+        changes = difference(decision, cpu)
         if changes and changes.cpu.cpus:
             self._requested.replace(container.id, cpuset, changes.cpu.cpus)
         self._owners.add(pod, container, decision.owned)
@@ -254,38 +266,3 @@ class Plugin:
                 cpulist.render(decision.owned), cpus=decision.owned, pod=owner, container=name,
             )  # fmt: skip
         return changes
-
-
-def _difference(decision: Decision, cpu: api.LinuxCPU) -> api.LinuxResources | None:
-    """The changes to the settings that a container has or will get; None if there are none."""
-    changes = api.LinuxCPU()
-    if decision.cpus is not None and cpulist.render(decision.cpus) != cpu.cpus:
-        changes.cpus = cpulist.render(decision.cpus)
-    if decision.mems is not None and cpulist.render(decision.mems) != cpu.mems:
-        changes.mems = cpulist.render(decision.mems)
-    if decision.unlimited and cpu.quota.value > 0:
-        changes.quota.value = -1
-    return api.LinuxResources(cpu=changes) if changes.ByteSize() else None
-
-
-def _repeatable(cpu: api.LinuxCPU, rules: Rules) -> api.LinuxCPU:
-    """The settings in the runtime's record, as far as an update can set them again."""
-    repeatable = api.LinuxCPU(mems=cpu.mems)
-    with contextlib.suppress(ValueError):  # not a CPU list: the decision replaces it
-        repeatable.cpus = cpulist.render(cpulist.parse(cpu.cpus) & rules.nameable)
-    if cpu.quota.value < 0:
-        repeatable.quota.value = cpu.quota.value
-    return repeatable
-
-
-def _name(pod: api.PodSandbox) -> str:
-    return f"{pod.namespace}/{pod.name}"
-
-
-def _message(container: api.Container, resources: api.LinuxResources) -> api.ContainerUpdate:
-    return api.ContainerUpdate(
-        container_id=container.id,
-        linux=api.LinuxContainerUpdate(resources=resources),
-        # The runtime logs a failed update; without this it would close the connection.
-        ignore_failure=True,
-    )

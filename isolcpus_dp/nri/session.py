@@ -48,9 +48,11 @@ from google.protobuf.message import DecodeError
 from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import inotify, sockets
 from isolcpus_dp.nri import plugin, ttrpc
-from isolcpus_dp.nri.cgroup import Quotas
 from isolcpus_dp.nri.outcome import LONGEST_DELAY, Outcome
-from isolcpus_dp.nri.plugin import Plugin, Update
+from isolcpus_dp.nri.messages import Update
+from isolcpus_dp.nri.plugin import Plugin
+from isolcpus_dp.nri.quota import Quotas
+from isolcpus_dp.nri.watches import Watches
 from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
@@ -101,7 +103,8 @@ class Session:
         self._outdated = asyncio.Event()
         self._written = inotify.Watch()
         self._open = contextlib.ExitStack()  # closes `_written`
-        self.quotas = Quotas(cgroups, self._written)
+        watches = Watches(self._written)
+        self.quotas = Quotas(cgroups, watches)
         self._plugin = Plugin(self)
         self._connection: ttrpc.Connection | None = None
         self._updates: set[asyncio.Task[None]] = set()  # the event loop holds weak references only

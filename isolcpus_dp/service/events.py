@@ -48,6 +48,7 @@ class Event(enum.Enum):
     )  # fmt: skip
     UPDATE_FAILED = "fdde25f930f74fb4be8356e792643a26", logging.WARNING, "POD", "CONTAINER"
     QUOTA_LIFTED = "1f7afe309be54b07b7f3c209ae294184", logging.INFO, "POD"
+    QUOTA_RESTORED = "02cdb4bbca8d468b8160a9ba430a3a6a", logging.INFO, "POD"
     QUOTA_KEPT = "7fdfc730d7e24f3ba7fd102f6752ebcc", logging.WARNING, "POD"
     SYNCHRONIZED = "3886d48b6936486981514026f65f78b4", logging.INFO
     CPUS_CHANGED = "febf2d5e6afe4ff8a769acf8c93ef3b5", logging.INFO, "CPU"

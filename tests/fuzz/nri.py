@@ -8,18 +8,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from pathlib import Path
 
 import atheris
 
 with atheris.instrument_imports(include=["isolcpus_dp"]):
     from isolcpus_dp.api import ttrpc_pb2
     from isolcpus_dp.config import PinningConfig
+    from isolcpus_dp.host import inotify
     from isolcpus_dp.nri import frames
     from isolcpus_dp.nri.pinning import Owned, Rules
-    from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME, Plugin, Update
+    from isolcpus_dp.nri.messages import Update
+    from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME, Plugin
+    from isolcpus_dp.nri.quota import Quotas
     from isolcpus_dp.nri.requested import Requested
     from isolcpus_dp.nri.ttrpc import Connection
     from isolcpus_dp.nri.unconfirmed import Unconfirmed
+    from isolcpus_dp.nri.watches import Watches
 
 ALL = frozenset(range(8))
 ISOLATED = frozenset({2, 3, 6, 7})
@@ -37,15 +42,11 @@ METHODS = (
     "Synchronize",
     "CreateContainer",
     "UpdateContainer",
+    "StopContainer",
     "StateChange",
     "Shutdown",
     "Other",
 )
-
-
-class NoQuotas:
-    def lift(self, parent: str, pod: str) -> None:
-        pass
 
 
 class Runtime:
@@ -54,7 +55,8 @@ class Runtime:
     rules = RULES
 
     def __init__(self) -> None:
-        self.quotas = NoQuotas()
+        cgroups, watches = Path("/nonexistent"), Watches(inotify.Watch())
+        self.quotas = Quotas(cgroups, watches)
         self.unconfirmed = Unconfirmed()
         self.requested = Requested()
 

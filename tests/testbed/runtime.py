@@ -149,6 +149,19 @@ class Runtime:
             event = api.StateChangeEvent(event=_POST_START_CONTAINER, pod=pod, container=container)
             await self._call(self._plugin, "StateChange", event)
 
+    async def end_container(self, container: api.Container) -> None:
+        """Ends a container: by itself, or because the kubelet stopped it."""
+        container.state = api.CONTAINER_STOPPED
+        if self._plugin and self.connected:
+            request = api.StopContainerRequest(
+                pod=self.pods[container.pod_sandbox_id], container=container
+            )
+            answer = api.StopContainerResponse.FromString(
+                await self._call(self._plugin, "StopContainer", request)
+            )
+            for update in answer.update:
+                self._apply(update)
+
     async def update(self, container: api.Container, **cpu: Any) -> None:
         """Changes a container's resources as CRI's UpdateContainerResources does."""
         resources = api.LinuxResources(cpu=api.LinuxCPU(**cpu))

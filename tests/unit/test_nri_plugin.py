@@ -13,7 +13,8 @@ from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.config import Config, PinningConfig
 from isolcpus_dp.host import machine
 from isolcpus_dp.nri import pinning
-from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, Plugin, Update
+from isolcpus_dp.nri.messages import Update
+from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, Plugin
 from isolcpus_dp.nri.requested import Requested
 from isolcpus_dp.nri.ttrpc import CallError, Code
 from isolcpus_dp.nri.unconfirmed import Unconfirmed
