@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from isolcpus_dp.nri.pinning import Decision, Rules
     from isolcpus_dp.nri.pods import PodQuotas
     from isolcpus_dp.nri.requested import Requested
+    from isolcpus_dp.nri.sandbox import Sandboxes
     from isolcpus_dp.nri.unconfirmed import Unconfirmed
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class Connection(Protocol):
     def rules(self) -> Rules: ...
     @property
     def quotas(self) -> PodQuotas: ...
+    @property
+    def sandboxes(self) -> Sandboxes: ...
     @property
     def unconfirmed(self) -> Unconfirmed: ...
     @property
@@ -122,6 +125,7 @@ class Plugin:
         self._connection.synchronized(self._runtime)
         for pod in self._pods.values():
             self._living.add(pod)
+            self._connection.sandboxes.keep_off(pod)
         self._pods, self._containers = {}, []
         for update in to_confirm:
             self._update(update)
@@ -132,6 +136,7 @@ class Plugin:
         cpu = request.container.linux.resources.cpu
         resources = self._changes(request.pod, request.container, cpu.cpus, cpu, creates=True)
         resources = self._with_quota(request.pod, request.container, resources)
+        self._connection.sandboxes.keep_off(request.pod)
         if not resources:
             return api.CreateContainerResponse()
         adjust = api.ContainerAdjustment(linux=api.LinuxContainerAdjustment(resources=resources))
@@ -166,6 +171,7 @@ class Plugin:
             if update:
                 self._update(update)
             self._living.settle(request.pod.id)
+            self._connection.sandboxes.keep_off(request.pod)
         elif request.event == _REMOVE_CONTAINER:
             self._owners.ended(request.container.id)
             self._requested.ended(request.container.id)

@@ -52,6 +52,7 @@ from isolcpus_dp.nri.outcome import LONGEST_DELAY, Outcome
 from isolcpus_dp.nri.messages import Update
 from isolcpus_dp.nri.plugin import Plugin
 from isolcpus_dp.nri.quota import Quotas
+from isolcpus_dp.nri.sandbox import Sandboxes
 from isolcpus_dp.nri.watches import Watches
 from isolcpus_dp.service.events import Event, emit
 
@@ -105,6 +106,7 @@ class Session:
         self._open = contextlib.ExitStack()  # closes `_written`
         watches = Watches(self._written)
         self.quotas = Quotas(cgroups, watches)
+        self.sandboxes = Sandboxes(cgroups, rules, watches)
         self._plugin = Plugin(self)
         self._connection: ttrpc.Connection | None = None
         self._updates: set[asyncio.Task[None]] = set()  # the event loop holds weak references only

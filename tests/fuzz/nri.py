@@ -22,6 +22,7 @@ with atheris.instrument_imports(include=["isolcpus_dp"]):
     from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME, Plugin
     from isolcpus_dp.nri.quota import Quotas
     from isolcpus_dp.nri.requested import Requested
+    from isolcpus_dp.nri.sandbox import Sandboxes
     from isolcpus_dp.nri.ttrpc import Connection
     from isolcpus_dp.nri.unconfirmed import Unconfirmed
     from isolcpus_dp.nri.watches import Watches
@@ -57,6 +58,7 @@ class Runtime:
     def __init__(self) -> None:
         cgroups, watches = Path("/nonexistent"), Watches(inotify.Watch())
         self.quotas = Quotas(cgroups, watches)
+        self.sandboxes = Sandboxes(cgroups, RULES, watches)
         self.unconfirmed = Unconfirmed()
         self.requested = Requested()
 

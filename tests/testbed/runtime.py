@@ -99,9 +99,9 @@ class Runtime:
             self._changed.clear()
             await asyncio.wait_for(self._changed.wait(), seconds)
 
-    def run_pod(self, name: str, cgroup_parent: str = "") -> api.PodSandbox:
-        """Creates a pod sandbox in the default namespace."""
-        linux = api.LinuxPodSandbox(cgroup_parent=cgroup_parent)
+    def run_pod(self, name: str, cgroup_parent: str = "", cgroups_path: str = "") -> api.PodSandbox:
+        """Creates a pod sandbox in the default namespace; `cgroups_path` is its own cgroup."""
+        linux = api.LinuxPodSandbox(cgroup_parent=cgroup_parent, cgroups_path=cgroups_path)
         pod = api.PodSandbox(id=f"pod-{name}", name=name, namespace="default", linux=linux)
         self.pods[pod.id] = pod
         return pod

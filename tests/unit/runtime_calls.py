@@ -16,6 +16,7 @@ from isolcpus_dp.nri import pinning
 from isolcpus_dp.nri.messages import Update
 from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, Plugin
 from isolcpus_dp.nri.quota import Quotas
+from isolcpus_dp.nri.sandbox import Sandboxes
 from isolcpus_dp.nri.unconfirmed import Unconfirmed
 from isolcpus_dp.nri.watches import Watches
 
@@ -44,6 +45,7 @@ class Calls:
         self.rules = pinning.rules(self._present, config, present, frozenset())
         watches = Watches(self._watch)
         self.quotas = Quotas(self.cgroups, watches)
+        self.sandboxes = Sandboxes(self.cgroups, self.rules, watches)
         self.plugin = Plugin(self)
         request = api.SynchronizeRequest(
             pods=self.pods.values(), containers=self.containers.values()
@@ -67,8 +69,10 @@ class Calls:
             self.unconfirmed.confirm(update.message.container_id)
         self._updates.clear()
 
-    def pod(self, name: str) -> api.PodSandbox:
-        linux = api.LinuxPodSandbox(cgroup_parent=f"/kubepods/{name}")
+    def pod(self, name: str, cgroup_parent: str = "", cgroups_path: str = "") -> api.PodSandbox:
+        linux = api.LinuxPodSandbox(
+            cgroup_parent=cgroup_parent or f"/kubepods/{name}", cgroups_path=cgroups_path
+        )
         pod = api.PodSandbox(id=name, name=name, namespace="default", linux=linux)
         self.pods[pod.id] = pod
         return pod
