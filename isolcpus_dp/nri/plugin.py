@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import cpulist
@@ -21,7 +21,7 @@ from isolcpus_dp.nri.ttrpc import CallError, Code
 from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
-    from isolcpus_dp.nri.pinning import Decision, Rules
+    from isolcpus_dp.nri.pinning import Rules
     from isolcpus_dp.nri.pods import PodQuotas
     from isolcpus_dp.nri.requested import Requested
     from isolcpus_dp.nri.sandbox import Sandboxes

@@ -49,7 +49,6 @@ from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import inotify, sockets
 from isolcpus_dp.nri import plugin, ttrpc
 from isolcpus_dp.nri.outcome import LONGEST_DELAY, Outcome
-from isolcpus_dp.nri.messages import Update
 from isolcpus_dp.nri.plugin import Plugin
 from isolcpus_dp.nri.quota import Quotas
 from isolcpus_dp.nri.sandbox import Sandboxes
@@ -57,6 +56,7 @@ from isolcpus_dp.nri.watches import Watches
 from isolcpus_dp.service.events import Event, emit
 
 if TYPE_CHECKING:
+    from isolcpus_dp.nri.messages import Update
     from isolcpus_dp.nri.pinning import Rules
     from isolcpus_dp.nri.requested import Requested
     from isolcpus_dp.nri.unconfirmed import Unconfirmed

@@ -17,8 +17,8 @@ with atheris.instrument_imports(include=["isolcpus_dp"]):
     from isolcpus_dp.config import PinningConfig
     from isolcpus_dp.host import inotify
     from isolcpus_dp.nri import frames
-    from isolcpus_dp.nri.pinning import Owned, Rules
     from isolcpus_dp.nri.messages import Update
+    from isolcpus_dp.nri.pinning import Owned, Rules
     from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME, Plugin
     from isolcpus_dp.nri.quota import Quotas
     from isolcpus_dp.nri.requested import Requested

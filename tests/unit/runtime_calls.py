@@ -16,6 +16,7 @@ from isolcpus_dp.nri import pinning
 from isolcpus_dp.nri.messages import Update
 from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, Plugin
 from isolcpus_dp.nri.quota import Quotas
+from isolcpus_dp.nri.requested import Requested
 from isolcpus_dp.nri.sandbox import Sandboxes
 from isolcpus_dp.nri.unconfirmed import Unconfirmed
 from isolcpus_dp.nri.watches import Watches
@@ -31,6 +32,7 @@ class Calls:
     def __init__(self, make_up: MakeUp, cgroups: Path, watch: inotify.Watch) -> None:
         self.cgroups = cgroups
         self.unconfirmed = Unconfirmed()
+        self.requested = Requested()
         self.containers: dict[str, api.Container] = {}
         self.pods: dict[str, api.PodSandbox] = {}
         self._updates: list[Update] = []

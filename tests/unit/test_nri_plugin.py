@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.config import Config, PinningConfig
-from isolcpus_dp.host import machine
+from isolcpus_dp.host import inotify, machine
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.nri.messages import Update
+from isolcpus_dp.nri.notes import Note, Replaced
 from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, Plugin
 from isolcpus_dp.nri.requested import Requested
+from isolcpus_dp.nri.sandbox import Sandboxes
 from isolcpus_dp.nri.ttrpc import CallError, Code
 from isolcpus_dp.nri.unconfirmed import Unconfirmed
+from isolcpus_dp.nri.watches import Watches
 
 from .conftest import MakeUp
 from .nri_runtime import POD, container
@@ -25,6 +29,25 @@ from .nri_runtime import POD, container
 OTHER_POD = api.PodSandbox(id="other", name="b", uid="other-uid", namespace="default")
 
 STOP_POD_SANDBOX, POST_START_CONTAINER, REMOVE_CONTAINER = 2, 7, 11
+
+
+class Quotas:
+    """Remembers which pods had their quota lifted."""
+
+    def __init__(self) -> None:
+        self.lifted: list[tuple[str, str]] = []
+
+    def note(self, parent: str) -> Note:
+        return Note()
+
+    def note_containers(self, parent: str, pod: str, containers: dict[str, Replaced]) -> None:
+        pass
+
+    def lift(self, parent: str, pod: str, on_set: Callable[[], object]) -> None:
+        self.lifted.append((parent, pod))
+
+    def restore(self, parent: str, pod: str) -> None:
+        pass
 
 
 class Connection:
@@ -36,14 +59,8 @@ class Connection:
         self.requested = Requested()
         self.runtimes: list[str] = []
         self.updates: list[Update] = []
-        self.lifted: list[tuple[str, str]] = []
-
-    @property
-    def quotas(self) -> Connection:
-        return self
-
-    def lift(self, parent: str, pod: str) -> None:
-        self.lifted.append((parent, pod))
+        self.quotas = Quotas()
+        self.sandboxes = Sandboxes(Path("/nonexistent"), rules, Watches(inotify.Watch()))
 
     def synchronized(self, runtime: str) -> None:
         self.runtimes.append(runtime)
@@ -143,8 +160,8 @@ def test_started_container_is_updated(plugin: Plugin, connection: Connection) ->
 
 def test_pod_of_an_owner_has_its_quota_lifted(plugin: Plugin, connection: Connection) -> None:
     create(plugin, container("owner", owns="2"))
-    create(plugin, container("plain"))
-    assert connection.lifted == [("", "default/a")]
+    create(plugin, container("plain"), OTHER_POD)
+    assert connection.quotas.lifted == [("", "default/a")]
 
 
 @pytest.mark.parametrize(
