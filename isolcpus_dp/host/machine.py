@@ -6,6 +6,7 @@ kernel's ABI/stable/sysfs-devices-system-cpu and ABI/stable/sysfs-devices-node d
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from collections.abc import Iterable, Mapping
@@ -14,9 +15,14 @@ from pathlib import Path
 
 from isolcpus_dp.host import cpulist, siblings
 
+# The errors of a file that is not there. A file in use when its CPU goes offline gives ENODEV.
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO})
+
+_PAGE = 4096
+
 
 class MachineError(Exception):
-    """sysfs lists no CPUs, or one of its files is invalid; the message is one sentence."""
+    """sysfs lists no CPUs, or one of its files is invalid or cannot be read; one sentence."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
     Machine, if the CPU was online then. Siblings that were never online are missing.
 
     These files may be absent: NUMA nodes, caches, `isolated`, the topology of an offline CPU.
-    Raises MachineError if no CPU is present, or if a file is not a CPU list.
+    Raises MachineError if no CPU is present, or if a file cannot be read or is not a CPU list.
     """
     root = f"{sysfs}/devices/system/cpu"
     present = _cpus(f"{root}/present") or _cpus(f"{root}/online")
@@ -109,8 +115,8 @@ def is_current(sysfs: Path, machine: Machine) -> bool:
     """Whether `read` would return this machine, which was read earlier since the host was booted.
 
     Compares the kernel's lists of CPUs and NUMA nodes, and whether SMT is off: the position of an
-    online CPU is fixed. It reads 6 files and not several per CPU. Raises MachineError if a file is
-    not a CPU list.
+    online CPU is fixed. It reads 6 files and not several per CPU. Raises MachineError, as `read`
+    does.
     """
     root = f"{sysfs}/devices/system/cpu"
     present = _cpus(f"{root}/present") or _cpus(f"{root}/online")
@@ -237,10 +243,13 @@ def _node(directory: str) -> int | None:
 
 
 def _names(directory: str) -> list[str]:
+    """The names in a directory; none if it is absent. Raises MachineError."""
     try:
         return os.listdir(directory)  # noqa: PTH208 (faster; called several times per CPU)
-    except OSError:
-        return []
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return []
+        raise MachineError(f"cannot read {directory}: {error.strerror}") from error
 
 
 def _number(path: str) -> int | None:
@@ -262,15 +271,24 @@ _parsed = functools.lru_cache(maxsize=4096)(cpulist.parse)
 
 
 def _text(path: str) -> str:
-    """The text of a sysfs file; empty if it cannot be read: a CPU may just have gone offline."""
+    """The text of a sysfs file; empty if it is absent: a CPU may just have gone offline.
+
+    Raises MachineError for any other error: a file that cannot be read is not an absent one.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        # A CPU list is shorter than a page; one plain read is several times as fast as open().
-        return os.read(descriptor, 65536).decode("ascii", "replace").strip()
-    except OSError:
-        return ""
-    finally:
-        os.close(descriptor)
+        try:
+            data = part = os.read(descriptor, 65536)
+            # One plain read is several times as fast as open(). Only a list of thousands of CPUs
+            # may need more: the kernel returns at most a page of some files at a time.
+            while len(part) >= _PAGE:
+                part = os.read(descriptor, 65536)
+                data += part
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return ""
+        raise MachineError(f"cannot read {path}: {error.strerror}") from error
+    # Linux 5.15 to 5.19 print the final zero byte of a list, too (bitmap_print_to_buf()).
+    return data.decode("ascii", "replace").rstrip("\0 \t\n").lstrip()
