@@ -44,6 +44,18 @@ def parse_configured(text: str, last: int) -> frozenset[int]:
     return _union(_parts(text), lambda part: _configured_range(part.strip(), last))
 
 
+def parse_argument(text: str, last: int) -> frozenset[int]:
+    """The CPUs of a list on the kernel's own command line; `last` is its highest bit.
+
+    The format of `parse_configured`, but commas and white space separate parts in any number, also
+    at the ends, and a group may use none of its CPUs (bitmap_parselist() in lib/bitmap-str.c).
+
+    Raises CpuListError, also for a CPU beyond `last`, where the kernel ignores the argument.
+    """
+    parts = re.split(r"[,\s]+", text)
+    return _union(filter(None, parts), lambda part: _configured_range(part, last, least_used=0))
+
+
 def parse_mask(text: str) -> frozenset[int]:
     """The CPUs of a mask as the kernel prints it: hexadecimal, `00000000,000000cc`.
 
@@ -92,18 +104,17 @@ def _kernel_range(part: str) -> range:
     return _checked_range(part, int(low), int(high or low), MOST_CPUS - 1)
 
 
-def _configured_range(part: str, last: int) -> range | frozenset[int]:
+def _configured_range(part: str, last: int, least_used: int = 1) -> range | frozenset[int]:
     # The kernel accepts "all" for "0-N" in place of any range, in upper or lower case.
     match = _RANGE.fullmatch(re.sub("(?i)^all", "0-N", part))
     if not match or (match[3] and not match[2]):
         raise CpuListError(part, "is not a CPU number, a range (2-3), a group (0-31:2/8), N or all")
     low, high = (last if end == "N" else int(end) for end in (match[1], match[2] or match[1]))
     cpus = _checked_range(part, low, high, last)
-    return _groups(part, cpus, int(match[3]), int(match[4])) if match[3] else cpus
-
-
-def _groups(part: str, cpus: range, used: int, size: int) -> frozenset[int]:
-    if not 0 < used <= size:
+    if not match[3]:
+        return cpus
+    used, size = int(match[3]), int(match[4])
+    if size == 0 or not least_used <= used <= size:
         raise CpuListError(part, "must use at least one CPU of a group and at most all of it")
     return frozenset(cpu for cpu in cpus if (cpu - cpus.start) % size < used)
 

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isolcpus_dp.host.cpulist import CpuListError, parse, parse_configured, parse_mask, render
+from isolcpus_dp.host.cpulist import (
+    CpuListError,
+    parse,
+    parse_argument,
+    parse_configured,
+    parse_mask,
+    render,
+)
 
 LAST = 40
 
@@ -226,6 +233,54 @@ def test_invalid_configured_list_is_rejected(text: str, message: str) -> None:
     with pytest.raises(CpuListError) as caught:
         parse_configured(text, 31)
     assert str(caught.value) == message
+
+
+# As bitmap_parselist() of Linux 6.18 parses them, with 32 bits.
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [
+        ("", set()),
+        (",", set()),
+        ("2-3,6-7", {2, 3, 6, 7}),
+        ("2-3,6-7,", {2, 3, 6, 7}),
+        (",2", {2}),
+        ("2,,3", {2, 3}),
+        ("2, 3 4", {2, 3, 4}),
+        ("3,2,3", {2, 3}),
+        ("007", {7}),
+        ("N", {31}),
+        ("30-N", {30, 31}),
+        ("All:1/16", {0, 16}),
+        ("0-7:2/4", {0, 1, 4, 5}),
+        ("0-7:0/4", set()),
+        ("0-7:4/4", {0, 1, 2, 3, 4, 5, 6, 7}),
+    ],
+)
+def test_argument_is_parsed_as_by_the_kernel(text: str, cpus: set[int]) -> None:
+    assert parse_argument(text, 31) == cpus
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x",
+        "n",
+        "-1",
+        "2-",
+        "2--3",
+        "3-2",
+        "32",
+        "0-32",
+        "0x2",
+        "2:1/2",
+        "0-7:5/4",
+        "0-7:0/0",
+        "0-7:1",
+    ],
+)
+def test_argument_that_the_kernel_ignores_is_rejected(text: str) -> None:
+    with pytest.raises(CpuListError):
+        parse_argument(text, 31)
 
 
 @pytest.mark.parametrize(

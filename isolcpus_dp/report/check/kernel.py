@@ -16,48 +16,72 @@ if TYPE_CHECKING:
 # The names of the threads that run an offloaded CPU's RCU callbacks: rcuop/2, rcuos/2, rcuob/2.
 _OFFLOADED = re.compile(r"rcuo[bps]/([0-9]+)")
 
+# The kernel numbers the CPU on which it starts as 0.
+_BOOT_CPU = frozenset({0})
+
 
 def arguments(host: Host) -> Finding:
-    """isolcpus= on the kernel command line and its flags, compared with sysfs."""
+    """isolcpus= on the kernel command line and its flags, compared with sysfs.
+
+    It may be given several times: flags accumulate, as long as all name the same CPUs. One that
+    names others is ignored before Linux 5.18, and later if it shares a flag with an earlier one
+    (housekeeping_setup() in kernel/sched/isolation.c). One without a CPU or with an invalid flag
+    is ignored, too.
+    """
     isolated = host.machine.isolated
-    # Of several that differ, the kernel uses the first.
-    value = host.arguments.get("isolcpus", ("",))[0]
+    values = [value for value in host.arguments.get("isolcpus", ()) if value]
+    quoted = " ".join(f"isolcpus={value}" for value in values)
     if not isolated:
         return problem(
-            f"no CPU is isolated; the kernel command line has {_quoted('isolcpus', value)}",
+            f"no CPU is isolated; the kernel command line has {quoted or 'no isolcpus='}",
             "Boot with isolcpus=nohz,domain,managed_irq,LIST on the kernel command line.",
         )
-    if not value:
+    if not values:
         return warning(
             f"CPU {render(isolated)} is isolated, but isolcpus= is not on the kernel command line",
             f"Boot with isolcpus=nohz,domain,managed_irq,{render(isolated)}: any other isolation"
             " can be undone while the host runs.",
         )
-    flags, text = _isolcpus(value)
-    try:
-        wanted = _configured(host, text)
-    except cpulist.CpuListError as error:
-        return problem(
-            f"isolcpus={value}: {error}", "Set isolcpus= to a CPU list such as 2-3,6-7 and reboot."
-        )
+    flags, lists = frozenset[str](), list[frozenset[int]]()
+    for value in values:
+        its_flags, text = _isolcpus(value)
+        try:
+            lists.append(_isolable(host, _configured(host, text)))
+        except cpulist.CpuListError as error:
+            return problem(
+                f"isolcpus={value}: {error}",
+                "Set isolcpus= to a CPU list such as 2-3,6-7 and reboot.",
+            )
+        flags |= its_flags
     present = host.machine.present
-    if wanted & present != isolated & present:
+    if lists[0] & present != isolated & present:
         return problem(
-            f"isolcpus={value}, but sysfs reports CPU {render(isolated)} as isolated",
+            f"{quoted}, but sysfs reports CPU {render(isolated)} as isolated",
             "Find the reason in the kernel's log (dmesg | grep -i housekeeping), correct isolcpus=,"
             " and reboot.",
         )
+    for value, wanted in zip(values, lists):
+        if wanted != lists[0]:
+            return warning(
+                f"isolcpus={value} names other CPUs than isolcpus={values[0]} before it: the kernel"
+                " may ignore it",
+                f"Boot with a single isolcpus=nohz,domain,managed_irq,{render(isolated)}",
+            )
     if "managed_irq" not in flags:
         return warning(
-            f"isolcpus={value} lacks the flag managed_irq: drivers may assign the interrupts of"
+            f"{quoted} lacks the flag managed_irq: drivers may assign the interrupts of"
             " their queues to isolated CPUs",
-            f"Boot with isolcpus=nohz,domain,managed_irq,{text}",
+            f"Boot with isolcpus=nohz,domain,managed_irq,{_isolcpus(values[0])[1]}",
         )
-    return ok(f"isolcpus={value}")
+    return ok(quoted)
 
 
 def nohz_full(host: Host) -> Finding:
-    """nohz_full= on the kernel command line, compared with sysfs."""
+    """nohz_full= on the kernel command line, compared with sysfs.
+
+    The boot CPU keeps its timer tick whatever the list says: it keeps the time for the others
+    (tick_nohz_init() in kernel/time/tick-sched.c).
+    """
     value = host.arguments.get("nohz_full", ("",))[0]
     full = _nohz_full(host)
     try:
@@ -67,15 +91,24 @@ def nohz_full(host: Host) -> Finding:
             f"nohz_full={value}: {error}",
             "Set nohz_full= to a CPU list such as 2-3,6-7 and reboot.",
         )
-    if wanted - full:
+    if wanted - full - _BOOT_CPU:
         return problem(
             f"nohz_full={value}, but the timer tick runs on CPU {render(wanted - full)}",
             "Boot a kernel that has CONFIG_NO_HZ_FULL, and list the same CPUs in isolcpus=.",
         )
     isolated = host.machine.isolated & host.machine.present
-    if isolated - full:
+    ticking = isolated - full
+    if ticking == _BOOT_CPU:
         return warning(
-            f"the timer tick interrupts processes on CPU {render(isolated - full)}",
+            "the timer tick interrupts processes on CPU 0: the kernel never stops it on the boot"
+            " CPU",
+            f"Boot with isolcpus=nohz,domain,managed_irq,{render(isolated - _BOOT_CPU)}"
+            if isolated - _BOOT_CPU
+            else "Isolate another CPU instead.",
+        )
+    if ticking:
+        return warning(
+            f"the timer tick interrupts processes on CPU {render(ticking)}",
             f"Boot with nohz_full={render(isolated)}",
         )
     return ok(f"nohz_full applies to CPU {render(full) or '(none)'}")
@@ -134,10 +167,6 @@ def smt_siblings(host: Host) -> Finding:
     return ok("all threads of the isolated cores are isolated")
 
 
-def _quoted(name: str, value: str) -> str:
-    return f"{name}={value}" if value else f"no {name}="
-
-
 def _isolcpus(value: str) -> tuple[frozenset[str], str]:
     """The flags and the CPU list of isolcpus=; the kernel skips flags that it does not know."""
     words = value.split(",")
@@ -153,7 +182,13 @@ def _configured(host: Host, text: str) -> frozenset[int]:
     Raises CpuListError.
     """
     relative = "N" in text or "all" in text.lower()
-    return cpulist.parse_configured(text, host.machine.last if relative else cpulist.MOST_CPUS - 1)
+    return cpulist.parse_argument(text, host.machine.last if relative else cpulist.MOST_CPUS - 1)
+
+
+def _isolable(host: Host, cpus: frozenset[int]) -> frozenset[int]:
+    """Which of these CPUs the kernel isolates: if no present CPU is left, all but the boot CPU."""
+    cpus &= host.machine.possible
+    return cpus if host.machine.present - cpus else cpus - _BOOT_CPU
 
 
 def _nohz_full(host: Host) -> frozenset[int]:

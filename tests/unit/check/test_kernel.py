@@ -50,6 +50,66 @@ def test_isolcpus_is_parsed_as_by_the_kernel(made_up: MadeUpHost, value: str) ->
     assert kernel.arguments(made_up.host()).verdict is Verdict.OK
 
 
+@pytest.mark.parametrize(
+    "value", ["managed_irq,2-3,6-7,", "managed_irq,,2-3,,6-7", "managed_irq,2-N:2/4"]
+)
+def test_isolcpus_may_have_any_form_that_the_kernel_accepts(
+    made_up: MadeUpHost, value: str
+) -> None:
+    made_up.proc("cmdline", f"isolcpus={value}")
+    found = kernel.arguments(made_up.host())
+    assert (found.verdict, found.evidence) == (Verdict.OK, f"isolcpus={value}")
+
+
+def test_flags_of_several_isolcpus_accumulate(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "isolcpus=2-3,6-7 quiet isolcpus= isolcpus=managed_irq,2,3,6-N")
+    found = kernel.arguments(made_up.host())
+    assert (found.verdict, found.evidence) == (
+        Verdict.OK,
+        "isolcpus=2-3,6-7 isolcpus=managed_irq,2,3,6-N",
+    )
+
+
+def test_several_isolcpus_without_managed_irq_are_a_warning(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "isolcpus=domain,2-3,6-7, isolcpus=nohz,2-3,6-7")
+    found = kernel.arguments(made_up.host())
+    assert found.verdict is Verdict.WARNING
+    assert found.evidence.startswith(
+        "isolcpus=domain,2-3,6-7, isolcpus=nohz,2-3,6-7 lacks the flag managed_irq: "
+    )
+
+
+def test_second_isolcpus_with_other_cpus_is_a_warning(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "isolcpus=2-3,6-7 isolcpus=managed_irq,2-3")
+    found = kernel.arguments(made_up.host())
+    assert (found.verdict, found.evidence, found.advice) == (
+        Verdict.WARNING,
+        "isolcpus=managed_irq,2-3 names other CPUs than isolcpus=2-3,6-7 before it: the kernel may"
+        " ignore it",
+        "Boot with a single isolcpus=nohz,domain,managed_irq,2-3,6-7",
+    )
+
+
+def test_second_isolcpus_cannot_add_cpus(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "isolcpus=managed_irq,domain,2-3 isolcpus=managed_irq,domain,6-7")
+    found = kernel.arguments(made_up.host())
+    assert found.verdict is Verdict.PROBLEM
+    assert "but sysfs reports CPU 2-3,6-7 as isolated" in found.evidence
+
+
+def test_invalid_second_isolcpus_is_a_problem(made_up: MadeUpHost) -> None:
+    made_up.proc("cmdline", "isolcpus=managed_irq,2-3,6-7 isolcpus=nohz,x1")
+    found = kernel.arguments(made_up.host())
+    assert found.verdict is Verdict.PROBLEM
+    assert found.evidence.startswith("isolcpus=nohz,x1: 'x1' is not a CPU number")
+
+
+def test_boot_cpu_stays_when_isolcpus_names_all(make_up: MakeUp, tmp_path: Path) -> None:
+    made_up = MadeUpHost(make_up("1x4x1", {1, 2, 3}), tmp_path)
+    made_up.proc("cmdline", "isolcpus=managed_irq,domain,0-N")
+    assert kernel.arguments(made_up.host()).verdict is Verdict.OK
+
+
 def test_misspelled_flag_counts_as_missing(made_up: MadeUpHost) -> None:
     made_up.proc("cmdline", "isolcpus=managd_irq,2-3,6-7")
     found = kernel.arguments(made_up.host())
@@ -91,6 +151,26 @@ def test_timer_tick_on_an_isolated_cpu_is_a_warning(made_up: MadeUpHost) -> None
     found = kernel.nohz_full(made_up.host())
     assert found.verdict is Verdict.WARNING
     assert found.evidence == "the timer tick interrupts processes on CPU 2-3,6-7"
+
+
+@pytest.mark.parametrize("value", ["all", "0-N", "0-7,"])
+def test_boot_cpu_may_tick_when_nohz_full_names_it(made_up: MadeUpHost, value: str) -> None:
+    made_up.proc("cmdline", f"nohz_full={value}")
+    made_up.sys("devices/system/cpu/nohz_full", "1-7")
+    found = kernel.nohz_full(made_up.host())
+    assert (found.verdict, found.evidence) == (Verdict.OK, "nohz_full applies to CPU 1-7")
+
+
+def test_isolated_boot_cpu_that_ticks_is_a_warning(make_up: MakeUp, tmp_path: Path) -> None:
+    made_up = MadeUpHost(make_up("1x4x1", {0, 1}), tmp_path)
+    made_up.proc("cmdline", "nohz_full=0-1")
+    made_up.sys("devices/system/cpu/nohz_full", "1")
+    found = kernel.nohz_full(made_up.host())
+    assert (found.verdict, found.evidence, found.advice) == (
+        Verdict.WARNING,
+        "the timer tick interrupts processes on CPU 0: the kernel never stops it on the boot CPU",
+        "Boot with isolcpus=nohz,domain,managed_irq,1",
+    )
 
 
 @pytest.mark.parametrize(
