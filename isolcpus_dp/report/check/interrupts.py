@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
@@ -25,12 +25,18 @@ def affinity(host: Host) -> Finding:
     irqs = [name for name in files.names(directory) if name.isdecimal()]
     if not irqs:
         return unknown(f"{directory} lists no interrupts", HOST_PROC)
-    isolated_targets = {irq: _targets(host, irq) & host.isolated for irq in sorted(irqs, key=int)}
-    unused = _unused_queues(host)
+    fired = read(host)
+    per_cpu = _per_cpu(host, irqs, fired)
+    isolated_targets = {
+        irq: _targets(host, irq, fired) & host.isolated
+        for irq in sorted(irqs, key=int)
+        if irq not in per_cpu
+    }
+    unused = _unused_queues(host, fired)
     found = [
         f"{irq}{_device(host, irq)} on CPU {render(cpus)}"
         for irq, cpus in isolated_targets.items()
-        if cpus and irq not in unused and not _is_per_cpu(host, irq)
+        if cpus and irq not in unused
     ]
     if found:
         return warning(
@@ -69,7 +75,8 @@ def judge(host: Host, before: Counts, after: Counts) -> Finding:
         }
         for irq, by_cpu in after.items()
     }
-    devices = {irq for irq in fired if irq.isdecimal() and not _is_per_cpu(host, irq)}
+    numbered = [irq for irq in after if irq.isdecimal()]
+    devices = frozenset(numbered) - _per_cpu(host, numbered, after)
     found = [_counted(host, irq, fired[irq]) for irq in fired if fired[irq] and irq in devices]
     span = f"in {host.interval:g} s"
     if found:
@@ -131,19 +138,35 @@ def _banned(environment: Mapping[str, str]) -> frozenset[int] | None:
     return None
 
 
-def _targets(host: Host, irq: str) -> frozenset[int]:
+def _targets(host: Host, irq: str, fired: Counts) -> frozenset[int]:
     """The CPUs on which an interrupt may fire; empty if no driver has requested it."""
     if not _device(host, irq):
         return frozenset()
-    directory = host.roots.proc / "irq" / irq
-    allowed = cpulist.parse(files.text(directory / "smp_affinity_list"))
+    allowed = cpulist.parse(files.text(host.roots.proc / "irq" / irq / "smp_affinity_list"))
+    effective = _effective(host, irq)
+    if effective == frozenset() and irq in fired:
+        # Its chip cannot direct it, as that of GPIOs, or it is not started. The allowed CPUs are
+        # then only the default; where it fires is where it has fired.
+        return _fired_on(fired, irq) & allowed
     # A kernel without effective affinities shows only the allowed CPUs. The effective CPU of an
     # interrupt that was moved is the old one until it fires once more.
-    effective = cpulist.parse(files.text(directory / "effective_affinity_list"))
-    return effective & allowed or allowed
+    return (effective or frozenset()) & allowed or allowed
 
 
-def _unused_queues(host: Host) -> frozenset[str]:
+def _effective(host: Host, irq: str) -> frozenset[int] | None:
+    """The CPUs to which the interrupt controller sends an interrupt; None if the kernel lacks it.
+
+    The controllers of x86, Arm and RISC-V send each interrupt to one CPU.
+    """
+    path = host.roots.proc / "irq" / irq / "effective_affinity_list"
+    return cpulist.parse(files.text(path)) if path.exists() else None
+
+
+def _fired_on(fired: Counts, irq: str) -> frozenset[int]:
+    return frozenset(cpu for cpu, times in fired[irq].items() if times)
+
+
+def _unused_queues(host: Host, fired: Counts) -> frozenset[str]:
     """Interrupts that only an isolated CPU's own use of a device can make fire.
 
     A driver that spreads its queues gives one to each CPU, and its interrupt cannot be moved. With
@@ -152,14 +175,8 @@ def _unused_queues(host: Host) -> frozenset[str]:
     flags = host.arguments.get("isolcpus", ())
     if not any("managed_irq" in value.split(",") for value in flags):
         return frozenset()
-    lines = map(str.split, files.text(host.roots.proc / "interrupts").splitlines()[1:])
-    counted = len(host.machine.online)
-    never = {
-        words[0].rstrip(":")
-        for words in lines
-        if len(words) > counted and not any(word != "0" for word in words[1 : counted + 1])
-    }
-    return frozenset(irq for irq in never if irq.isdecimal() and _only_isolated(host, irq))
+    never = [irq for irq in fired if irq.isdecimal() and not _fired_on(fired, irq)]
+    return frozenset(irq for irq in never if _only_isolated(host, irq))
 
 
 def _only_isolated(host: Host, irq: str) -> bool:
@@ -167,16 +184,44 @@ def _only_isolated(host: Host, irq: str) -> bool:
     return cpulist.parse(allowed) <= host.machine.isolated
 
 
-def _is_per_cpu(host: Host, irq: str) -> bool:
-    """Whether every CPU has its own instance, such as a timer, which cannot be moved.
+def _per_cpu(host: Host, irqs: Iterable[str], fired: Counts) -> frozenset[str]:
+    """The interrupts of which every CPU has its own instance, such as a timer: these stay there.
 
-    On x86 these have names. On Arm they have numbers, below 32 at the interrupt controller (GIC
-    architecture: SGIs and PPIs); in a Xen guest they have numbers as well.
+    On x86 they have names. On other machines they have numbers, and are recognized by what they do:
+    the kernel sends a device's interrupt to one CPU, its effective affinity. An interrupt that has
+    no such CPU, and has fired on every one, is raised by each CPU for itself. So are then the
+    others of the same chip that have no such CPU either.
     """
-    directory = host.roots.sysfs / "kernel/irq" / irq
-    chip = files.text(directory / "chip_name")
-    number = files.number(directory / "hwirq")
+    undirected = {irq for irq in irqs if _is_undirected(host, irq)}
+    online = host.machine.online
+    on_all = {irq for irq in undirected if irq in fired and _fired_on(fired, irq) >= online}
+    chips = {_chip(host, irq) for irq in on_all} - {""}
+    same_chip = {irq for irq in undirected if _chip(host, irq) in chips}
+    return frozenset(on_all | same_chip | {irq for irq in irqs if _is_private(host, irq)})
+
+
+def _is_undirected(host: Host, irq: str) -> bool:
+    """Whether the controller sends an interrupt to no CPU in particular.
+
+    The kernel never sets the effective affinity of a per-CPU interrupt (irq_set_percpu_devid()).
+    """
+    effective = _effective(host, irq)
+    return effective is not None and (not effective or effective >= host.machine.online)
+
+
+def _is_private(host: Host, irq: str) -> bool:
+    """Whether its number says that it is per CPU, also if it has fired on one CPU or on none.
+
+    The GIC of Arm has those below 32 (GIC architecture: SGIs and PPIs). In a Xen guest each CPU has
+    an interrupt of its own for each purpose, which has an effective CPU.
+    """
+    chip = _chip(host, irq)
+    number = files.number(host.roots.sysfs / "kernel/irq" / irq / "hwirq")
     return chip == "xen-percpu" or (chip.startswith("GIC") and number is not None and number < 32)
+
+
+def _chip(host: Host, irq: str) -> str:
+    return files.text(host.roots.sysfs / "kernel/irq" / irq / "chip_name")
 
 
 def _device(host: Host, irq: str) -> str:
@@ -207,7 +252,7 @@ def _busiest(fired: Counts) -> tuple[int, int]:
 
 
 def read(host: Host) -> Counts:
-    """The counts in /proc/interrupts on isolated CPUs.
+    """The counts in /proc/interrupts.
 
     Its first line lists the online CPUs; each further line is an interrupt.
     """
@@ -215,9 +260,7 @@ def read(host: Host) -> Counts:
     cpus = [int(word[3:]) for word in headline.split() if word[3:].isdecimal()]
     return {
         words[0].rstrip(":"): {
-            cpu: int(word)
-            for cpu, word in zip(cpus, words[1:])
-            if word.isdecimal() and cpu in host.isolated
+            cpu: int(word) for cpu, word in zip(cpus, words[1:]) if word.isdecimal()
         }
         for words in map(str.split, lines)
         # ERR and MIS have one count for all CPUs.
