@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,14 @@ _CHANGED = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inoti
 
 # The kernel's limit when it follows a path (path_resolution(7)).
 _MOST_LINKS = 40
+
+
+# What ProtectHome= of a unit hides (systemd.exec(5)).
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+
+
+class Hidden(OSError):
+    """A directory is hidden by the unit's sandbox; the message is one sentence."""
 
 
 class Identity(NamedTuple):
@@ -93,6 +103,36 @@ async def present(path: Path) -> None:
         with inotify.Watch() as watch, DirectoryWatch(path, watch) as way:
             if not path.is_dir():
                 await way.changed.wait()
+
+
+def require_visible(path: Path, homes: Iterable[Path] = _HOMES) -> None:
+    """Raises Hidden if the path leads to where the unit's ProtectHome= hides all files.
+
+    To this process a hidden directory looks like one that is absent or that it may not enter.
+    """
+    # On some distributions /home and /root are links.
+    hiding = {real: home for home in homes for real in (home, Path(os.path.realpath(home)))}
+    link, target = None, path
+    for parent, name in _steps(path):
+        entry = parent / name
+        home = next((home for real, home in hiding.items() if entry.is_relative_to(real)), None)
+        if home and _is_inaccessible(home):
+            what = f"{link} is a link to {target}" if link else f"{path} is in {home}"
+            raise Hidden(
+                f"{what}, which ProtectHome= of the unit hides: set ProtectHome=no in [Service] of"
+                f" a drop-in (systemctl edit isolcpus-dp) and restart it, or move the directory"
+                f" out of {home}"
+            )
+        with contextlib.suppress(OSError):
+            target, link = entry.readlink(), entry
+
+
+def _is_inaccessible(directory: Path) -> bool:
+    """Whether systemd has mounted its empty directory there, which has no permissions at all."""
+    try:
+        return stat.S_IMODE(directory.stat().st_mode) == 0
+    except OSError:
+        return False
 
 
 def _steps(path: Path) -> Iterator[tuple[Path, str]]:

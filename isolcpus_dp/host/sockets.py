@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
+import stat
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +22,12 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.001, 10.0
 # When the next delay would be longer, a socket on which no process listens counts as dead: 4 s
 # after the first attempt.
 _LONGEST_DELAY_TO_LISTEN = 2.5
+
+# sun_path of unix(7), less its final zero byte.
+_LONGEST_PATH = 107
+
+# The errors of a socket that is absent, or on which no process listens yet or any more.
+_UNUSED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED})
 
 _CREATED = inotify.IN_CREATE | inotify.IN_MOVED_TO
 
@@ -54,8 +64,14 @@ class SocketWatch:
     leave it while a peer waits for an answer.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_obstacle: Callable[[str], None] = lambda _: None) -> None:
+        """`on_obstacle` is called with the reason why nobody can connect, once for each reason.
+
+        Waiting goes on: the obstacle may be removed.
+        """
         self._path = path
+        self._on_obstacle = on_obstacle
+        self._obstacle = ""
         self._watch = inotify.Watch()
         self._way = DirectoryWatch(path.parent, self._watch)
         self._created = False
@@ -99,6 +115,7 @@ class SocketWatch:
         That is when the socket is created, and several times in the 4 s after that, as its owner
         may not have called listen() yet. Raises Gone, as `changed` does.
         """
+        self._report(obstacle(self._path))
         delay = self._next_delay()
         await self.changed(None if delay > _LONGEST_DELAY_TO_LISTEN else delay)
 
@@ -113,10 +130,24 @@ class SocketWatch:
         created = bool(failed) and await self.changed(self._next_delay())
         while True:
             identity = identify(self._path)
-            if identity is not None and (created or _is_listened_on(self._path)):
+            if identity is not None and ((created and self._path.is_socket()) or self._answers()):
                 return identity
             delay = self._next_delay()
             created = await self.changed(None if delay > _LONGEST_DELAY_TO_LISTEN else delay)
+
+    def _answers(self) -> bool:
+        """Whether a process listens on the socket; reports any other reason why none does."""
+        try:
+            _connect(self._path)
+        except OSError as error:
+            self._report(obstacle(self._path) or _unusual(self._path, error))
+            return False
+        return True
+
+    def _report(self, reason: str) -> None:
+        if reason and reason != self._obstacle:
+            self._on_obstacle(reason)
+        self._obstacle = reason
 
     def _next_delay(self) -> float:
         delay = self._delay
@@ -145,16 +176,39 @@ class SocketWatch:
         return Gone(f"{self._path.parent} was removed, moved or replaced")
 
 
-def _is_listened_on(path: Path) -> bool:
+def _connect(path: Path) -> None:
+    """Connects, and closes the connection. Raises OSError."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(0)
-        try:
+        # If the queue of connections is full, a process listens.
+        with contextlib.suppress(BlockingIOError):
             connection.connect(str(path))
-        except BlockingIOError:
-            return True  # the queue of connections is full, so a process listens
-        except OSError:
-            return False
-    return True
+
+
+def obstacle(path: Path) -> str:
+    """Why no process can listen on this socket, or none can connect, in a sentence with advice.
+
+    Empty if there is no such reason, also if the socket is absent.
+    """
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        return f"{path} is longer than the {_LONGEST_PATH} bytes that a socket's path may have"
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return _unusual(path, error)
+    if stat.S_ISDIR(mode):
+        # Docker and others create one for a volume whose path is absent.
+        return f"{path} is a directory, not a socket: remove it (rmdir {path})"
+    if not stat.S_ISSOCK(mode):
+        return f"{path} is a file, not a socket: remove it, or use another path"
+    if not os.access(path, os.W_OK):
+        return f"cannot connect to {path}: {os.strerror(errno.EACCES)}"
+    return ""
+
+
+def _unusual(path: Path, error: OSError) -> str:
+    """What is wrong with a socket; empty if it is only unused."""
+    return "" if error.errno in _UNUSED else f"cannot connect to {path}: {error.strerror or error}"
 
 
 def peer(path: Path) -> str | None:

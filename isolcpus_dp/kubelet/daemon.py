@@ -126,7 +126,7 @@ class Daemon:
                 resource.announce()
             with contextlib.ExitStack() as stack:
                 try:
-                    watch = stack.enter_context(SocketWatch(self._socket))
+                    watch = stack.enter_context(SocketWatch(self._socket, self._obstructed))
                     emit(log, Event.WAITING, "waiting for the kubelet at %s", self._socket)
                     self._systemd.notify(f"READY=1\nSTATUS={status(self._resources)}")
                     await self._serve_kubelet(watch)
@@ -140,6 +140,7 @@ class Daemon:
     async def _waited_for_directory(self) -> bool:
         """Waits until the kubelet's directory exists; returns whether it was absent."""
         directory = paths.device_plugins(self._host.kubelet_dir)
+        directories.require_visible(directory)
         if directory.is_dir():
             return False
         emit(log, Event.WAITING, "waiting for the kubelet's directory %s", directory)
@@ -182,6 +183,10 @@ class Daemon:
                     log.debug("%s", unanswered)
                     if any(one.state is State.REGISTERED for one in self._resources):
                         raise registration.Left(str(unanswered)) from unanswered
+
+    def _obstructed(self, reason: str) -> None:
+        emit(log, Event.DEGRADED, "%s; waiting for the kubelet", reason)
+        self._systemd.notify(f"STATUS=Waiting for the kubelet: {reason}")
 
     async def _pause(self, watch: SocketWatch) -> None:
         """Delays the registration with a kubelet that ended an earlier worker's registration."""

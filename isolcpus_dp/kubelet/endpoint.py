@@ -155,11 +155,8 @@ class Endpoint:
                 self._path.unlink()
         except OSError as error:
             raise EndpointError(f"cannot remove {self._path}: {error.strerror}") from error
-        if self._path.exists():
-            raise EndpointError(
-                f"cannot bind {self._path}: there is a file or directory that is no socket:"
-                " remove it"
-            )
+        if obstacle := sockets.obstacle(self._path):
+            raise EndpointError(obstacle)
 
 
 def _free_name(directory: Path) -> Path:

@@ -110,6 +110,8 @@ def _reason(error: OSError, listen: Listen) -> str:
     # Not every OSError has a strerror.
     reason = error.strerror or str(error)
     if isinstance(listen, Path):
+        if listen.is_dir():
+            return sockets.obstacle(listen)
         return f"{reason}: the unit's sandbox allows a socket in /run/isolcpus-dp"
     if error.errno == errno.EAFNOSUPPORT:
         return (

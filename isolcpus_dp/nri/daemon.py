@@ -109,7 +109,7 @@ class Daemon:
         while True:
             try:
                 await directories.present(directory)
-                with SocketWatch(self._host.nri_socket) as watch:
+                with SocketWatch(self._host.nri_socket, self._obstructed) as watch:
                     await self._serve_sessions(watch)
             except sockets.Gone as gone:
                 emit(log, Event.RUNTIME_LEFT, "%s", gone)
@@ -216,6 +216,10 @@ class Daemon:
         if self._refuses_others():
             status += "; no housekeeping CPU is left, so other containers are refused"
         self._systemd.notify(status)
+
+    def _obstructed(self, reason: str) -> None:
+        emit(log, Event.DEGRADED, "%s; waiting for a container runtime", reason)
+        self._systemd.notify(f"STATUS=Waiting for a container runtime: {reason}")
 
     def _tell_waiting(self) -> None:
         path = self._host.nri_socket

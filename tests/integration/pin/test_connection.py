@@ -61,6 +61,21 @@ async def test_runtime_is_found_after_a_socket_without_a_listener(
         await runtime.until_connected()
 
 
+async def test_directory_in_place_of_the_runtimes_socket_is_reported(
+    host: Host, start_runtime: StartRuntime
+) -> None:
+    host.nri_socket.mkdir(parents=True)
+    reason = f"{host.nri_socket} is a directory, not a socket: remove it"
+    async with supervisor(host, "pin").running() as daemon:
+        await daemon.until(
+            lambda run: run.status.startswith(f"Waiting for a container runtime: {reason}")
+        )
+        host.nri_socket.rmdir()
+        await (await start_runtime()).until_connected()
+        assert len(daemon.runs) == 1
+    assert host.log.count(reason) == 1
+
+
 async def test_recreated_socket_directory_is_found(
     host: Host, runtime: Runtime, connected: Supervisor, start_runtime: StartRuntime
 ) -> None:

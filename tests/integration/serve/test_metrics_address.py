@@ -35,6 +35,20 @@ async def test_plugin_serves_without_metrics_on_a_used_address(
     )
 
 
+async def test_directory_in_place_of_the_metrics_socket_is_named(
+    host: Host, kubelet: Kubelet
+) -> None:
+    path = host.directory / "metrics.sock"
+    path.mkdir()
+    daemon = supervisor(host, "serve", f"[Metrics]\nListen={path}\n")
+    async with registered_with(daemon, kubelet):
+        await has_devices(kubelet)
+    assert host.log.splitlines()[0] == (
+        f"[Metrics] Listen=: cannot listen on it: {path} is a directory, not a socket: remove it"
+        f" (rmdir {path}); the plugin runs without metrics"
+    )
+
+
 async def test_plugin_serves_without_prometheus_client(
     host: Host, kubelet: Kubelet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

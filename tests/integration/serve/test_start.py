@@ -10,6 +10,7 @@ import pytest
 
 from isolcpus_dp.simulator.kubelet import Kubelet, Pod
 from isolcpus_dp.simulator.supervisor import Supervisor
+from tests.integration.conftest import StartKubelet
 from tests.testbed.daemon import has_devices, is_ready, supervisor
 from tests.testbed.daemon import registered as registered_with
 from tests.testbed.host import RESOURCE, Host
@@ -69,3 +70,30 @@ async def test_daemon_loads_no_report(
     assert "isolcpus_dp.kubelet.daemon" in loaded
     reports = {name for name in loaded if name.startswith("isolcpus_dp.report")}
     assert not loaded & {"prometheus_client", "rich", "yaml", "json"} | reports
+
+
+async def test_directory_in_place_of_the_kubelets_socket_is_reported(
+    host: Host, start_kubelet: StartKubelet
+) -> None:
+    host.kubelet_socket.mkdir()
+    reason = f"{host.kubelet_socket} is a directory, not a socket: remove it"
+    async with supervisor(host, "serve").running() as daemon:
+        await daemon.until(
+            lambda run: run.status.startswith(f"Waiting for the kubelet: {reason}"),
+        )
+        host.kubelet_socket.rmdir()
+        await has_devices(await start_kubelet())
+        assert len(daemon.workers) == 1
+    assert host.log.count(reason) == 1
+
+
+async def test_directory_in_place_of_the_plugins_socket_is_reported(host: Host) -> None:
+    host.endpoint.mkdir()
+    async with supervisor(host, "serve").running() as daemon:
+        await daemon.until(lambda run: run.status.startswith("Failed, trying again: "))
+        host.endpoint.rmdir()
+        await daemon.worker(is_ready)
+    assert host.log.splitlines()[0] == (
+        f"{host.endpoint} is a directory, not a socket: remove it (rmdir {host.endpoint}); trying"
+        " again, at intervals of up to 10 s"
+    )
