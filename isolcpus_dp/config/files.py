@@ -5,12 +5,23 @@ Nothing here knows which sections and keys exist.
 
 from __future__ import annotations
 
+import codecs
 import configparser
 import contextlib
+import io
 import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+
+# What editors of other systems put before the text. UTF-32 first: it begins as UTF-16 does.
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "UTF-8",
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 _HEADER = re.compile(r"\[[^]]*\](\s+#.*)?")
 
@@ -52,12 +63,25 @@ def sections(path: Path) -> dict[str, dict[str, str]]:
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
         # systemd ignores white space before a key; configparser would continue the previous value.
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").split("\n")]
+        lines = [line.strip() for line in _text(path).split("\n")]
         _check_headers(path, lines)
         parser.read_string("\n".join(lines), source=str(path))
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"{path}: {_reason(error)}") from error
     return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def _text(path: Path) -> str:
+    """Raises ConfigError, OSError and UnicodeDecodeError."""
+    data = path.read_bytes()
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if data.startswith(mark):
+            raise ConfigError(
+                f"{path}: begins with a byte order mark of {encoding}; save the file as UTF-8"
+                " without a byte order mark"
+            )
+    # As text, whose line ends may be of any kind.
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
 
 
 def _check_headers(path: Path, lines: Iterable[str]) -> None:
