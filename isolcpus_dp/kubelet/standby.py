@@ -33,7 +33,7 @@ from isolcpus_dp.host import machine
 from isolcpus_dp.kubelet import daemon, endpoint, paths
 from isolcpus_dp.kubelet.outcome import Earlier, Outcome, Reporter
 from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
-from isolcpus_dp.service import notify, process, reload, worker
+from isolcpus_dp.service import notify, pages, process, reload, worker
 from isolcpus_dp.service.events import Event, emit
 
 log = logging.getLogger(__name__)
@@ -135,6 +135,7 @@ class _Standby:
         if settings.metrics:
             daemon.load_metrics()
         self._published.write(config.fingerprint(settings))
+        pages.release()
         # Otherwise a garbage collection writes to all pages that the worker shares.
         gc.freeze()
 

@@ -48,7 +48,7 @@ class ModuleBlock:
 
 
 # asyncio and shutil import them. A daemon on unix sockets uses none, and they take 1 MiB.
-UNNEEDED = ModuleBlock("ssl", "bz2", "lzma")
+UNNEEDED = ModuleBlock("ssl", "bz2", "lzma", "compression.zstd")
 
 
 def disable_huge_pages() -> None:

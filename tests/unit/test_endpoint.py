@@ -114,17 +114,21 @@ async def test_socket_of_another_daemon_is_kept(plugin: DevicePlugin, tmp_path: 
     await first.close()
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (Path.mkdir, "{0} is a directory, not a socket: remove it (rmdir {0})"),
+        (Path.touch, "{0} is a file, not a socket: remove it, or use another path"),
+    ],
+)
 async def test_file_at_the_path_that_is_no_socket_is_an_error(
-    plugin: DevicePlugin, tmp_path: Path, make: Callable[[Path], None]
+    plugin: DevicePlugin, tmp_path: Path, make: Callable[[Path], None], reason: str
 ) -> None:
     path = tmp_path / "plugin.sock"
     make(path)
     with pytest.raises(EndpointError) as caught:
         await Endpoint(path, plugin).publish()
-    assert str(caught.value) == (
-        f"cannot bind {path}: there is a file or directory that is no socket: remove it"
-    )
+    assert str(caught.value) == reason.format(path)
 
 
 async def test_removed_socket_of_the_server_is_an_error(
