@@ -6,8 +6,8 @@ The trees follow the output of such machines with four CPUs, of which 2 and 3 ar
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -18,7 +18,8 @@ from tests.unit.conftest import MakeUp
 from .conftest import MadeUpHost
 
 
-class Irq(NamedTuple):
+@dataclass(frozen=True)
+class Irq:
     """An interrupt: /proc/irq/NUMBER, /sys/kernel/irq/NUMBER and its line in /proc/interrupts."""
 
     chip: str
@@ -106,7 +107,7 @@ def fired_between(made_up: MadeUpHost, irqs: Mapping[int, Irq], number: int) -> 
     host = made_up.host(interval=1.0)
     before = interrupts.read(host)
     counts = irqs[number].counts
-    later = irqs[number]._replace(counts=(*counts[:3], counts[3] + 2))
+    later = replace(irqs[number], counts=(*counts[:3], counts[3] + 2))
     lines = (made_up.directory / "proc/interrupts").read_text()
     old, new = ("  ".join(map(str, irq.counts)) for irq in (irqs[number], later))
     made_up.proc("interrupts", lines.replace(f" {number}:  {old}", f" {number}:  {new}"))
