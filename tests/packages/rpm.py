@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
-# By package: what it provides besides its name. {0} is the version of Python, such as 3.11.
+# By package: what it provides besides its name. {0} is the version of Python, such as 3.11. As for
+# EL 10, there is no python3-sdnotify.
 DEPENDENCIES = {
     "filesystem": (),
     "bash": ("/bin/sh",),
@@ -29,7 +30,6 @@ DEPENDENCIES = {
     "python3-grpcio": ("python{0}dist(grpcio)",),
     "python3-protobuf": ("python{0}dist(protobuf)",),
     "python3-pyudev": ("python{0}dist(pyudev)",),
-    "python3-sdnotify": ("python{0}dist(sdnotify)",),
     "python3-setuptools": ("python{0}dist(setuptools)",),
     "python3-systemd": ("python{0}dist(systemd-python)",),
 }
