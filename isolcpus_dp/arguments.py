@@ -117,7 +117,7 @@ _SYSFS = Option(
 )
 _KUBELET_DIR = Option(
     "--kubelet-dir",
-    f"the kubelet's root directory; default: {paths.DEFAULT_DIRECTORY}",
+    f"the kubelet's directory of device-plugins/; default: {paths.DEFAULT_DIRECTORY}",
     "DIR",
     Path,
     paths.DEFAULT_DIRECTORY,

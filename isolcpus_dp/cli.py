@@ -125,13 +125,17 @@ def _status(options: SimpleNamespace) -> int:
 
 
 def _check(options: SimpleNamespace) -> int:
+    from isolcpus_dp.kubelet import root
     from isolcpus_dp.report import snapshot
     from isolcpus_dp.report.check import finding, host, show, table
 
-    roots = host.Roots(
-        sysfs=options.sysfs, kubelet_dir=options.kubelet_dir, nri_socket=options.nri_socket
-    )
     seen = snapshot.take(options.sysfs, options.config, options.kubelet_dir)
+    roots = host.Roots(
+        sysfs=options.sysfs,
+        kubelet_dir=options.kubelet_dir,
+        kubelet_root=root.given(options.kubelet_dir, seen.config.kubelet.root),
+        nri_socket=options.nri_socket,
+    )
     try:
         results = table.run(host.Host(roots, seen, options.interval), options.only)
     except table.UsageError as error:

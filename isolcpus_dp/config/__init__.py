@@ -16,6 +16,7 @@ from isolcpus_dp.config.digest import fingerprint
 from isolcpus_dp.config.files import ConfigError
 from isolcpus_dp.config.keys import (
     KEYS,
+    KUBELET,
     METRICS,
     PINNING,
     PLUGIN,
@@ -25,6 +26,7 @@ from isolcpus_dp.config.keys import (
     Granularity,
     IncompleteCores,
     Key,
+    KubeletConfig,
     MemoryNodes,
     PinningConfig,
     Placement,
@@ -44,6 +46,7 @@ __all__ = [
     "Granularity",
     "IncompleteCores",
     "Key",
+    "KubeletConfig",
     "Listen",
     "MemoryNodes",
     "PinningConfig",
@@ -122,12 +125,14 @@ def load(file: Path | None, last: int) -> Config:
     for path in files.paths(main, must_exist=file is not None):
         _read_into(sections, path, last)
     pinning, metrics = sections.pop(PINNING, None), sections.pop(METRICS, None)
+    kubelet = sections.pop(KUBELET, None)
     pools = [(section, section.pool()) for section in sections.values()]
     for (section, pool), (other_section, other) in itertools.combinations(pools, 2):
         _check_apart(section, pool, other_section, other)
     return Config(
         pools=tuple(pool for _, pool in pools),
         pinning=PinningConfig(**pinning.values) if pinning else PinningConfig(),
+        kubelet=KubeletConfig(**kubelet.values) if kubelet else KubeletConfig(),
         **(metrics.values if metrics else {}),
     )
 
@@ -154,10 +159,10 @@ def _check_apart(
 def _read_into(sections: dict[str, _Section], path: Path, last: int) -> None:
     """Adds the assignments of one file. Raises ConfigError."""
     for name, values in files.sections(path).items():
-        if name not in (PLUGIN, PINNING, METRICS) and not _POOL.fullmatch(name):
+        if name not in KEYS and not _POOL.fullmatch(name):
             raise ConfigError(
-                f"{path}: [{name}]: unknown section; use [Plugin], [Pinning], [Metrics], or"
-                " [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
+                f"{path}: [{name}]: unknown section; use [Plugin], [Pinning], [Metrics], [Kubelet],"
+                " or [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
             )
         section = sections.setdefault(name, _Section(path, name))
         for key, text in values.items():

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from isolcpus_dp.config.keys import KEYS, METRICS, PINNING, PLUGIN
+from isolcpus_dp.config.keys import KEYS, KUBELET, METRICS, PINNING, PLUGIN
 from isolcpus_dp.host import cpulist
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def fingerprint(settings: Config) -> str:
     lines = [line for pool in pools for line in _section(pool.section, KEYS[PLUGIN], pool)]
     lines += _section(PINNING, KEYS[PINNING], settings.pinning)
     lines += _section(METRICS, KEYS[METRICS], settings)
+    lines += _section(KUBELET, KEYS[KUBELET], settings.kubelet)
     # No cryptographic hash: hashlib loads OpenSSL, which takes 0.5 MiB of each daemon's memory.
     return format(zlib.crc32("\n".join(lines).encode()), "08x")
 

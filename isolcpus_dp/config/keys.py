@@ -7,11 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from isolcpus_dp.config.values import CPUS, LISTEN, RESOURCE_NAME, YES_OR_NO, Listen, Value, choice
+from isolcpus_dp.config.values import (
+    CPUS,
+    DIRECTORY,
+    LISTEN,
+    RESOURCE_NAME,
+    YES_OR_NO,
+    Listen,
+    Value,
+    choice,
+)
 
-PLUGIN, PINNING, METRICS = "Plugin", "Pinning", "Metrics"
+PLUGIN, PINNING, METRICS, KUBELET = "Plugin", "Pinning", "Metrics", "Kubelet"
 
 Granularity = Literal["cpu", "core"]
 Threads = Literal["all", "one"]
@@ -83,11 +93,19 @@ class PinningConfig:
 
 
 @dataclass(frozen=True)
+class KubeletConfig:
+    """Where the kubelet is, if that cannot be seen."""
+
+    root: Path | None = key("RootDirectory", "", DIRECTORY)  # None: as the running kubelet says
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration."""
 
     pools: tuple[PoolConfig, ...] = (PoolConfig(),)  # [Plugin] is the first
     pinning: PinningConfig = PinningConfig()
+    kubelet: KubeletConfig = KubeletConfig()
     metrics: Listen | None = key("Listen", "", LISTEN)  # where to serve them; None: nowhere
 
 
@@ -109,4 +127,9 @@ def _keys(config: type) -> dict[str, Key]:
 
 
 # By section and name. [Pool NAME] sections have the keys of [Plugin].
-KEYS = {PLUGIN: _keys(PoolConfig), PINNING: _keys(PinningConfig), METRICS: _keys(Config)}
+KEYS = {
+    PLUGIN: _keys(PoolConfig),
+    PINNING: _keys(PinningConfig),
+    METRICS: _keys(Config),
+    KUBELET: _keys(KubeletConfig),
+}

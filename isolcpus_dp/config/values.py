@@ -101,6 +101,14 @@ def _listen(text: str, _last: int) -> Listen:
     return address, int(port)
 
 
+def _directory(text: str, _last: int) -> Path:
+    if not text.startswith("/"):
+        raise ValueError("not an absolute path")
+    return Path(text)
+
+
+DIRECTORY = Value(_directory, "an absolute path such as /var/lib/k0s/kubelet")
+
 LISTEN = Value(
     _listen, "an IP address and a port such as 127.0.0.1:9497, or the path of a unix socket"
 )

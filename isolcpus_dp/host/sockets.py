@@ -221,12 +221,27 @@ def peer(path: Path) -> str | None:
             return "another process"
         except OSError:
             return None
-        # The credentials of the process that called listen(): unix(7), SO_PEERCRED.
-        credentials = connection.getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-        )
-    pid = struct.unpack("3i", credentials)[0]
+        pid = _listener(connection)
     try:
         return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
     except OSError:
         return f"process {pid}"
+
+
+def listener(path: Path) -> int | None:
+    """The PID of the process that listens on a unix socket; None if that cannot be seen."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(0)
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return None
+        return _listener(connection)
+
+
+def _listener(connection: socket.socket) -> int:
+    """The PID of the process that called listen(): unix(7), SO_PEERCRED."""
+    size = struct.calcsize("3i")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid

@@ -83,6 +83,8 @@ class Daemon:
         ]
 
     def _make_metrics(self) -> Metrics | None:
+        from isolcpus_dp.kubelet import root  # only the metrics need it
+
         metrics = load_metrics()
         if metrics is None:
             # The plugin is more important than its metrics.
@@ -95,7 +97,7 @@ class Daemon:
         return metrics(
             [pool.resource_name for pool in self._settings.pools],
             lambda: [resource.plugin.pool for resource in self._resources],
-            self._host.kubelet_dir,
+            lambda: root.find(self._host.kubelet_dir, self._settings.kubelet.root),
         )
 
     async def live(self) -> None:
@@ -280,7 +282,8 @@ def load_metrics() -> type[Metrics] | None:
     """
     process.UNNEEDED.unblock()
     try:
-        from isolcpus_dp.kubelet import exporter  # noqa: F401 (so that no worker has to load it)
+        # So that no worker has to load them.
+        from isolcpus_dp.kubelet import exporter, root, running  # noqa: F401
         from isolcpus_dp.kubelet.metrics import Metrics
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":

@@ -33,14 +33,17 @@ _RESULTS = ("ok", "refused")
 class Metrics:
     """The metrics of one daemon that offers these resources.
 
-    For each scrape, `pools` is called, and the kubelet in `kubelet_dir` is asked for allocations: a
-    device plugin is not notified when a container ends.
+    For each scrape, `pools` is called, and the kubelet in its root directory is asked for
+    allocations: a device plugin is not notified when a container ends.
     """
 
     def __init__(
-        self, resources: Iterable[str], pools: Callable[[], Sequence[Pool]], kubelet_dir: Path
+        self,
+        resources: Iterable[str],
+        pools: Callable[[], Sequence[Pool]],
+        kubelet_root: Callable[[], Path],
     ) -> None:
-        self._kubelet_dir = kubelet_dir
+        self._kubelet_root = kubelet_root
         self._registry = CollectorRegistry()
         self._cpus = _Cpus(pools)
         self._registry.register(self._cpus)
@@ -105,7 +108,7 @@ class Metrics:
 
     async def _allocations(self) -> Sequence[Allocation] | None:
         try:
-            return await podresources.ask(self._kubelet_dir)
+            return await podresources.ask(self._kubelet_root())
         except podresources.Unseen:
             return None
 

@@ -1,4 +1,7 @@
-"""The kubelet's files and sockets below its directory (/var/lib/kubelet)."""
+"""The kubelet's files and sockets in its two directories, usually both /var/lib/kubelet.
+
+The one that has `device-plugins/` is a constant in the kubelet; its root directory has all else.
+"""
 
 from __future__ import annotations
 
@@ -44,21 +47,32 @@ def checkpoint(kubelet_dir: Path) -> Path:
     return device_plugins(kubelet_dir) / "kubelet_internal_checkpoint"
 
 
-def pod_resources_socket(kubelet_dir: Path) -> Path:
+def pod_resources_socket(root: Path) -> Path:
     """The socket on which the kubelet serves PodResourcesLister."""
-    return kubelet_dir / "pod-resources" / "kubelet.sock"
+    return root / "pod-resources" / "kubelet.sock"
 
 
-def pods(kubelet_dir: Path) -> Path:
+def missing(file: Path) -> str:
+    """Why a file in the root directory may be missing, as one sentence."""
+    question = f"{file} does not exist: is the kubelet running?"
+    if DEFAULT_DIRECTORY not in file.parents:
+        return question
+    return (
+        f"{question} If its root directory is another one, set RootDirectory= in [Kubelet], see"
+        " isolcpus-dp.conf(5)"
+    )
+
+
+def pods(root: Path) -> Path:
     """The directory with a subdirectory for each pod that the kubelet knows."""
-    return kubelet_dir / "pods"
+    return root / "pods"
 
 
-def configuration(kubelet_dir: Path) -> Path:
-    """The kubelet's configuration file, if its command line does not name another one."""
-    return kubelet_dir / "config.yaml"
+def configuration(root: Path) -> Path:
+    """The configuration file of a kubelet that kubeadm has set up."""
+    return root / "config.yaml"
 
 
-def cpu_manager_state(kubelet_dir: Path) -> Path:
+def cpu_manager_state(root: Path) -> Path:
     """The file in which the kubelet's CPU manager stores its policy and CPUs."""
-    return kubelet_dir / "cpu_manager_state"
+    return root / "cpu_manager_state"

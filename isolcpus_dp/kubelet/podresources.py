@@ -89,7 +89,7 @@ def _pod_resources(kubelet_dir: Path) -> Path:
     except PermissionError:
         raise Unseen(f"{path} is readable by root only: run this as root") from None
     except OSError:
-        raise Unseen(f"{path} does not exist: is the kubelet running?") from None
+        raise Unseen(paths.missing(path)) from None
     return path
 
 

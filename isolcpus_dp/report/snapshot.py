@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from isolcpus_dp import config, pool
 from isolcpus_dp.host import machine
-from isolcpus_dp.kubelet import podresources
+from isolcpus_dp.kubelet import paths, podresources, root
 
 if TYPE_CHECKING:
     from isolcpus_dp.config import Config
@@ -39,6 +39,7 @@ class Snapshot:
     unseen: tuple[str, ...]  # one sentence for each fact that could not be read, with the reason
     # namespace/pod/container, of all containers that the kubelet lists.
     containers: frozenset[str] = frozenset()
+    kubelet_root: Path = paths.DEFAULT_DIRECTORY
 
     def allocated(self, pool: Pool) -> frozenset[int] | None:
         """The CPUs of a pool that containers own; None if the kubelet could not be asked."""
@@ -64,8 +65,9 @@ def take(
     settings = config.load(config_file, present.last)
     pools = pool.make(present, settings)
     by_resource = {one.resource_name: one for one in pools}
+    kubelet_root = root.find(kubelet_dir, settings.kubelet.root)
     try:
-        listing, unseen = podresources.look(kubelet_dir), tuple[str, ...]()
+        listing, unseen = podresources.look(kubelet_root), tuple[str, ...]()
     except podresources.Unseen as error:
         listing, unseen = podresources.Listing(frozenset(), ()), (f"CPU owners: {error}",)
     owners = [
@@ -73,4 +75,6 @@ def take(
         for one in listing.allocations
         if one.resource in by_resource
     ]
-    return Snapshot(present, settings, pools, tuple(owners), unseen, listing.containers)
+    return Snapshot(
+        present, settings, pools, tuple(owners), unseen, listing.containers, kubelet_root
+    )

@@ -22,7 +22,8 @@ ShowUnit = Callable[[str], Mapping[str, str]]
 
 
 _PROPERTIES = (
-    "Id,LoadState,ActiveState,StatusText,ExecMainStartTimestampMonotonic,Type,Before,After"
+    "Id,LoadState,ActiveState,StatusText,ExecMainStartTimestampMonotonic,Type,Before,After,"
+    "ExecStart"
 )
 
 

@@ -39,27 +39,35 @@ async def follow(
         changed.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, on_resize)
-    with hotplug.watch(sysfs, changed.set), _allocations(kubelet_dir, changed.set) as unseen:
+    with hotplug.watch(sysfs, changed.set):
         drawn: Snapshot | None = None
+        root = kubelet_dir
         while True:
-            changed.clear()
-            before: Machine | None = drawn.machine if drawn else None
-            seen = snapshot.take(sysfs, config_file, kubelet_dir, before)
-            seen = replace(seen, unseen=(*seen.unseen, *unseen))
-            if seen != drawn or resized.is_set():
-                draw(seen)
-            resized.clear()
-            drawn = seen
-            await changed.wait()
-            await asyncio.sleep(_SETTLE_SECONDS)
+            with _allocations(kubelet_dir, root, changed.set) as unseen:
+                while True:
+                    changed.clear()
+                    before: Machine | None = drawn.machine if drawn else None
+                    seen = snapshot.take(sysfs, config_file, kubelet_dir, before)
+                    if seen.kubelet_root != root:
+                        break  # to watch the directories there before it is read
+                    seen = replace(seen, unseen=(*seen.unseen, *unseen))
+                    if seen != drawn or resized.is_set():
+                        draw(seen)
+                    resized.clear()
+                    drawn = seen
+                    await changed.wait()
+                    await asyncio.sleep(_SETTLE_SECONDS)
+            root = seen.kubelet_root
 
 
 @contextlib.contextmanager
-def _allocations(kubelet_dir: Path, on_change: Callable[[], None]) -> Iterator[tuple[str, ...]]:
+def _allocations(
+    kubelet_dir: Path, root: Path, on_change: Callable[[], None]
+) -> Iterator[tuple[str, ...]]:
     """Calls `on_change` when allocations may have changed; gives what could not be watched."""
     with inotify.Watch() as watch:
         not_watched = []
-        for directory, events in _directories(kubelet_dir).items():
+        for directory, events in _directories(kubelet_dir, root).items():
             try:
                 watch.add(directory, events, on_change)
             except OSError as error:
@@ -67,14 +75,14 @@ def _allocations(kubelet_dir: Path, on_change: Callable[[], None]) -> Iterator[t
         yield tuple(not_watched)
 
 
-def _directories(kubelet_dir: Path) -> dict[Path, int]:
+def _directories(kubelet_dir: Path, root: Path) -> dict[Path, int]:
     """The kubelet's directories that show changed allocations, with the inotify events to watch."""
     return {
         # The kubelet renames the checkpoint into place on every allocation.
         paths.device_plugins(kubelet_dir): inotify.IN_MOVED_TO | inotify.IN_CREATE,
         # It does not when a pod ends: its devices are freed at the next allocation. But the pod's
         # directory is removed when the pod is no longer reported.
-        paths.pods(kubelet_dir): inotify.IN_DELETE,
+        paths.pods(root): inotify.IN_DELETE,
         # A kubelet that has just started can be asked from then on.
-        paths.pod_resources_socket(kubelet_dir).parent: inotify.IN_CREATE,
+        paths.pod_resources_socket(root).parent: inotify.IN_CREATE,
     }

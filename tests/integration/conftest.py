@@ -17,6 +17,9 @@ from isolcpus_dp.simulator.supervisor import Supervisor
 from tests.testbed.daemon import is_ready, registered, supervisor
 from tests.testbed.host import Host, made_up_host
 
+# Files that a group can write are not trusted.
+os.umask(0o022)
+
 StartKubelet = Callable[..., Awaitable[Kubelet]]
 
 

@@ -36,8 +36,8 @@ async def run(host: Host, *more: str | Path) -> tuple[int | None, str, str]:
 
 
 @contextlib.asynccontextmanager
-async def watching(host: Host) -> AsyncIterator[Process]:
-    process = await started(host, "--watch")
+async def watching(host: Host, *more: str | Path) -> AsyncIterator[Process]:
+    process = await started(host, "--watch", *more)
     try:
         yield process
     finally:
@@ -124,6 +124,22 @@ async def test_watch_follows_cpus_and_containers_until_interrupted(
         process.send_signal(signal.SIGINT)
         stdout, stderr = await asyncio.wait_for(process.communicate(), TIMEOUT)
     assert (process.returncode, stdout.split(), stderr) == (0, [b"x", b"offline", b"13"], b"")
+
+
+@pytest.mark.usefixtures("registered")
+async def test_watch_follows_pods_in_another_root_directory(host: Host, kubelet: Kubelet) -> None:
+    root = host.directory / "root"
+    (root / "pods/uid").mkdir(parents=True)
+    (host.kubelet_dir / "pod-resources").rename(root / "pod-resources")
+    file = host.directory / "map.conf"
+    file.write_text(f"[Kubelet]\nRootDirectory={root}\n")
+    async with watching(host, "--config", file) as process:
+        await line(process, "o  isolated, free  1,5,9,13")
+        await kubelet.admit(Pod("forwarder", {RESOURCE: 2}))
+        await line(process, "A  default/forwarder/main  1,9 ")
+        kubelet.delete("forwarder")
+        (root / "pods/uid").rmdir()
+        await line(process, "o  isolated, free  1,5,9,13")
 
 
 async def test_watch_sleeps_while_nothing_changes(host: Host) -> None:

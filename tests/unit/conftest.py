@@ -18,6 +18,8 @@ MakeUp = Callable[[str, set[int]], MadeUpMachine]
 os.environ.setdefault(
     "HYPOTHESIS_STORAGE_DIRECTORY", str(Path(__file__).parents[2] / "build" / "hypothesis")
 )
+# Files that a group can write are not trusted.
+os.umask(0o022)
 hypothesis.settings.register_profile("unit", deadline=None)
 hypothesis.settings.load_profile("unit")
 

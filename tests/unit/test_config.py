@@ -469,8 +469,8 @@ def test_wrong_value_is_an_error_even_if_replaced_later(main: Path) -> None:
 def test_unknown_section_is_an_error(main: Path, section: str) -> None:
     main.write_text(f"[{section}]\nDeviceNodes=auto\n")
     assert error_of(main) == (
-        f"{main}: [{section}]: unknown section; use [Plugin], [Pinning], [Metrics], or"
-        " [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
+        f"{main}: [{section}]: unknown section; use [Plugin], [Pinning], [Metrics], [Kubelet],"
+        " or [Pool NAME] with a name of letters, digits, '-', '_' and '.'"
     )
 
 

@@ -6,15 +6,17 @@ legacyLogSymlink() in pkg/kubelet/kuberuntime/legacy.go). The container's cgroup
 
 from __future__ import annotations
 
+import functools
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from isolcpus_dp.host import daemons
 from isolcpus_dp.report.check import files
 
 _LOG = re.compile(r"([^_]+)_([^_]+)_(.+)-([0-9a-f]{64})\.log")
-# CRI-O's conmon, which monitors a container, runs in a cgroup of its own with the same id.
-_ID = re.compile(r"(?<![0-9a-f])(?<!conmon-)[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
@@ -29,22 +31,43 @@ class Container:
 
 
 def names(logs: Path) -> dict[str, str]:
-    """By container id: namespace/pod/container, for all containers that the kubelet runs."""
+    """By container id: namespace/pod/container, for all containers that the kubelet runs.
+
+    Raises Unseen, also if another user could have written the names.
+    """
+    if not _is_roots(logs):
+        raise files.Unseen(
+            f"{logs} is not trusted: users other than root can write it; run chown root {logs};"
+            f" chmod go-w {logs}"
+        )
     matches = (_LOG.fullmatch(name) for name in files.names(logs))
     return {match[4]: f"{match[2]}/{match[1]}/{match[3]}" for match in matches if match}
 
 
-def cgroups(proc: Path, pid: int) -> list[tuple[str, str]]:
-    """The cgroup hierarchies of a process and its path in each; version 2 is the empty name."""
-    lines = (line.split(":", 2) for line in files.text(proc / str(pid) / "cgroup").splitlines())
-    return [(line[1], line[2]) for line in lines if len(line) == 3]
-
-
-def find(proc: Path, pid: int, names: dict[str, str]) -> Container | None:
+def find(proc: Path, cgroup_root: Path, pid: int, names: dict[str, str]) -> Container | None:
     """The container of a process; None for a process of the host."""
-    for _, path in cgroups(proc, pid):
-        ids: list[str] = _ID.findall(path)
-        if ids:
-            # With nested containers, the outermost one is the kubelet's.
-            return Container(ids[0], names.get(ids[0]))
+    for hierarchy, path in daemons.cgroups(proc, pid):
+        found = daemons.container_id(path)
+        directory = cgroup_root / hierarchy.removeprefix("name=")
+        if found and _created_by_root(directory, path.partition(found)[0]):
+            return Container(found, names.get(found))
     return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _created_by_root(hierarchy: Path, before_id: str) -> bool:
+    """Whether only root can have created the cgroup whose name has a container's id after this.
+
+    Users can create cgroups of any name below those that systemd has delegated to them.
+    """
+    return _is_roots(f"{hierarchy}/{before_id.rpartition('/')[0]}")
+
+
+def _is_roots(directory: Path | str) -> bool:
+    """Whether only root can create names in a directory; also if it is missing."""
+    try:
+        status = os.stat(directory)  # noqa: PTH116 (text is faster: one call per container)
+    except OSError:
+        return True
+    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid in (0, os.geteuid()) and not writable

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isolcpus_dp.host import daemons
 from isolcpus_dp.host.machine import Machine
-from isolcpus_dp.kubelet import paths
+from isolcpus_dp.kubelet import paths, rancher
 from isolcpus_dp.nri.paths import DEFAULT_SOCKET
 from isolcpus_dp.report import status
 from isolcpus_dp.report.check import containers, files, tasks
 
 if TYPE_CHECKING:
     from isolcpus_dp.host.machine import Machine
+    from isolcpus_dp.kubelet.rancher import Places
     from isolcpus_dp.report.check.containers import Container
     from isolcpus_dp.report.check.tasks import Thread
     from isolcpus_dp.report.snapshot import Snapshot
@@ -42,6 +44,8 @@ class Roots:
     sysfs: Path = Path("/sys")
     proc: Path = Path("/proc")
     kubelet_dir: Path = paths.DEFAULT_DIRECTORY
+    kubelet_root: Path | None = None  # None: as the running kubelet says, or kubelet_dir
+    rancher: Places = rancher.USUAL  # the configuration of k3s and RKE2
     manifests: Path = Path("/etc/kubernetes/manifests")  # of static pods; kubeadm's default
     container_logs: Path = Path("/var/log/containers")
     nri_socket: Path = DEFAULT_SOCKET
@@ -95,12 +99,12 @@ class Host:
         return tuple(thread for thread in self.threads if not thread.kernel)
 
     def daemon(self, name: str, threads: Iterable[Thread]) -> int | None:
-        """The PID of a daemon that runs on the host itself; None if no thread has the name.
+        """The PID of a daemon of root on the host itself; None if there is none. Raises Unseen.
 
-        Any process can take any name, so processes in containers are ignored. Raises Unseen.
+        Any process can take any name, so other users' processes are ignored.
         """
         pids = (thread.pid for thread in threads if thread.name == name)
-        return next((pid for pid in pids if self.container(pid) is None), None)
+        return next((pid for pid in pids if daemons.is_trusted(self.roots.proc, pid)), None)
 
     def _require_all_processes(self) -> None:
         """Raises Unseen if /proc hides processes: it then hides the kernel's as well."""
@@ -125,6 +129,10 @@ class Host:
     def owners_unseen(self) -> str:
         """Why the owners' processes cannot be identified; empty if they can."""
         if self.snapshot.owners and not self._container_names:
+            try:
+                containers.names(self.roots.container_logs)
+            except files.Unseen as unseen:
+                return str(unseen)
             return f"{self.roots.container_logs} lists no containers"
         return "; ".join(self.snapshot.unseen)
 
@@ -132,7 +140,9 @@ class Host:
     def container(self) -> Callable[[int], Container | None]:
         """A cached function: by PID, the container of the process; None if it is in none."""
         return functools.lru_cache(maxsize=None)(
-            lambda pid: containers.find(self.roots.proc, pid, self._container_names)
+            lambda pid: containers.find(
+                self.roots.proc, self.roots.cgroups, pid, self._container_names
+            )
         )
 
     @functools.cached_property

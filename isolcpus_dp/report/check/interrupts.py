@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from isolcpus_dp.host import cpulist
+from isolcpus_dp.host import cpulist, daemons
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
@@ -102,17 +102,16 @@ def irqbalance(host: Host) -> Finding:
     """Whether irqbalance is running and may move interrupts to isolated CPUs."""
     named = [thread for thread in host.user_threads if thread.name == "irqbalance"]
     pid = host.daemon("irqbalance", named)
-    if pid is None and named:
+    contained = [thread for thread in named if host.container(thread.pid)]
+    if pid is None and contained:
         return unknown(
-            f"a process named irqbalance runs in {host.container(named[0].pid)}: the environment of"
-            " a process in a container is not trusted",
+            f"a process named irqbalance runs in {host.container(contained[0].pid)}: the"
+            " environment of a process in a container is not trusted",
             "If it moves interrupts of the host, configure it not to use isolated CPUs.",
         )
     if pid is None:
         return ok("irqbalance is not running")
-    variables = files.text(host.roots.proc / str(pid) / "environ").split("\0")
-    environment = dict(variable.split("=", 1) for variable in variables if "=" in variable)
-    banned = _banned(environment)
+    banned = _banned(daemons.environment(host.roots.proc, pid))
     if banned is None:
         return ok("irqbalance is running and skips isolated CPUs by default")
     if host.isolated - banned:

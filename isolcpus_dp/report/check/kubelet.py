@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from isolcpus_dp.host.cpulist import render
+from isolcpus_dp.host.files import Unseen
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.report.check.finding import Finding, ok, problem, warning
 from isolcpus_dp.report.check.start import advised, change, cpu_state, facts, table, values
 
@@ -33,6 +35,9 @@ def cpu_manager(host: Host) -> Finding:
     refused = table.refused(known, "cpu-manager")
     if refused:
         return refused
+    state_file = paths.cpu_manager_state(known.directory)
+    if known.cpu_state is None:
+        raise Unseen(paths.missing(state_file))
     policy, state = known.cpu_policy, cpu_state.read(known)
     given = state.given & host.machine.isolated if state else frozenset()
     if given:
@@ -49,7 +54,7 @@ def cpu_manager(host: Host) -> Finding:
             " well (Kubernetes 1.33 and newer), set cpuManagerPolicyOptions:"
             f" {change.mapping(options)}. {cpu_state.remove(known)}",
         )
-    return ok(f"policy {policy}; the CPU manager gave no isolated CPU to a container")
+    return ok(f"policy {policy}; {state_file} gives no isolated CPU to a container")
 
 
 def topology_manager(host: Host) -> Finding:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isolcpus_dp.kubelet import paths
-from isolcpus_dp.report.check import document, files
+from isolcpus_dp.kubelet import document, paths, rancher, running
+from isolcpus_dp.report.check import files
 
 if TYPE_CHECKING:
     from isolcpus_dp.report.check.host import Host
@@ -38,19 +38,6 @@ _FLAGS = {
     "topology-manager-scope": "topologyManagerScope",
     "pod-manifest-path": "staticPodPath",
 }
-# Flags that add to their value each time that they are given; the times are separated by lines.
-_ADDING = frozenset(
-    (
-        "system-reserved",
-        "kube-reserved",
-        "enforce-node-allocatable",
-        "eviction-hard",
-        "feature-gates",
-        "cpu-manager-policy-options",
-        "reserved-memory",
-        "topology-manager-policy-options",
-    )
-)
 
 
 def static_pod_path(host: Host) -> Path | None:
@@ -71,6 +58,11 @@ def node_name(host: Host) -> str:
     return name.strip().lower()
 
 
+def root(host: Host) -> Path:
+    """The kubelet's root directory. Raises Unseen."""
+    return host.roots.kubelet_root or Path(_flags(host).get("root-dir") or host.roots.kubelet_dir)
+
+
 def read(host: Host) -> Mapping[str, Any]:
     """By key: the kubelet's settings, from its files and its flags. Raises Unseen."""
     settings, file = _found(host)
@@ -82,12 +74,14 @@ def read(host: Host) -> Mapping[str, Any]:
 def _found(host: Host) -> tuple[Mapping[str, Any], Path]:
     """The settings, empty if there are none, and the main file. Raises Unseen."""
     flags = _flags(host)
-    file = Path(flags.get("config", str(paths.configuration(host.roots.kubelet_dir))))
-    settings = _read_file(file)
-    directory = Path(flags["config-dir"]) if "config-dir" in flags else None
-    for name in files.names(directory) if directory else []:
-        if directory and name.endswith(".conf"):
-            settings = _merged(settings, _read_file(directory / name))
+    file = Path(flags.get("config") or paths.configuration(root(host)))
+    # A kubelet without --config reads no main file.
+    settings = document.read(file) if flags.get("config") or not flags else {}
+    if not settings and flags.get("config") and not file.exists():
+        raise files.Unseen(f"{file}, which the kubelet's --config names, does not exist")
+    drop_ins = document.drop_ins(Path(flags["config-dir"])) if flags.get("config-dir") else []
+    for drop_in in drop_ins:
+        settings = _merged(settings, document.read(drop_in))
     settings.update({key: flags[flag] for flag, key in _FLAGS.items() if flag in flags})
     return settings, file
 
@@ -104,21 +98,15 @@ def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def _read_file(file: Path) -> dict[str, Any]:
-    """The keys and values of a file; empty if the file is missing. Raises Unseen."""
-    text = document.text(file)
-    return document.parse(file, text) if text else {}
-
-
 def _flags(host: Host) -> Mapping[str, str]:
-    """By name: the flags of the running kubelet, given as --name=value or --name value."""
-    pid = host.daemon("kubelet", host.threads)
-    words = files.text(host.roots.proc / str(pid) / "cmdline").split("\0") if pid else []
-    flags: dict[str, str] = {}
-    for word, following in zip(words, [*words[1:], ""]):
-        name, equals, value = word.partition("=")
-        if name.startswith("-"):
-            flag, given = name.lstrip("-"), value if equals else following
-            before = flags.get(flag) if flag in _ADDING else None
-            flags[flag] = given if before is None else f"{before}\n{given}"
-    return flags
+    """By name: the kubelet's flags; empty if none are known. Raises Unseen.
+
+    They are those of the running kubelet, or those with which k3s or RKE2 would start it.
+    """
+    roots = host.roots
+    processes = ((thread.pid, thread.name) for thread in host.threads)
+    found = running.find(roots.proc, processes, roots.rancher, roots.unit)
+    usual = roots.kubelet_root or roots.kubelet_dir
+    if not found and not paths.configuration(usual).exists():
+        found = rancher.installed(roots.rancher)
+    return found.flags if found else {}

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isolcpus_dp.report.check import document, files
+from isolcpus_dp.host import trust
+from isolcpus_dp.kubelet import document
+from isolcpus_dp.report.check import files
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,13 @@ def paths(directory: Path) -> list[Path]:
     if directory.is_file():
         return [directory]
     # The kubelet ignores hidden files, directories, and all that is not a regular file.
-    names = [name for name in files.names(directory) if not name.startswith(".")]
+    names = [name for name in trust.names(directory) if not name.startswith(".")]
     return [directory / name for name in names if (directory / name).is_file()]
 
 
 def requests(manifest: Path, node: str, resources: Collection[str]) -> list[Request]:
     """The requests for these resources in a manifest. Raises Unseen if it cannot be used."""
-    text = document.text(manifest)
+    text = trust.text(manifest)
     # Most static pods request none of them, and PyYAML is slow. JSON may escape a slash.
     plain = text.replace("\\/", "/")
     if not any(resource in plain for resource in resources):

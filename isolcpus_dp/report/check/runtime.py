@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from isolcpus_dp import config
-from isolcpus_dp.report.check import containers, files
+from isolcpus_dp.host import daemons, trust
+from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 from isolcpus_dp.report.check.host import HOST_PROC, Host
 from isolcpus_dp.service import reload, units
@@ -50,7 +53,8 @@ def nri(host: Host) -> Finding:
     if not lines:
         return unknown(f"{file} lists no sockets", HOST_PROC)
     wanted = _plain(str(host.roots.nri_socket))
-    if any(_plain(path) == wanted for path in _listening(lines)):
+    listened_on = any(_plain(path) == wanted for path in _listening(lines))
+    if listened_on and _is_of_root(host.roots.nri_socket):
         return ok(f"the runtime listens on {host.roots.nri_socket}")
     advice = (
         "Enable NRI in the runtime's configuration, or name the runtime's socket with --nri-socket."
@@ -132,7 +136,7 @@ def _pids_of_owners(host: Host) -> list[int]:
 def _limited(host: Host, pids: Iterable[int]) -> Iterator[str]:
     """The cgroups with a quota that contain these processes, each as text with its quota."""
     # Thousands of processes share a few cgroups.
-    cgroups = {one for pid in pids for one in containers.cgroups(host.roots.proc, pid)}
+    cgroups = {one for pid in pids for one in daemons.cgroups(host.roots.proc, pid)}
     directories = {
         (hierarchy, directory)
         for hierarchy, path in cgroups
@@ -152,6 +156,21 @@ def _listening(lines: list[str]) -> Iterator[str]:
         words = line.split(None, 7)
         if len(words) == 8 and int(words[3], 16) & _ACCEPTS:
             yield words[7]
+
+
+def _is_of_root(path: Path) -> bool:
+    """Whether the path leads to a socket of root. Raises Unseen if others can replace it.
+
+    /proc/net/unix also lists sockets of other users, with paths in their own mount namespaces.
+    """
+    try:
+        trust.require(path.parent)
+        status = path.stat()
+    except PermissionError:
+        return True  # only root can see it
+    except OSError:
+        return False
+    return stat.S_ISSOCK(status.st_mode) and status.st_uid in (0, os.geteuid())
 
 
 def _plain(path: str) -> str:
@@ -181,7 +200,7 @@ def _outdated(host: Host, running: Iterable[str]) -> list[str]:
     """
     present = config.fingerprint(host.snapshot.config)
     published = {
-        unit: files.text(host.roots.run / PurePosixPath(unit).stem / reload.PUBLISHED)
+        unit: trust.text(host.roots.run / PurePosixPath(unit).stem / reload.PUBLISHED)
         for unit in running
     }
     return [unit for unit, used in published.items() if used not in ("", present)]

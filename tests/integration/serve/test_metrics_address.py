@@ -70,7 +70,7 @@ async def test_plugin_serves_without_prometheus_client(
 
 @pytest.fixture
 def metrics(tmp_path: Path) -> Metrics:
-    return Metrics([RESOURCE], list, tmp_path)
+    return Metrics([RESOURCE], list, lambda: tmp_path)
 
 
 async def test_address_without_a_network_names_the_drop_in_it_needs(

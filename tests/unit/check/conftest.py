@@ -12,6 +12,7 @@ from isolcpus_dp import pool
 from isolcpus_dp.config import Config
 from isolcpus_dp.host import cpulist, machine
 from isolcpus_dp.kubelet.podresources import Allocation
+from isolcpus_dp.kubelet.rancher import Places
 from isolcpus_dp.report.check import files
 from isolcpus_dp.report.check.host import Host, Roots
 from isolcpus_dp.report.snapshot import Owner, Snapshot
@@ -46,10 +47,23 @@ class MadeUpHost:
         self._write(self.directory / "kubelet" / name, text)
 
     def process(
-        self, pid: int, name: str, allowed: str, *, parent: int = 1, ran_on: int = 0, flags: int = 0
+        self,
+        pid: int,
+        name: str,
+        allowed: str,
+        *,
+        parent: int = 1,
+        ran_on: int = 0,
+        flags: int = 0,
+        uids: str = "0 0 0 0",
+        pids: str = "",
     ) -> None:
-        """A process with one thread."""
-        self._task(str(pid), name, allowed, parent, 1)
+        """A process with one thread.
+
+        `uids` are the real, effective, saved and file system user IDs, `pids` its PIDs in the PID
+        namespaces that it is in.
+        """
+        self._task(str(pid), name, allowed, parent, 1, uids, pids or str(pid))
         self.ran(str(pid), ran_on, flags)
 
     def kernel_thread(
@@ -106,6 +120,7 @@ class MadeUpHost:
             sysfs=self.tree.root,
             proc=self.directory / "proc",
             kubelet_dir=self.directory / "kubelet",
+            rancher=Places(self.directory / "etc-rancher", self.directory / "lib-rancher"),
             manifests=self.directory / "manifests",
             container_logs=self.directory / "containers",
             nri_socket=Path("/var/run/nri/nri.sock"),
@@ -120,11 +135,21 @@ class MadeUpHost:
             raise files.Unseen("systemd cannot be asked")
         return self.units[name]
 
-    def _task(self, task: str, name: str, allowed: str, parent: int, threads: int) -> None:
+    def _task(
+        self,
+        task: str,
+        name: str,
+        allowed: str,
+        parent: int,
+        threads: int,
+        uids: str = "0 0 0 0",
+        pids: str = "1",
+    ) -> None:
         cpulist.parse(allowed)
         self.proc(
             f"{task}/status",
-            f"Name:\t{name}\nState:\tS (sleeping)\nPPid:\t{parent}\nThreads:\t{threads}\n"
+            f"Name:\t{name}\nState:\tS (sleeping)\nPPid:\t{parent}\nUid:\t{uids}\n"
+            f"NSpid:\t{pids}\nThreads:\t{threads}\n"
             f"Cpus_allowed:\tff\nCpus_allowed_list:\t{allowed}\nMems_allowed_list:\t0",
         )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from isolcpus_dp.config import Config, PinningConfig
 from isolcpus_dp.report.check import files, runtime
-from isolcpus_dp.report.check.finding import Verdict
+from isolcpus_dp.report.check.finding import Finding, Verdict
 
 from .conftest import MadeUpHost
 
@@ -99,13 +103,37 @@ def test_quota_is_unknown_when_proc_hides_processes(owning: MadeUpHost) -> None:
         runtime.cpu_quota(owning.host())
 
 
-def test_runtime_that_listens_for_plugins_is_ok(made_up: MadeUpHost) -> None:
-    made_up.proc("net/unix", SOCKETS.format(flags="00010000"))
-    found = runtime.nri(made_up.host())
-    assert (found.verdict, found.evidence) == (
-        Verdict.OK,
-        "the runtime listens on /var/run/nri/nri.sock",
+def look_for(made_up: MadeUpHost, path: Path) -> Finding:
+    """The finding if a process listens on a socket whose path it says is this one."""
+    made_up.proc(
+        "net/unix", SOCKETS.format(flags="00010000").replace("/run/nri/nri.sock", str(path))
     )
+    host = made_up.host()
+    return runtime.nri(replace(host, roots=replace(host.roots, nri_socket=path)))
+
+
+def test_runtime_that_listens_for_plugins_is_ok(made_up: MadeUpHost, tmp_path: Path) -> None:
+    path = tmp_path / "nri.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        found = look_for(made_up, path)
+    assert (found.verdict, found.evidence) == (Verdict.OK, f"the runtime listens on {path}")
+
+
+def test_socket_in_another_mount_namespace_is_not_the_runtimes(
+    made_up: MadeUpHost, tmp_path: Path
+) -> None:
+    path = tmp_path / "nri.sock"
+    assert look_for(made_up, path).verdict is Verdict.WARNING
+    path.write_text("")
+    assert look_for(made_up, path).verdict is Verdict.WARNING
+
+
+def test_socket_that_others_can_replace_is_not_trusted(made_up: MadeUpHost, tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(files.Unseen, match="users other than root can write"):
+        look_for(made_up, tmp_path / "open/nri.sock")
 
 
 @pytest.mark.parametrize(("unit", "verdict"), [(CONNECTED, "problem"), (ABSENT, "warning")])
@@ -198,7 +226,7 @@ def test_version_is_unknown_without_the_time_of_boot(made_up: MadeUpHost) -> Non
         runtime.versions(made_up.host())
 
 
-DEFAULTS, OTHER = "28205eaf\n", "00000000\n"  # fingerprints: of the default configuration
+DEFAULTS, OTHER = "527711f6\n", "00000000\n"  # fingerprints: of the default configuration
 
 
 def publish(made_up: MadeUpHost, plugin: str, pin: str) -> None:
@@ -262,7 +290,7 @@ def test_configuration_that_cannot_be_read_is_unknown(made_up: MadeUpHost) -> No
     install(made_up, -60)
     # As root, a directory in its place is an error, unlike missing permissions.
     (made_up.directory / "run/isolcpus-dp/configuration").mkdir(parents=True)
-    with pytest.raises(files.Unseen, match="run/isolcpus-dp/configuration: Is a directory"):
+    with pytest.raises(files.Unseen, match="run/isolcpus-dp/configuration is not a regular file"):
         runtime.versions(made_up.host())
     # What can be seen is still reported.
     install(made_up, 60)

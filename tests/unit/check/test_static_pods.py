@@ -244,11 +244,11 @@ def test_sidecar_of_another_resource_is_checked(running: MadeUpHost, manifests: 
     [
         (POD.replace("limits: {", "limits: ["), "is not valid YAML: while parsing"),
         (f"{POD}  since: 2026-99-99\n", "is not valid YAML: month must be"),
-        (f"{'[' * 5000} windriver.com/isolcpus", "is not valid YAML: "),
+        (f"{'[' * 5000} windriver.com/isolcpus", "is not read: it has more than"),
         (POD.replace("isolcpus: 2", "isolcpus: many"), "is not the manifest of a pod: "),
         ("kind: Pod\nspec: {containers: windriver.com/isolcpus}", "is not the manifest of a pod: "),
         ("kind: Pod\nmetadata: windriver.com/isolcpus\nspec: 7", "is not the manifest of a pod: "),
-        (f"{POD}#{' ' * (1 << 20)}", "is not a regular file of at most 1 MiB"),
+        (f"{POD}#{' ' * (1 << 20)}", "is not read: it has more than 1 MiB"),
     ],
     ids=["braces", "date", "depth", "quantity", "containers", "metadata", "size"],
 )

@@ -9,8 +9,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isolcpus_dp.host import files, trust
 from isolcpus_dp.kubelet import paths
-from isolcpus_dp.report.check import files, kubelet_settings
+from isolcpus_dp.report.check import kubelet_settings
 from isolcpus_dp.report.check.start import values
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def read(host: Host, *, states: bool = True) -> Facts:
 
     Raises Unseen.
     """
-    directory = host.roots.kubelet_dir
+    directory = kubelet_settings.root(host)
     nodes = numa_nodes(host.roots.sysfs)
     root = host.roots.sysfs / "devices/system/node"
     return Facts(
@@ -119,7 +120,7 @@ def _total(file: Path) -> int:
 def _state(file: Path, *, required: bool) -> str | None:
     """The text of a state file; None if it is missing. Raises Unseen if it is required."""
     try:
-        text = files.text(file)
+        text = trust.text(file)
         return text if text or file.exists() else None
     except files.Unseen:
         if required:
