@@ -12,7 +12,7 @@ ARCHIVE := build/isolcpus-dp-$(VERSION).tar.gz
 DEB := build/isolcpus-dp_$(shell sed -n '1s/.*(\(.*\)).*/\1/p' packaging/deb/changelog)_all.deb
 RPM := build/rpm/isolcpus-dp-$(VERSION)-$(shell sed -n 's/^Release: *\([0-9]*\).*/\1/p' packaging/rpm/isolcpus-dp.spec).noarch.rpm
 # The Debian packages that are needed to build the RPM packages and run the unit tests on them.
-RPM_NEEDS := protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-hypothesis python3-jsonschema python3-protobuf python3-pytest python3-pytest-asyncio python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd python3-yaml rpm
+RPM_NEEDS := protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-hypothesis python3-jsonschema python3-prometheus-client python3-protobuf python3-pytest python3-pytest-asyncio python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd python3-yaml rpm
 SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.py' -not -name '*_pb2*') $(wildcard proto/*)
 SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service systemd/isolcpus-dp-generator
 
@@ -97,6 +97,7 @@ MEASURE := cd $(SHIPPED) && PYTHONPATH=$(CURDIR)/$(SHIPPED):$(CURDIR) $(DEBIAN_P
 bench: $(SHIPPED)/built
 	$(MEASURE) -P -c 'import isolcpus_dp as p; assert p.__path__ == ["$(CURDIR)/$(SHIPPED)/isolcpus_dp"], p'
 	$(MEASURE) $(CURDIR)/bench/service
+	$(MEASURE) $(CURDIR)/bench/metrics
 	$(MEASURE) $(CURDIR)/bench/placement
 	$(MEASURE) $(CURDIR)/bench/pinning
 	$(MEASURE) $(CURDIR)/bench/report
@@ -125,7 +126,7 @@ $(LINT)/installed: setup.cfg $(wildcard proto/*) $(VENV)/installed
 
 # The package as Debian's tools build and byte-compile it.
 $(SHIPPED)/built: $(SOURCES)
-	tools/need protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-protobuf python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd
+	tools/need protobuf-compiler protobuf-compiler-grpc python3-grpcio python3-prometheus-client python3-protobuf python3-pyudev python3-rich python3-sdnotify python3-setuptools python3-systemd
 	rm -rf $(SHIPPED)
 	$(DEBIAN_PYTHON) setup.py -q build --build-lib $(SHIPPED)
 	$(DEBIAN_PYTHON) -m compileall -q $(SHIPPED)

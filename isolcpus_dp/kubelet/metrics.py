@@ -1,22 +1,23 @@
 """The device plugin's metrics for Prometheus.
 
-This module is loaded only if metrics are configured. prometheus-client stores and renders the
-numbers; `exporter` serves them.
+This module is loaded only if metrics are configured. prometheus-client stores the numbers, and its
+WSGI application, called here without its server, renders them in the format that a scrape accepts;
+`exporter` serves them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
 
 from isolcpus_dp import __version__
-from isolcpus_dp.kubelet import podresources
+from isolcpus_dp.kubelet import podresources, scrape
 
 if TYPE_CHECKING:
     from isolcpus_dp.kubelet.podresources import Allocation
@@ -34,7 +35,8 @@ class Metrics:
     """The metrics of one daemon that offers these resources.
 
     For each scrape, `pools` is called, and the kubelet in its root directory is asked for
-    allocations: a device plugin is not notified when a container ends.
+    allocations unless its last answer is less than a second old: a device plugin is not notified
+    when a container ends.
     """
 
     def __init__(
@@ -43,10 +45,11 @@ class Metrics:
         pools: Callable[[], Sequence[Pool]],
         kubelet_root: Callable[[], Path],
     ) -> None:
-        self._kubelet_root = kubelet_root
+        self._lister = podresources.Lister(kubelet_root)
         self._registry = CollectorRegistry()
         self._cpus = _Cpus(pools)
         self._registry.register(self._cpus)
+        self._application = make_wsgi_app(self._registry)
         self.registrations = Counter(
             "isolcpus_dp_registrations",
             "Registrations with the kubelet.",
@@ -101,16 +104,36 @@ class Metrics:
         """Counts a registration; `result` is ok or refused."""
         self.registrations.labels(resource, result).inc()
 
-    async def render(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        self._cpus.allocations = await self._allocations()
-        return generate_latest(self._registry)
+    async def answer(self, query: scrape.Query) -> scrape.Answer:
+        """The metrics in the format that the query accepts. Raises scrape.Refused."""
+        self._cpus.allocations = await self._lister.allocations()
+        return self._rendered(query)
 
-    async def _allocations(self) -> Sequence[Allocation] | None:
+    async def close(self) -> None:
+        """Closes the connection to the kubelet."""
+        await self._lister.close()
+
+    def _rendered(self, query: scrape.Query) -> scrape.Answer:
+        headers: list[tuple[str, str]] = []
+
+        def start_response(status: str, its_headers: list[tuple[str, str]]) -> None:
+            headers.extend(its_headers)
+
+        environment = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": query.path,
+            "QUERY_STRING": query.parameters,
+            "HTTP_ACCEPT": query.headers.get("accept", ""),
+            "HTTP_ACCEPT_ENCODING": query.headers.get("accept-encoding", ""),
+        }
         try:
-            return await podresources.ask(self._kubelet_root())
-        except podresources.Unseen:
-            return None
+            body = b"".join(self._application(environment, start_response))
+        except (TypeError, ValueError) as error:
+            # prometheus-client cannot compare versions that are not numbers.
+            raise scrape.Refused(
+                HTTPStatus.BAD_REQUEST, f"the query or the Accept header is not valid: {error}"
+            ) from error
+        return scrape.Answer(headers, body)
 
 
 class _Cpus:
@@ -121,34 +144,41 @@ class _Cpus:
     def __init__(self, pools: Callable[[], Sequence[Pool]]) -> None:
         self._pools = pools
 
+    def describe(self) -> Iterable[Metric]:
+        """The metrics without values: a scrape can ask for some of them by name."""
+        return [_offered_cpus(), _allocated_cpus()]
+
     def collect(self) -> Iterable[Metric]:
-        cpus = GaugeMetricFamily(
-            "isolcpus_dp_cpus",
-            "CPUs offered to the kubelet, by the health of their devices.",
-            labels=["resource", "state"],
-        )
+        offered, allocated = _offered_cpus(), _allocated_cpus()
         for pool in self._pools():
             healthy = pool.cpus_of(
                 device_id for device_id, device in pool.devices.items() if device.healthy
             )
-            cpus.add_metric([pool.resource_name, "healthy"], len(healthy))
-            cpus.add_metric([pool.resource_name, "unhealthy"], len(pool.cpus - healthy))
-        yield cpus
-        if self.allocations is not None:
-            yield self._allocated(self.allocations)
-
-    def _allocated(self, allocations: Sequence[Allocation]) -> Metric:
-        # Not a state of isolcpus_dp_cpus: allocated CPUs are healthy or unhealthy as well.
-        cpus = GaugeMetricFamily(
-            "isolcpus_dp_allocated_cpus",
-            "CPUs allocated to containers, from the kubelet; absent while it does not answer.",
-            labels=["resource"],
-        )
-        for pool in self._pools():
+            offered.add_metric([pool.resource_name, "healthy"], len(healthy))
+            offered.add_metric([pool.resource_name, "unhealthy"], len(pool.cpus - healthy))
             held = [
                 podresources.owned(pool, one)
-                for one in allocations
+                for one in self.allocations or ()
                 if one.resource == pool.resource_name
             ]
-            cpus.add_metric([pool.resource_name], len(frozenset().union(*held)))
-        return cpus
+            allocated.add_metric([pool.resource_name], len(frozenset().union(*held)))
+        yield offered
+        if self.allocations is not None:
+            yield allocated
+
+
+def _offered_cpus() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "isolcpus_dp_cpus",
+        "CPUs offered to the kubelet, by the health of their devices.",
+        labels=["resource", "state"],
+    )
+
+
+def _allocated_cpus() -> GaugeMetricFamily:
+    # Not a state of isolcpus_dp_cpus: allocated CPUs are healthy or unhealthy as well.
+    return GaugeMetricFamily(
+        "isolcpus_dp_allocated_cpus",
+        "CPUs allocated to containers, from the kubelet; absent while it does not answer.",
+        labels=["resource"],
+    )

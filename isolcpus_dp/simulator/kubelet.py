@@ -75,6 +75,7 @@ class Kubelet(rpc.RegistrationServicer):
         self._plugin_directory = paths.device_plugins(directory)
         self._manager = DeviceManager(paths.checkpoint(directory))
         self.plugins = self._manager.plugins  # by resource
+        self.pod_resources = PodResources(self._manager, self.pods)
         self._containers = containers
         self._static_pods = tuple(static_pods)
         self._admission = admission
@@ -90,9 +91,7 @@ class Kubelet(rpc.RegistrationServicer):
         self._plugin_directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._manager.read_checkpoint()
         lister, registrar = grpc.aio.server(), grpc.aio.server()
-        resources_rpc.add_PodResourcesListerServicer_to_server(
-            PodResources(self._manager, self.pods), lister
-        )
+        resources_rpc.add_PodResourcesListerServicer_to_server(self.pod_resources, lister)
         rpc.add_RegistrationServicer_to_server(self, registrar)
         await self._serve(lister, paths.pod_resources_socket(self.directory))
         for entry in self._plugin_directory.iterdir():

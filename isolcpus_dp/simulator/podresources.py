@@ -22,10 +22,12 @@ class PodResources(resources_rpc.PodResourcesListerServicer):
     def __init__(self, manager: DeviceManager, pods: Mapping[str, str]) -> None:
         self._manager = manager
         self._pods = pods
+        self.listed = 0  # how many times List was called
 
     async def List(
         self, request: resources.ListPodResourcesRequest, context: Context
     ) -> resources.ListPodResourcesResponse:
+        self.listed += 1
         return resources.ListPodResourcesResponse(
             pod_resources=[
                 resources.PodResources(

@@ -36,7 +36,7 @@ def evidence(text: str) -> Any:
 
 async def test_commands_read_the_configured_root(host: Host, kubelet: Kubelet) -> None:
     root = move_root(host)
-    (root / "config.yaml").write_text("cpuManagerPolicy: static\n")
+    (root / "config.yaml").write_text('cpuManagerPolicy: static\nreservedSystemCPUs: "0"\n')
     file = host.configure(f"[Kubelet]\nRootDirectory={root}\n")
     configured = ("--config", file)
     assert json.loads(await run(host, "status", "--json"))["unseen"] != []

@@ -180,7 +180,9 @@ async def test_allocations_survive_a_kubelet_restart(
     kubelet = await start_kubelet()
     await has_devices(kubelet)
     assert kubelet.held_by("first", RESOURCE) == {"1", "9"}
-    allocations = await podresources.ask(host.kubelet_dir)
+    lister = podresources.Lister(lambda: host.kubelet_dir)
+    allocations = await lister.allocations() or ()
+    await lister.close()
     assert [(one.pod, set(one.ids)) for one in allocations] == [("first", {"1", "9"})]
     await kubelet.admit(Pod("second", {RESOURCE: 2}))
     assert kubelet.held_by("second", RESOURCE) == {"5", "13"}

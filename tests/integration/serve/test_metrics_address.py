@@ -143,4 +143,4 @@ async def test_regular_file_at_the_socket_path_is_kept(
     async with exporter.serving(metrics, file):
         pass
     assert file.read_text() == "precious"
-    assert "is already in use" in caplog.text
+    assert "Address already in use" in caplog.text

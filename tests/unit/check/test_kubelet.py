@@ -203,7 +203,7 @@ def test_unreadable_state_file_is_unknown(
     made_up.kubelet("cpu_manager_state", state("none", "", ""))
     read = trust.text
 
-    def without_root(path: Path | str) -> str:
+    def without_root(path: Path) -> str:
         if str(path).endswith("_state"):
             raise files.Unseen(f"cannot read {path}: Permission denied: run the check as root")
         return read(path)
