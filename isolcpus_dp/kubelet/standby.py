@@ -88,6 +88,7 @@ class _Standby:
         self._runtime_directory.write_pidfile()
         try:
             self._start()
+            pages.release()  # when a worker has been forked, so that it does not have to wait
             while (number := self._next_signal()) not in (signal.SIGTERM, signal.SIGINT):
                 if number == signal.SIGCHLD:
                     self._reap()
@@ -135,7 +136,6 @@ class _Standby:
         if settings.metrics:
             daemon.load_metrics()
         self._published.write(config.fingerprint(settings))
-        pages.release()
         # Otherwise a garbage collection writes to all pages that the worker shares.
         gc.freeze()
 
@@ -221,6 +221,7 @@ class _Standby:
         self._delay, self._failure, self._earlier = _FIRST_DELAY, "", Earlier()
         reload.succeeded("registering again")
         self._start()  # the new worker sends READY=1
+        pages.release()
 
     def _stop_worker(self) -> None:
         """Ends the worker, and waits until it has ended."""
