@@ -184,7 +184,7 @@ async def test_restarted_kubelet_is_asked_without_delay(
     for _ in range(3):  # gRPC would wait longer after each failed attempt
         clock.now += 1
         assert await lister.allocations() is None
-    kubelet.path.unlink()
+    kubelet.path.unlink(missing_ok=True)  # Python 3.13 has removed it
     again = Kubelet(tmp_path)
     await again.start()
     clock.now += 1
@@ -196,7 +196,7 @@ async def test_recreated_socket_is_used_while_the_old_kubelet_runs(
     tmp_path: Path, kubelet: Kubelet, lister: Lister, clock: Clock
 ) -> None:
     assert await lister.allocations() == [OWNER]
-    kubelet.path.unlink()
+    kubelet.path.unlink(missing_ok=True)  # Python 3.13 has removed it
     again = Kubelet(tmp_path)
     await again.start()
     clock.now += 1
