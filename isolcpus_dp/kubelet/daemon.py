@@ -169,7 +169,6 @@ class Daemon:
             async with registration.Connection(self._socket) as connection:
                 kubelet = failed = await watch.listener(failed)
                 log.debug("socket noticed at %.6f", time.monotonic())
-                connection.connect()  # while the endpoints are bound again
                 self._reporter.called(kubelet)
                 try:
                     await process.until_one_ends(

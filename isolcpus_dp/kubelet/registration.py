@@ -51,10 +51,6 @@ class Connection:
         """Closes it; it may be closed already."""
         await self._channel.close()
 
-    def connect(self) -> None:
-        """Begins to connect; a call does not have to wait for this."""
-        self._channel.get_state(try_to_connect=True)
-
     async def register(self, resource_name: str, endpoint: str) -> None:
         """Registers the plugin that serves `endpoint`, a file name beside the kubelet's socket.
 
