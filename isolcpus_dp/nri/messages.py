@@ -18,6 +18,7 @@ class Update(NamedTuple):
     message: api.ContainerUpdate
     pod: str  # namespace and name
     container: str  # name
+    confirms: bool = True  # whether its success leaves no setting of the container in doubt
 
 
 def difference(decision: Decision, cpu: api.LinuxCPU) -> api.LinuxResources | None:

@@ -145,6 +145,8 @@ class Plugin:
         return api.CreateContainerResponse(adjust=adjust)
 
     def _update_container(self, request: api.UpdateContainerRequest) -> api.UpdateContainerResponse:
+        if request.container.state == api.CONTAINER_STOPPED:
+            return api.UpdateContainerResponse()  # it would count as living again
         wanted = request.linux_resources.cpu
         cpuset = wanted.cpus or self._request(request.container)
         self._living.wanted(request.pod.id, request.container.id, wanted)
@@ -175,8 +177,10 @@ class Plugin:
         elif request.event == _REMOVE_CONTAINER:
             self._owners.ended(request.container.id)
             self._requested.ended(request.container.id)
+            self._living.end(request.pod.id, request.container.id)
         elif request.event == _STOP_POD_SANDBOX:
             self._owners.pod_ended(request.pod.id)
+            self._living.pod_ended(request.pod.id)
         return api.Empty()
 
     def _update(self, update: Update) -> None:
@@ -187,7 +191,8 @@ class Plugin:
     def _update_quota(self, pod: str, id_: str, container: str, cpu: api.LinuxCPU) -> None:
         resources = api.LinuxResources(cpu=cpu)
         message = update_of(api.Container(id=id_), resources)
-        self._update(Update(message, pod, container))
+        # It does not repeat the settings of an earlier update.
+        self._update(Update(message, pod, container, confirms=id_ not in self._unconfirmed))
 
     def _with_quota(
         self, pod: api.PodSandbox, container: api.Container, changes: api.LinuxResources | None
@@ -242,7 +247,6 @@ class Plugin:
             decision = pinning.decide(rules, from_kubelet(self._runtime, container), cpuset)
             if decision.cpus is None and cpuset != container.linux.resources.cpu.cpus:
                 decision = pinning.returned(rules, decision, cpuset)
-            self._living.report(pod, container, cpu, is_owner=decision.unlimited)
         except Exception:
             emit(
                 log, Event.UNDECIDED,
@@ -262,6 +266,7 @@ class Plugin:
                 name, owner, decision.refusal, pod=owner, container=name,
             )  # fmt: skip
             raise CallError(Code.FAILED_PRECONDITION, f"isolcpus-dp: {decision.refusal}")
+        self._living.report(pod, container, cpu, is_owner=decision.unlimited, is_new=creates)
         changes = difference(decision, cpu)
         if changes and changes.cpu.cpus:
             self._requested.replace(container.id, cpuset, changes.cpu.cpus)

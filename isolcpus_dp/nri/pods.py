@@ -63,14 +63,43 @@ class Pods:
             self._pods[pod.id] = _Pod(name, pod.linux.cgroup_parent)
 
     def report(
-        self, pod: api.PodSandbox, container: api.Container, cpu: api.LinuxCPU, *, is_owner: bool
+        self,
+        pod: api.PodSandbox,
+        container: api.Container,
+        cpu: api.LinuxCPU,
+        *,
+        is_owner: bool,
+        is_new: bool = False,
     ) -> None:
         """A container lives; `cpu` are its settings, or those that it will get.
 
-        `is_owner` says whether its own quota is lifted.
+        `is_owner` says whether its own quota is lifted, `is_new` whether it is being created. A bug
+        must not prevent it from starting: its pod's quotas then do not take it into account.
         """
+        try:
+            self._report(pod, container, cpu, is_owner=is_owner, is_new=is_new)
+        except Exception:
+            emit(
+                log, Event.DEGRADED, "internal error while recording the CPU quota of container %s"
+                " of pod %s: it is unchanged", container.name, pod.name, exception=True,
+            )  # fmt: skip
+
+    def _report(
+        self,
+        pod: api.PodSandbox,
+        container: api.Container,
+        cpu: api.LinuxCPU,
+        *,
+        is_owner: bool,
+        is_new: bool,
+    ) -> None:
         self.add(pod)
         siblings = self._pods[pod.id].containers
+        if is_new:
+            # A pod has one container of a name at a time. The runtime does not report the end of an
+            # earlier one that was not created, because another plugin rejected it.
+            for id_ in [id_ for id_, one in siblings.items() if one.name == container.name]:
+                del siblings[id_]
         known = siblings.get(container.id)
         has = _quota(cpu if cpu.quota.value else container.linux.resources.cpu)
         quota = known.quota if known else self._kubelets(pod, container, has)
@@ -100,6 +129,13 @@ class Pods:
         """A container has ended."""
         pod = self._pods.get(pod_id)
         if pod and pod.containers.pop(container_id, None):
+            self.settle(pod_id)
+
+    def pod_ended(self, pod_id: str) -> None:
+        """All containers of a pod have ended."""
+        pod = self._pods.get(pod_id)
+        if pod:
+            pod.containers.clear()
             self.settle(pod_id)
 
     def settle_all(self) -> None:

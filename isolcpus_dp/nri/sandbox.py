@@ -7,6 +7,7 @@ container, so that NRI cannot change it: its cpuset is written in its cgroup.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,8 @@ _NAMES = ("cri-containerd-{}.scope", "{}", "crio-{}.scope", "crio-{}")
 class Sandboxes:
     """The sandboxes of one connection."""
 
-    def __init__(self, root: Path, rules: Rules, watches: Watches) -> None:
+    def __init__(self, root: Path, rules: Callable[[], Rules], watches: Watches) -> None:
+        """`rules` returns the rules that are in force."""
         self._root = root
         self._rules = rules
         self._watches = watches
@@ -71,7 +73,7 @@ class Sandboxes:
 
     def _write(self, cpuset: Path) -> None:
         before = cpuset.read_text().strip()
-        decision = pinning.decide(self._rules, {}, before)
+        decision = pinning.decide(self._rules(), {}, before)
         if decision.cpus is not None and cpulist.render(decision.cpus) != before:
             cpuset.write_text(cpulist.render(decision.cpus))
 

@@ -106,10 +106,13 @@ class Session:
         self._open = contextlib.ExitStack()  # closes `_written`
         watches = Watches(self._written)
         self.quotas = Quotas(cgroups, watches)
-        self.sandboxes = Sandboxes(cgroups, rules, watches)
+        self.sandboxes = Sandboxes(cgroups, lambda: self.rules, watches)
         self._plugin = Plugin(self)
         self._connection: ttrpc.Connection | None = None
         self._updates: set[asyncio.Task[None]] = set()  # the event loop holds weak references only
+        # Of two updates of a container, the later one must win. A runtime may answer concurrent
+        # calls in any order.
+        self._turn = asyncio.Lock()
 
     async def run(self) -> Outcome:
         """Connects, registers, and returns when the connection is closed or outdated.
@@ -222,13 +225,15 @@ class Session:
     async def _update(self, connection: ttrpc.Connection, update: Update) -> None:
         request = api.UpdateContainersRequest(update=[update.message]).SerializeToString()
         try:
-            answer = await connection.call(
-                plugin.RUNTIME_SERVICE, "UpdateContainers", request, _UPDATE_SECONDS
-            )
-            if api.UpdateContainersResponse.FromString(answer).failed:
-                _update_failed(update, "see the runtime's log")
-            else:
-                self.unconfirmed.confirm(update.message.container_id)
+            async with self._turn:
+                answer = await connection.call(
+                    plugin.RUNTIME_SERVICE, "UpdateContainers", request, _UPDATE_SECONDS
+                )
+            if not api.UpdateContainersResponse.FromString(answer).failed:
+                if update.confirms:
+                    self.unconfirmed.confirm(update.message.container_id)
+                return
+            _update_failed(update, "see the runtime's log")
         except ttrpc.Lost:
             pass  # the next connection reports all containers again
         except (ttrpc.CallError, asyncio.TimeoutError, DecodeError) as error:
@@ -236,6 +241,7 @@ class Session:
             # needs no update; the others are updated by the next connection. A new connection is
             # not forced: its update might fail the same way, again and again.
             _update_failed(update, str(error) or "no answer")
+        self.unconfirmed.add(update.message.container_id)  # an earlier update may have succeeded
 
     def _outcome(self, protocol_error: str, rejection: str) -> Outcome:
         """The outcome of a connection that is closed or outdated; logged, with the reason."""

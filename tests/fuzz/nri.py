@@ -58,7 +58,7 @@ class Runtime:
     def __init__(self) -> None:
         cgroups, watches = Path("/nonexistent"), Watches(inotify.Watch())
         self.quotas = Quotas(cgroups, watches)
-        self.sandboxes = Sandboxes(cgroups, RULES, watches)
+        self.sandboxes = Sandboxes(cgroups, lambda: RULES, watches)
         self.unconfirmed = Unconfirmed()
         self.requested = Requested()
 

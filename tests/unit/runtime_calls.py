@@ -47,7 +47,7 @@ class Calls:
         self.rules = pinning.rules(self._present, config, present, frozenset())
         watches = Watches(self._watch)
         self.quotas = Quotas(self.cgroups, watches)
-        self.sandboxes = Sandboxes(self.cgroups, self.rules, watches)
+        self.sandboxes = Sandboxes(self.cgroups, lambda: self.rules, watches)
         self.plugin = Plugin(self)
         request = api.SynchronizeRequest(
             pods=self.pods.values(), containers=self.containers.values()
@@ -68,7 +68,8 @@ class Calls:
         """Applies the updates that the plugin sent."""
         for update in self._updates:
             self._apply(update.message)
-            self.unconfirmed.confirm(update.message.container_id)
+            if update.confirms:
+                self.unconfirmed.confirm(update.message.container_id)
         self._updates.clear()
 
     def pod(self, name: str, cgroup_parent: str = "", cgroups_path: str = "") -> api.PodSandbox:
@@ -103,6 +104,25 @@ class Calls:
         self._call("StateChange", event)
         self.apply_updates()
         return container
+
+    def rejected(
+        self,
+        pod: api.PodSandbox,
+        name: str,
+        annotations: Mapping[str, str] | None = None,
+        quota: int = 0,
+    ) -> api.Container:
+        """Creates a container that another plugin rejects; the runtime does not report its end."""
+        container = api.Container(
+            id=f"rejected-{name}", pod_sandbox_id=pod.id, name=name, annotations=annotations
+        )
+        container.linux.resources.cpu.quota.value = quota
+        self._call("CreateContainer", api.CreateContainerRequest(pod=pod, container=container))
+        return container
+
+    def event(self, number: int, pod: api.PodSandbox, container: api.Container) -> None:
+        """Reports one of NRI's events."""
+        self._call("StateChange", api.StateChangeEvent(event=number, pod=pod, container=container))
 
     def set_quota(self, container: api.Container, quota: int) -> None:
         """The kubelet sets the quota of a container."""

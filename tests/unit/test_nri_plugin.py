@@ -60,7 +60,7 @@ class Connection:
         self.runtimes: list[str] = []
         self.updates: list[Update] = []
         self.quotas = Quotas()
-        self.sandboxes = Sandboxes(Path("/nonexistent"), rules, Watches(inotify.Watch()))
+        self.sandboxes = Sandboxes(Path("/nonexistent"), lambda: rules, Watches(inotify.Watch()))
 
     def synchronized(self, runtime: str) -> None:
         self.runtimes.append(runtime)
