@@ -62,6 +62,7 @@ class Machine:
     ]  # between two NUMA nodes, as in ACPI's SLIT: 10 is local
     conflicting: frozenset[int] = frozenset()  # of cores about which sysfs contradicts itself
     efficiency: frozenset[int] = frozenset()  # the online E cores of a hybrid machine
+    late: frozenset[int] = frozenset()  # threads that became known after others of their core
     smt_off: bool = False  # the kernel keeps all threads of a core offline but the first one
 
     def distance(self, node: int | None, other: int | None) -> int:
@@ -83,7 +84,8 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
     """The machine under `sysfs`, which is /sys on a host.
 
     The kernel hides the position of an offline CPU: it is carried over from `before`, an earlier
-    Machine, if the CPU was online then. Siblings that were never online are missing.
+    Machine, if the CPU was online then. Siblings that were never online are missing; when they
+    become known, they are `late`.
 
     These files may be absent: NUMA nodes, caches, `isolated`, the topology of an offline CPU.
     Raises MachineError if no CPU is present, or if a file cannot be read or is not a CPU list.
@@ -98,7 +100,7 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
     conflicting = siblings.reconcile(cpus)
     if before:
         conflicting |= _carry_over(cpus, before)
-    return Machine(
+    machine = Machine(
         possible=_cpus(f"{root}/possible") | present,
         present=present,
         online=online & present,
@@ -109,6 +111,7 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
         efficiency=_efficiency(sysfs),
         smt_off=_smt_off(root),
     )
+    return replace(machine, late=siblings.late(machine, before)) if before else machine
 
 
 def is_current(sysfs: Path, machine: Machine) -> bool:

@@ -99,6 +99,17 @@ def cores(machine: Machine) -> list[frozenset[int]]:
     return sorted(known, key=min)
 
 
+def late(machine: Machine, before: Machine) -> frozenset[int]:
+    """The threads that `cores` has added to a core since an earlier reading."""
+    core_of = {cpu: core for core in cores(machine) for cpu in core}
+    found = set(before.late)
+    for core in cores(before):
+        for cpu in core & core_of.keys():
+            if before.cpus[cpu].placed:
+                found |= core_of[cpu] - core
+    return frozenset(found & machine.present)
+
+
 def _probable_threads(
     machine: Machine, known: Iterable[frozenset[int]]
 ) -> dict[frozenset[int], frozenset[int]]:

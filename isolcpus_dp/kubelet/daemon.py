@@ -261,6 +261,7 @@ class Daemon:
 
     def _machine_changed(self, present: machine.Machine) -> None:
         """Reports changed devices to the kubelet."""
+        self._reporter.late(present.late)
         offered = pool.make(present, self._settings)
         differ = [resource.offer(present, now) for resource, now in zip(self._resources, offered)]
         if any(differ):

@@ -1,4 +1,7 @@
-"""What a worker of the device plugin tells its parent: whom it called, and why it failed."""
+"""What a worker of the device plugin tells its parent: whom it called, and why it failed.
+
+Also which CPUs are `late` (`host.machine`): the next worker must give the same ids to devices.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.sockets import Identity
 
 
@@ -26,6 +30,7 @@ class Reporter:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._called: Identity | None = None
+        self._late = frozenset[int]()
 
     def called(self, kubelet: Identity) -> None:
         """A kubelet was called, to register. Told once: it may be called many times."""
@@ -33,6 +38,12 @@ class Reporter:
             return
         self._called = kubelet
         self._tell(f"called {kubelet.inode} {kubelet.bound_ns}")
+
+    def late(self, cpus: frozenset[int]) -> None:
+        """These CPUs are late. Told once."""
+        if cpus != self._late:
+            self._late = cpus
+            self._tell(f"late {cpulist.render(cpus)}")
 
     def registered(self) -> None:
         """All resources are registered."""
@@ -50,17 +61,20 @@ class Outcome:
     kubelet: Identity | None  # the last one that it called
     registered: bool
     failure: str  # a sentence, or the traceback of an internal error; empty if there was none
+    late: frozenset[int] = frozenset()
 
     @staticmethod
     def read(lines: Iterable[str]) -> Outcome:
         """The outcome from the lines that a worker has told."""
-        kubelet, registered, failure = None, False, []
+        kubelet, registered, failure, late = None, False, [], frozenset[int]()
         for line in lines:
             word, _, rest = line.partition(" ")
             if match := re.fullmatch(r"called (\d+) (\d+)", line):
                 kubelet = Identity(*map(int, match.groups()))
+            elif re.fullmatch(r"late [\d,-]+", line):
+                late |= cpulist.parse(rest)
             elif line == "registered":
                 registered = True
             else:
                 failure.append(rest if word == "failed" else line)
-        return Outcome(kubelet, registered, "\n".join(failure))
+        return Outcome(kubelet, registered, "\n".join(failure), late)

@@ -26,6 +26,7 @@ import logging
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from isolcpus_dp import config
@@ -160,9 +161,7 @@ class _Standby:
         """Handles the end of the worker, if it has ended."""
         if not (self._worker and (end := self._worker.poll())):
             return
-        self._worker = None
-        self._runtime_directory.clear_mark()
-        outcome = Outcome.read(end.told)
+        outcome = self._learn(end)
         if outcome.registered:
             self._delay, self._failure = _FIRST_DELAY, ""
         if end.status != 0:
@@ -171,6 +170,15 @@ class _Standby:
         self._has_served = True
         self._earlier = self._after(outcome)
         self._start()
+
+    def _learn(self, end: worker.End) -> Outcome:
+        """What the worker, which has ended, has told."""
+        self._worker = None
+        self._runtime_directory.clear_mark()
+        outcome = Outcome.read(end.told)
+        if self._present and outcome.late:
+            self._present = replace(self._present, late=self._present.late | outcome.late)
+        return outcome
 
     def _after(self, outcome: Outcome) -> Earlier:
         """What the next worker must know about the kubelet of this one."""
@@ -229,13 +237,12 @@ class _Standby:
             return
         self._worker.send(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
-        while not self._worker.poll():
+        while not (end := self._worker.poll()):
             seconds = deadline - time.monotonic()
             if seconds <= 0 or not signal.sigtimedwait({signal.SIGCHLD}, seconds):
                 self._worker.send(signal.SIGKILL)
                 deadline += _STOP_SECONDS
-        self._worker = None
-        self._runtime_directory.clear_mark()
+        self._learn(end)
 
 
 def _death(status: int) -> str:

@@ -7,6 +7,9 @@ What a core can lack:
 - A thread of the pool that is offline: if a container would get it, the device is unhealthy. With
   IncompleteCores=offer, containers get the other threads. But the device is named after its lowest
   CPU, and is unhealthy while this one is offline: no other CPU is ever allocated by its number.
+
+The number of a device does not change when a lower thread of the core becomes known later: a
+container may own CPUs by the old one.
 """
 
 from __future__ import annotations
@@ -37,7 +40,10 @@ def devices(
         elif config.incomplete_cores == "withhold" and (core - offered) & machine.online:
             warnings.append(_broken(machine, core, offered))
         else:
-            made.append(_device(machine, config, core & offered))
+            device = _device(machine, config, core & offered)
+            made.append(device)
+            if int(device.id) != min(device.core):
+                warnings.append(_renamed(device))
     off = siblings.switched_off(machine)
     unknown = offered.difference(off, *known)
     if unknown:
@@ -50,20 +56,20 @@ def devices(
 
 def _device(machine: Machine, config: PoolConfig, core: frozenset[int]) -> Device:
     """The device of the threads of a core that are in the pool."""
-    lowest = min(core)
-    required = frozenset({lowest})
+    first = min(core - machine.late or core)
+    required = frozenset({first})
     cpus = core
     if config.threads == "one":
         cpus = required
     elif config.incomplete_cores == "withhold":
         required = core
-    elif lowest in machine.online:
+    elif first in machine.online:
         cpus = core & machine.online
     return Device(
-        id=str(lowest),
+        id=str(first),
         cpus=cpus,
         core=core,
-        node=machine.cpus[lowest].node,
+        node=machine.cpus[first].node,
         reason=_reason(machine, required - machine.online),
     )
 
@@ -75,6 +81,15 @@ def _reason(machine: Machine, offline: frozenset[int]) -> str:
     if offline - known:
         sentences.append(f"{is_offline(offline - known)} and probably a thread of this core")
     return "; ".join(sentences)
+
+
+def _renamed(device: Device) -> str:
+    """What the operator must know about a device with another id than after a restart."""
+    return (
+        f"core {cpulist.render(device.core)} has the device id {device.id} until the daemon is"
+        f" restarted, because CPU {min(device.core)} became known later; delete the pod that has"
+        f" device {device.id} before the restart"
+    )
 
 
 def _broken(machine: Machine, core: frozenset[int], offered: frozenset[int]) -> str:

@@ -12,7 +12,7 @@ from isolcpus_dp.host import cpulist
 class Device:
     """What the kubelet allocates: an isolated CPU, or an isolated physical core."""
 
-    id: str  # the lowest CPU number in decimal
+    id: str  # a CPU number in decimal: the lowest of those that were known first
     cpus: frozenset[int]  # what the container gets
     core: frozenset[int]  # what no other container gets: more than `cpus` with Threads=one
     node: int | None

@@ -28,3 +28,14 @@ def test_failure_is_a_sentence_or_a_traceback() -> None:
     assert Outcome.read(["failed no descriptor is left"]).failure == "no descriptor is left"
     traceback = ["Traceback (most recent call last):", "NameError: x"]
     assert Outcome.read(traceback).failure == "Traceback (most recent call last):\nNameError: x"
+
+
+def test_next_worker_learns_which_cpus_are_late() -> None:
+    lines: list[str] = []
+    reporter = Reporter(lines.append)
+    for cpus in ({2}, {2}, {2, 3, 5}):
+        reporter.late(frozenset(cpus))
+    assert lines == ["late 2", "late 2-3,5"]
+    assert Outcome.read(lines) == Outcome(
+        None, registered=False, failure="", late=frozenset({2, 3, 5})
+    )

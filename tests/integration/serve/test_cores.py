@@ -9,6 +9,7 @@ from isolcpus_dp.simulator.supervisor import Supervisor
 from tests.integration.conftest import StartKubelet
 from tests.testbed.daemon import supervisor
 from tests.testbed.host import RESOURCE, Host
+from tests.testbed.wait import until
 
 from .conftest import has
 
@@ -90,3 +91,30 @@ async def test_offline_thread_has_the_same_effect_after_a_restart(
         assert reason in host.log
         host.machine.set_online(9)
         await has(kubelet, plugin=6)
+
+
+@pytest.mark.parametrize("configuration", ["[Plugin]\nGranularity=core\nIncompleteCores=offer\n"])
+async def test_core_keeps_its_number_for_the_next_kubelet(
+    host: Host, start_kubelet: StartKubelet, configuration: str
+) -> None:
+    host.machine.set_offline(*range(8), 9)  # no core is complete: nothing can be inferred
+    async with supervisor(host, "serve", configuration).running():
+        kubelet = await start_kubelet()
+        await has(kubelet, plugin=5)
+        host.machine.set_online(9)
+        await has(kubelet, plugin=6)
+        host.machine.set_online(1)
+        await until(
+            lambda: "core 1,9 has the device id 9 until the daemon is restarted" in host.log
+        )
+        await kubelet.stop()
+        kubelet = await start_kubelet()
+        await has(kubelet, plugin=6)
+        assert sorted(kubelet.plugins[RESOURCE].devices, key=int) == [
+            "9",
+            "10",
+            "11",
+            "13",
+            "14",
+            "15",
+        ]
