@@ -9,11 +9,13 @@ What a core can lack:
   CPU, and is unhealthy while this one is offline: no other CPU is ever allocated by its number.
 
 The number of a device does not change when a lower thread of the core becomes known later: a
-container may own CPUs by the old one.
+container may own CPUs by the old one. If the threads were separate devices before, the core is
+unhealthy.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist, siblings
@@ -41,9 +43,11 @@ def devices(
             warnings.append(_broken(machine, core, offered))
         else:
             device = _device(machine, config, core & offered)
-            made.append(device)
-            if int(device.id) != min(device.core):
+            if core <= machine.late:
+                device = replace(device, reason=_were_separate(core))
+            elif int(device.id) != min(device.core):
                 warnings.append(_renamed(device))
+            made.append(device)
     off = siblings.switched_off(machine)
     unknown = offered.difference(off, *known)
     if unknown:
@@ -81,6 +85,14 @@ def _reason(machine: Machine, offline: frozenset[int]) -> str:
     if offline - known:
         sentences.append(f"{is_offline(offline - known)} and probably a thread of this core")
     return "; ".join(sentences)
+
+
+def _were_separate(core: frozenset[int]) -> str:
+    """Why a core is unhealthy whose threads were known one by one, as separate devices."""
+    return (
+        f"CPU {cpulist.render(core)} were separate devices until they were online together: delete"
+        " the pods that have them, then restart the daemon"
+    )
 
 
 def _renamed(device: Device) -> str:

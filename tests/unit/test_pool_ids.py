@@ -45,3 +45,21 @@ def test_inferred_lower_thread_names_its_core_when_it_comes_online(make_up: Make
     started = machine.read(made_up.root)
     made_up.set_online(2)
     assert given(machine.read(made_up.root, started), CORES) == {"2": {2, 6}}
+
+
+def test_threads_that_were_separate_devices_are_unhealthy_together(make_up: MakeUp) -> None:
+    made_up = make_up("1x4x2", {2, 6})
+    made_up.set_offline(1, 2, 3, 4)
+    host = machine.read(made_up.root)
+    made_up.set_offline(6)
+    made_up.set_online(2)  # its sibling is offline, so that it seems to be a core
+    host = machine.read(made_up.root, host)
+    assert given(host, CORES) == {"2": {2}}
+    made_up.set_online(6)
+    host = machine.read(made_up.root, host)
+    for config in ALL:
+        assert reasons(host, config) == {
+            "2": "CPU 2,6 were separate devices until they were online together: delete the pods"
+            " that have them, then restart the daemon"
+        }
+    assert given(machine.read(made_up.root), CORES) == {"2": {2, 6}}
