@@ -41,7 +41,8 @@ def parse(words: Sequence[str]) -> dict[str, str]:
     for word, following in zip(words, [*words[1:], ""]):
         name, equals, value = word.partition("=")
         if name.startswith("-"):
-            flag, given = name.lstrip("-"), value if equals else following
+            # The kubelet accepts underscores as well.
+            flag, given = name.lstrip("-").replace("_", "-"), value if equals else following
             before = flags.get(flag) if flag in _ADDING else None
             flags[flag] = given if before is None else f"{before}\n{given}"
     return flags

@@ -15,6 +15,8 @@ from isolcpus_dp.report.check import files
 if TYPE_CHECKING:
     from isolcpus_dp.report.check.host import Host
 
+# pkg/kubelet/eviction/defaults_linux.go
+_EVICTION = {"memory.available": "100Mi"}
 # Flags that set a key of the configuration file. A flag whose key begins with "--" does not replace
 # a key of the file.
 _FLAGS = {
@@ -76,7 +78,7 @@ def _found(host: Host) -> tuple[Mapping[str, Any], Path]:
     flags = _flags(host)
     file = Path(flags.get("config") or paths.configuration(root(host)))
     # A kubelet without --config reads no main file.
-    settings = document.read(file) if flags.get("config") or not flags else {}
+    settings = _with_eviction(document.read(file)) if flags.get("config") or not flags else {}
     if not settings and flags.get("config") and not file.exists():
         raise files.Unseen(f"{file}, which the kubelet's --config names, does not exist")
     drop_ins = document.drop_ins(Path(flags["config-dir"])) if flags.get("config-dir") else []
@@ -84,6 +86,19 @@ def _found(host: Host) -> tuple[Mapping[str, Any], Path]:
         settings = _merged(settings, document.read(drop_in))
     settings.update({key: flags[flag] for flag, key in _FLAGS.items() if flag in flags})
     return settings, file
+
+
+def _with_eviction(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The main file with the default of evictionHard, which the kubelet adds before the drop-ins.
+
+    Without a main file, there is no default (loadConfigFile in cmd/kubelet/app/server.go).
+    """
+    given = settings.get("evictionHard")
+    if given is None:
+        given = {}
+    elif settings.get("mergeDefaultEvictionSettings") is not True or not isinstance(given, dict):
+        return dict(settings)
+    return {**settings, "evictionHard": {**_EVICTION, **given}} if settings else {}
 
 
 def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

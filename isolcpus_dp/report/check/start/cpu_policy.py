@@ -97,6 +97,16 @@ def _beta(facts: Facts) -> str:
     return _without_gate(facts, "beta", "CPUManagerPolicyBetaOptions", "AllBeta", default=True)
 
 
+def _gate(facts: Facts) -> str:
+    gates = facts.settings.get("featureGates")
+    wrong = [
+        f'{name} in featureGates is "{value}"'
+        for name, value in (gates.items() if isinstance(gates, dict) else ())
+        if value is not None and not isinstance(value, bool)
+    ]
+    return f"{', '.join(wrong)}: it is neither true nor false" if wrong else ""
+
+
 def _exclusive(facts: Facts) -> str:
     both = [pair for pair in _EXCLUSIVE if all(_on(facts, name) for name in pair)]
     return f"{both[0][0]} and {both[0][1]} exclude each other in {_KEY}" if both else ""
@@ -162,6 +172,12 @@ RULES = (
         "a beta option with its feature gate off",
         _beta,
         always("Remove the option, or set featureGates: {CPUManagerPolicyBetaOptions: true}."),
+    ),
+    Rule(
+        "",
+        "a feature gate that is neither true nor false",
+        _gate,
+        always("Write true or false without quotes in featureGates."),
     ),
     Rule("cpu-manager", "options that exclude each other", _exclusive, always("Remove one.")),
     Rule(

@@ -9,15 +9,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isolcpus_dp.host import files, trust
+from isolcpus_dp.host import trust
 from isolcpus_dp.kubelet import paths
-from isolcpus_dp.report.check import kubelet_settings
+from isolcpus_dp.report.check import files, kubelet_settings
 from isolcpus_dp.report.check.start import values
 
 if TYPE_CHECKING:
     from isolcpus_dp.host.machine import Machine
     from isolcpus_dp.report.check.host import Host
 
+_PAGES = re.compile(r"hugepages-([0-9]{1,12})kB")
 _MEMORY = re.compile(r"MemTotal:\s*([0-9]+) kB")
 
 
@@ -30,6 +31,7 @@ class Facts:
     nodes: frozenset[int]  # see numa_nodes()
     memory: int = 0
     node_memory: Mapping[int, int] = field(default_factory=dict)
+    huge_pages: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     # The text of a state file; None if it is missing.
     cpu_state: str | None = None
     memory_state: str | None = None
@@ -93,6 +95,7 @@ def read(host: Host, *, states: bool = True) -> Facts:
         nodes=nodes,
         memory=_total(host.roots.proc / "meminfo"),
         node_memory={node: _total(root / f"node{node}/meminfo") for node in nodes},
+        huge_pages={node: _huge_pages(root / f"node{node}/hugepages") for node in nodes},
         cpu_state=_state(paths.cpu_manager_state(directory), required=states),
         memory_state=_state(directory / "memory_manager_state", required=states),
         directory=directory,
@@ -115,6 +118,19 @@ def _total(file: Path) -> int:
     """MemTotal of a meminfo file in bytes; 0 if there is none. Raises Unseen."""
     match = _MEMORY.search(files.text(file))
     return int(match[1]) * 1024 if match else 0
+
+
+def _huge_pages(directory: Path) -> dict[str, int]:
+    """By resource, such as hugepages-2Mi: the bytes of all huge pages of a node. Raises Unseen."""
+    found = {}
+    for name in files.names(directory):
+        match = _PAGES.fullmatch(name)
+        if match:
+            size, count = int(match[1]), files.number(directory / name / "nr_hugepages")
+            power = next(power for power in (2, 1, 0) if size % 1024**power == 0)
+            resource = f"hugepages-{size // 1024**power}{'KMG'[power]}i"
+            found[resource] = size * 1024 * (count or 0)
+    return found
 
 
 def _state(file: Path, *, required: bool) -> str | None:

@@ -1,27 +1,27 @@
-"""Refusals about the memory manager, its reservedMemory and its state file.
+"""Refusals about reserved memory: evictionHard, the memory manager and its reservedMemory.
 
 The facts are from Kubernetes 1.36: pkg/kubelet/cm/memorymanager/memory_manager.go and
-policy_static.go, state/state_checkpoint.go there, and
-pkg/kubelet/apis/config/validation/validation_reserved_memory.go. The checksum of the state file is
-not validated here.
+policy_static.go, pkg/kubelet/apis/config/validation/validation_reserved_memory.go,
+pkg/kubelet/eviction/helpers.go, and validateNodeAllocatable in
+pkg/kubelet/cm/node_container_manager_linux.go.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
+import struct
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.report.check.start import values
-from isolcpus_dp.report.check.start.rule import Rule, always
+from isolcpus_dp.report.check.start.rule import QUOTE, Rule, always, not_text
 
 if TYPE_CHECKING:
     from isolcpus_dp.report.check.start.facts import Facts
 
-FILE = "memory_manager_state"
-_DEFAULT_EVICTION = "100Mi"  # of memory.available; pkg/kubelet/eviction/defaults_linux.go
+_PERCENTAGE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{0,9})?)%")
+_AVAILABLE = "memory.available"
 
 
 class Reserved(NamedTuple):
@@ -32,11 +32,8 @@ class Reserved(NamedTuple):
     amount: Fraction
 
 
-class StateRefused(ValueError):
-    """The kubelet cannot parse the state file; the message says what is wrong."""
-
-
-def _policy_name(facts: Facts) -> str:
+def policy_name(facts: Facts) -> str:
+    """The memory manager's policy."""
     return values.text(facts.settings, "memoryManagerPolicy", "None")
 
 
@@ -72,11 +69,11 @@ def _of_file(value: Any) -> list[tuple[str, str, str]]:
         raise values.ValueRefused("reservedMemory is not a list")
     found = []
     for part in value or []:
-        limits = part.get("limits") if isinstance(part, dict) else None
+        limits = part.get("limits") or {} if isinstance(part, dict) else None
         if not isinstance(limits, dict):
-            raise values.ValueRefused("an item of reservedMemory has no limits")
+            raise values.ValueRefused("an item of reservedMemory is not a mapping")
         node = str(part.get("numaNode", 0))
-        found += [(node, str(resource), str(amount)) for resource, amount in limits.items()]
+        found += [(node, str(resource), str(amount).strip()) for resource, amount in limits.items()]
     return found
 
 
@@ -96,29 +93,30 @@ def _sums(facts: Facts) -> dict[str, Fraction]:
 
 
 def _eviction(facts: Facts) -> Fraction | None:
-    """The memory that evictionHard reserves; None if it is a share of all memory."""
+    """The memory that evictionHard reserves; None if it is not valid or cannot be computed."""
     ignored = facts.settings.get("--experimental-allocatable-ignore-eviction")
     if ignored is not None and values.boolean(str(ignored)) is not False:
         return Fraction(0)
-    text = values.pairs(facts.settings, "evictionHard").get("memory.available")
-    if text is None:
-        text = _default_eviction(facts.settings)
-    if text is None:
+    text = values.pairs(facts.settings, "evictionHard").get(_AVAILABLE)
+    if text is None or text in ("0%", "100%"):
+        return Fraction(0)
+    if _threshold(facts):
         return None
-    return Fraction(0) if text in ("0%", "100%") else values.quantity(text)
+    share = _share(text)
+    if share is None:
+        return values.quantity(text)
+    return Fraction(int(facts.memory * share)) if facts.memory else None
 
 
-def _default_eviction(settings: Mapping[str, Any]) -> str | None:
-    """memory.available if evictionHard does not have it; None if it is unknown.
+def _share(text: str) -> float | None:
+    """A percentage as a share; None for another text. The kubelet computes with 32 bits."""
+    match = _PERCENTAGE.fullmatch(text)
+    return _float32(_float32(float(match[1])) / 100) if match else None
 
-    The kubelet adds the default to the file of --config, and then merges the drop-ins.
-    """
-    from_file = "--config" in settings or "--config-dir" not in settings
-    given = settings.get("evictionHard")
-    if given is None or settings.get("mergeDefaultEvictionSettings") is True:
-        return _DEFAULT_EVICTION if from_file else "0"
-    in_drop_in = isinstance(given, dict) and "--config-dir" in settings and from_file
-    return None if in_drop_in else "0"
+
+def _float32(number: float) -> float:
+    rounded: float = struct.unpack("f", struct.pack("f", number))[0]
+    return rounded
 
 
 def needed(facts: Facts) -> Fraction | None:
@@ -132,8 +130,23 @@ def amount_text(amount: Fraction) -> str:
     return f"{amount // 2**20}Mi" if amount % 2**20 == 0 else f"{float(amount):.0f}"
 
 
+def _threshold(facts: Facts) -> str:
+    text = values.pairs(facts.settings, "evictionHard").get(_AVAILABLE)
+    if text is None:
+        return ""
+    share, amount = _share(text), values.quantity(text)
+    valid = share <= 1 if share is not None else amount is not None and amount > 0
+    return "" if valid else f'{_AVAILABLE} in evictionHard is "{text}"'
+
+
+def _more_memory(facts: Facts) -> str:
+    if not facts.memory or (needed(facts) or 0) <= facts.memory:
+        return ""
+    return "more memory is reserved than the host has"
+
+
 def _policy(facts: Facts) -> str:
-    policy = _policy_name(facts)
+    policy = policy_name(facts)
     known = policy in ("None", "Static")
     return "" if known else f'the memory manager has no policy "{policy}" on Linux'
 
@@ -155,20 +168,21 @@ def _duplicate(facts: Facts) -> str:
     return f"reservedMemory has {wrong[0][1]} of node {wrong[0][0]} twice" if wrong else ""
 
 
-def _static(facts: Facts) -> bool:
-    return _policy_name(facts) == "Static" and not reserved(facts)[1]
+def is_static(facts: Facts) -> bool:
+    """Whether the policy is Static, and the kubelet can parse reservedMemory."""
+    return policy_name(facts) == "Static" and not reserved(facts)[1]
 
 
 def _missing_node(facts: Facts) -> str:
     nodes = {item.node for item in reserved(facts)[0]} - facts.nodes
-    if not _static(facts) or not facts.nodes or not nodes:
+    if not is_static(facts) or not facts.nodes or not nodes:
         return ""
     return f"reservedMemory names NUMA node {render(nodes)}, which the host does not have"
 
 
 def _other_sum(facts: Facts) -> str:
     memory = needed(facts)
-    if not _static(facts) or memory is None:
+    if not is_static(facts) or memory is None:
         return ""
     # The kubelet has no setting that reserves huge pages, so their sum must be zero.
     expected = {"memory": memory}
@@ -190,91 +204,27 @@ def _sum_advice(facts: Facts) -> str:
 
 
 def _nothing(facts: Facts) -> str:
-    if not _static(facts) or needed(facts) != 0 or _sums(facts).get("memory"):
+    if not is_static(facts) or needed(facts) != 0 or _sums(facts).get("memory"):
         return ""
     return "the memory manager's policy is Static, and no memory is reserved"
-
-
-def _state(facts: Facts) -> Mapping[str, Any]:
-    """The fields of the state file; empty if it is missing. Raises StateRefused."""
-    if facts.memory_state is None:
-        return {}
-    if not facts.memory_state:
-        raise StateRefused("is empty, as after a power loss")
-    try:
-        document = json.loads(facts.memory_state)
-    except (ValueError, RecursionError) as error:
-        raise StateRefused("is not valid JSON") from error
-    if not isinstance(document, dict):
-        raise StateRefused("is not a JSON object")
-    return {"policyName": "", **document}
-
-
-def _content(facts: Facts) -> str:
-    try:
-        _state(facts)
-    except StateRefused as error:
-        return f"{FILE} {error}"
-    return ""
-
-
-def _read(facts: Facts) -> Mapping[str, Any]:
-    try:
-        return _state(facts)
-    except StateRefused:
-        return {}
-
-
-def _other_policy(facts: Facts) -> str:
-    saved, policy = _read(facts).get("policyName"), _policy_name(facts)
-    if saved is None or saved == policy:
-        return ""
-    return f"the policy is {policy}, but {FILE} has policy {saved or '(none)'}"
-
-
-def _machine_state(facts: Facts) -> dict[int, Mapping[str, Any]]:
-    """By node: its `memory` in the state file; empty if the kubelet does not compare it."""
-    state = _read(facts)
-    nodes = state.get("machineState")
-    if not _static(facts) or state.get("policyName") != "Static" or not isinstance(nodes, dict):
-        return {}
-    found: dict[int, Mapping[str, Any]] = {}
-    for node, part in nodes.items():
-        table = part.get("memoryMap") if isinstance(part, dict) else None
-        memory = table.get("memory") if isinstance(table, dict) else None
-        if str(node).isdecimal():
-            found[int(node)] = memory if isinstance(memory, dict) else {}
-    return found
-
-
-def _other_nodes(facts: Facts) -> str:
-    saved = _machine_state(facts).keys()
-    if not saved or not facts.nodes or saved == facts.nodes:
-        return ""
-    return f"{FILE} is for NUMA node {render(saved)}, but the host has {render(facts.nodes)}"
-
-
-def _other_memory(facts: Facts) -> str:
-    wanted = {(item.node, item.resource): item.amount for item in reserved(facts)[0]}
-    wrong = []
-    for node, memory in _machine_state(facts).items():
-        size = facts.node_memory.get(node)
-        if size and memory.get("total", size) != size:
-            wrong.append(f"{memory['total']} bytes on node {node}, but it has {size}")
-        amount = wanted.get((node, "memory"), 0)
-        if memory.get("systemReserved", amount) != amount:
-            wrong.append(f"another reserved amount on node {node} than reservedMemory")
-    return f"{FILE} has {', '.join(wrong)}" if wrong else ""
-
-
-def _remove(facts: Facts) -> str:
-    file = facts.directory / FILE
-    return f"Drain the node, stop the kubelet, remove {file}, and start the kubelet."
 
 
 _CORRECT = always("Correct reservedMemory: - {numaNode: 0, limits: {memory: 1Gi}} for each node.")
 
 RULES = (
+    Rule("", "evictionHard with a value that is not a text", not_text("evictionHard"), QUOTE),
+    Rule(
+        "",
+        f"{_AVAILABLE} in evictionHard that is not an amount of memory",
+        _threshold,
+        always(f"Set {_AVAILABLE} in evictionHard to an amount or a share: 100Mi or 5%."),
+    ),
+    Rule(
+        "",
+        "more memory reserved than the host has",
+        _more_memory,
+        always("Reduce memory in systemReserved, kubeReserved and evictionHard."),
+    ),
     Rule("", "an unknown memory manager policy", _policy, always("Use None or Static.")),
     Rule("", "reservedMemory that cannot be parsed", lambda facts: reserved(facts)[1], _CORRECT),
     Rule("", "reservedMemory of another resource than memory", _unsupported, _CORRECT),
@@ -283,8 +233,4 @@ RULES = (
     Rule("", "reservedMemory of a node that does not exist", _missing_node, _CORRECT),
     Rule("", "reservedMemory that differs from what is reserved", _other_sum, _sum_advice),
     Rule("", "the policy Static without reserved memory", _nothing, _CORRECT),
-    Rule("", f"{FILE} that is empty or cannot be parsed", _content, _remove),
-    Rule("", f"{FILE} of another policy", _other_policy, _remove),
-    Rule("", f"{FILE} with other NUMA nodes", _other_nodes, _remove),
-    Rule("", f"{FILE} with other amounts of memory", _other_memory, _remove),
 )

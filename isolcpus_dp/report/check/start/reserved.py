@@ -18,6 +18,8 @@ from isolcpus_dp.report.check.start.rule import QUOTE, Rule, always, not_pairs, 
 if TYPE_CHECKING:
     from isolcpus_dp.report.check.start.facts import Facts
 
+# The words of enforceNodeAllocatable that need no cgroup.
+_ALONE = ("pods", "none")
 _RESOURCES = ("cpu", "memory", "ephemeral-storage", "pid")
 _AMOUNT = always('Correct the amount: for example cpu: "1", cpu: 500m or memory: 1Gi.')
 
@@ -60,6 +62,21 @@ def _enforced_without_cgroup(facts: Facts) -> str:
     return f"enforceNodeAllocatable has {', '.join(missing)}" if missing else ""
 
 
+def _enforced(facts: Facts) -> str:
+    words = values.words(facts.settings.get("enforceNodeAllocatable"))
+    wrong = [f"the unknown word {word}" for word in words if word not in (*CGROUPS, *_ALONE)]
+    wrong += [f"{word} twice" for word in sorted(set(words)) if words.count(word) > 1]
+    wrong += [
+        f"both {word} and {word}-compressible"
+        for word in ("system-reserved", "kube-reserved")
+        if word in words and f"{word}-compressible" in words
+    ]
+    wrong += ["none and other words"] if "none" in words and len(set(words)) > 1 else []
+    if facts.settings.get("cgroupsPerQOS") is False and set(words) - {"none"}:
+        wrong.append("words, but cgroupsPerQOS is false")
+    return f"enforceNodeAllocatable has {', '.join(wrong)}" if wrong else ""
+
+
 def _amounts(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """Key, resource and amount of all that is reserved and not replaced by reservedSystemCPUs."""
     for key in ("systemReserved", "kubeReserved"):
@@ -95,12 +112,6 @@ def _more_cpus(facts: Facts) -> str:
     return f"{float(amount):g} CPUs are reserved, and {online} are online"
 
 
-def _more_memory(facts: Facts) -> str:
-    if not facts.memory or facts.reservation("memory") <= facts.memory:
-        return ""
-    return "more memory is reserved than the host has"
-
-
 RULES = (
     Rule(
         "reserved-cpus",
@@ -126,6 +137,12 @@ RULES = (
         "enforceNodeAllocatable without the cgroup that it needs",
         _enforced_without_cgroup,
         always("Remove the word from enforceNodeAllocatable in the kubelet's configuration."),
+    ),
+    Rule(
+        "",
+        "enforceNodeAllocatable with words that are unknown or exclude each other",
+        _enforced,
+        always("Set enforceNodeAllocatable: [pods], or [none] if cgroupsPerQOS is false."),
     ),
     Rule(
         "",
@@ -158,11 +175,5 @@ RULES = (
         "more CPUs reserved than are online",
         _more_cpus,
         always("Reduce cpu in systemReserved and kubeReserved."),
-    ),
-    Rule(
-        "",
-        "more memory reserved than the host has",
-        _more_memory,
-        always("Reduce memory in systemReserved and kubeReserved."),
     ),
 )

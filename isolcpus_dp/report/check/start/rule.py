@@ -40,12 +40,17 @@ def always(advice: str) -> Callable[[Facts], str]:
 
 
 def not_text(*keys: str) -> Callable[[Facts], str]:
-    """Evidence: values in a file that YAML reads as numbers or booleans, but must be texts."""
+    """Evidence: values in a file that YAML reads as other types, but must be texts.
+
+    A list is neither a text nor a mapping of texts.
+    """
 
     def evidence(facts: Facts) -> str:
         wrong = []
         for key in keys:
             value = facts.settings.get(key)
+            if isinstance(value, list):
+                wrong.append(f"{key} is a list")
             named = {key: value}
             if isinstance(value, dict):
                 named = {f"{name} in {key}": part for name, part in value.items()}
@@ -59,7 +64,10 @@ def not_text(*keys: str) -> Callable[[Facts], str]:
     return evidence
 
 
-QUOTE = always("Write the value in double quotes in the kubelet's configuration.")
+QUOTE = always(
+    "Write each text in double quotes in the kubelet's configuration, and options and amounts as a"
+    ' mapping: {NAME: "VALUE"}.'
+)
 
 
 def not_pairs(key: str, flag: str, separator: str = "=") -> Callable[[Facts], str]:

@@ -10,6 +10,7 @@ from isolcpus_dp.report.check.start import (
     cpu_state,
     facts,
     memory,
+    memory_state,
     reserved,
     topology,
 )
@@ -24,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     *cpu_state.RULES,
     *topology.RULES,
     *memory.RULES,
+    *memory_state.RULES,
 )
 
 

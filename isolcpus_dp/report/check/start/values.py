@@ -45,7 +45,8 @@ def pairs(settings: Mapping[str, Any], key: str) -> dict[str, str]:
     """By name: the values of a mapping. What is not a pair of texts is left out."""
     value = settings.get(key)
     if isinstance(value, dict):
-        return {str(name): str(part) for name, part in value.items() if part is not None}
+        # The kubelet reads null as an empty text.
+        return {str(name): "" if part is None else str(part) for name, part in value.items()}
     words = [word.strip() for word in flag_words(key, value)]
     separator = "<" if key == "evictionHard" else "="
     found = (word.partition(separator) for word in words)

@@ -32,6 +32,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
         memory_only: int = 0,
         cpu_state: str | None = None,
         memory_state: str | None = None,
+        huge_pages: int | None = None,
     ) -> Facts:
         root = tmp_path_factory.mktemp("sys")
         tree = MadeUpMachine(root, parse_shape(shape), isolated)
@@ -44,6 +45,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
             nodes=nodes,
             memory=8 * GIB,
             node_memory=dict.fromkeys(nodes, 4 * GIB),
+            # Of 1 GiB on each node; not known by default.
+            huge_pages={}
+            if huge_pages is None
+            else {node: {"hugepages-1Gi": huge_pages} for node in nodes},
             cpu_state=cpu_state,
             memory_state=memory_state,
             directory=Path("/var/lib/kubelet"),

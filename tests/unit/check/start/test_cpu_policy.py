@@ -64,6 +64,10 @@ EXAMPLES: dict[str, tuple[Settings, str]] = {
         "distribute-cpus-across-numa in cpuManagerPolicyOptions needs the feature gate"
         " CPUManagerPolicyBetaOptions",
     ),
+    "a feature gate that is neither true nor false": (
+        {"featureGates": {"AllAlpha": "true"}},
+        'AllAlpha in featureGates is "true": it is neither true nor false',
+    ),
     "options that exclude each other": (
         static(distribute_cpus_across_cores="true", full_pcpus_only="true", gates=ALPHA),
         "full-pcpus-only and distribute-cpus-across-cores exclude each other in"

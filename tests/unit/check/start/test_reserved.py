@@ -30,6 +30,10 @@ EXAMPLES: dict[str, tuple[Settings, str]] = {
         {"enforceNodeAllocatable": ["pods", "system-reserved"]},
         "enforceNodeAllocatable has system-reserved without systemReservedCgroup",
     ),
+    "enforceNodeAllocatable with words that are unknown or exclude each other": (
+        {"enforceNodeAllocatable": ["pods", "pods", "system"]},
+        "enforceNodeAllocatable has the unknown word system, pods twice",
+    ),
     "systemReserved or kubeReserved with a value that is not a text": (
         {"systemReserved": {"cpu": 1}},
         "cpu in systemReserved is 1 without quotes",
@@ -58,10 +62,6 @@ EXAMPLES: dict[str, tuple[Settings, str]] = {
         {"systemReserved": {"cpu": "8"}, "kubeReserved": {"cpu": "500m"}},
         "8.5 CPUs are reserved, and 8 are online",
     ),
-    "more memory reserved than the host has": (
-        {"systemReserved": {"memory": "9Gi"}},
-        "more memory is reserved than the host has",
-    ),
 }
 
 
@@ -84,6 +84,8 @@ def test_each_rule_refuses_its_example(start: Start, rule: str) -> None:
         {"reservedSystemCPUs": "0", "systemReserved": {"cpu": "many"}},
         {"enforceNodeAllocatable": ["system-reserved"], "systemReservedCgroup": "/system"},
         {"enforceNodeAllocatable": "pods"},
+        {"enforceNodeAllocatable": ["none"], "cgroupsPerQOS": False},
+        {"enforceNodeAllocatable": [], "cgroupsPerQOS": False},
     ],
 )
 def test_valid_reservations_are_accepted(start: Start, settings: Settings) -> None:
@@ -107,3 +109,37 @@ def test_huge_range_is_refused_at_once(start: Start) -> None:
     assert list(refused(start({"reservedSystemCPUs": "0-99999999999999"}))) == [
         "reservedSystemCPUs with a CPU that is not online"
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "evidence"),
+    [
+        ({"enforceNodeAllocatable": ["none", "pods"]}, "none and other words"),
+        (
+            {"enforceNodeAllocatable": ["pods"], "cgroupsPerQOS": False},
+            "words, but cgroupsPerQOS is false",
+        ),
+        (
+            {
+                "enforceNodeAllocatable": ["system-reserved", "system-reserved-compressible"],
+                "systemReservedCgroup": "/system",
+            },
+            "both system-reserved and system-reserved-compressible",
+        ),
+    ],
+)
+def test_words_that_exclude_each_other_are_refused(
+    start: Start, settings: Settings, evidence: str
+) -> None:
+    assert list(refused(start(settings)).values()) == [f"enforceNodeAllocatable has {evidence}"]
+
+
+@pytest.mark.parametrize(
+    ("value", "evidence"),
+    [
+        ({"cpu": None}, 'cpu in systemReserved is "", which is not an amount'),
+        (["cpu=1"], "systemReserved is a list"),
+    ],
+)
+def test_values_of_another_type_are_refused(start: Start, value: object, evidence: str) -> None:
+    assert list(refused(start({"systemReserved": value})).values()) == [evidence]

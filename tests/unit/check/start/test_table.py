@@ -43,9 +43,10 @@ def test_all_refusals_are_listed(made_up: MadeUpHost) -> None:
 
 def test_memory_is_compared_with_the_hosts(made_up: MadeUpHost) -> None:
     made_up.proc("meminfo", "MemTotal:        1048576 kB\nMemFree:  1 kB")
-    made_up.kubelet("config.yaml", "systemReserved: {memory: 1Gi}")
+    # evictionHard reserves 100 MiB by default.
+    made_up.kubelet("config.yaml", "systemReserved: {memory: 924Mi}")
     assert table.start(made_up.host()).verdict is Verdict.OK
-    made_up.kubelet("config.yaml", "systemReserved: {memory: 1025Mi}")
+    made_up.kubelet("config.yaml", "systemReserved: {memory: 925Mi}")
     assert table.start(made_up.host()).verdict is Verdict.PROBLEM
 
 
@@ -135,3 +136,61 @@ def test_drop_in_is_merged_into_the_file(made_up: MadeUpHost) -> None:
     directory = f"{made_up.directory}/kubelet"
     flags(made_up, f"--config={directory}/config.yaml", f"--config-dir={directory}/drop-ins")
     assert table.start(made_up.host()).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("main", "drop_in", "reserved"),
+    [
+        # The kubelet adds the default to the main file, before it merges the drop-ins.
+        (True, "", "1124Mi"),
+        (True, "evictionHard: {nodefs.available: 5%}", "1124Mi"),
+        (True, "evictionHard: {memory.available: 24Mi}", "1Gi"),
+        (True, "mergeDefaultEvictionSettings: true", "1124Mi"),
+        # Without a main file, it has no default.
+        (False, "evictionHard: {nodefs.available: 5%}", "1Gi"),
+        (False, "", "1Gi"),
+    ],
+)
+def test_default_of_eviction_is_in_the_main_file(
+    made_up: MadeUpHost, main: bool, drop_in: str, reserved: str
+) -> None:
+    system = "1000Mi" if "24Mi" in drop_in else "1Gi"
+    made_up.kubelet("config.yaml", "kind: KubeletConfiguration")
+    made_up.kubelet("drop-ins/10.conf", drop_in)
+    directory = f"{made_up.directory}/kubelet"
+    flags(
+        made_up,
+        *([f"--config={directory}/config.yaml"] if main else []),
+        f"--config-dir={directory}/drop-ins",
+        "--memory-manager-policy=Static",
+        f"--system-reserved=memory={system}",
+        f"--reserved-memory=0:memory={reserved}",
+    )
+    assert table.start(made_up.host()).verdict is Verdict.OK
+
+
+def test_kubelet_without_files_has_no_default_of_eviction(made_up: MadeUpHost) -> None:
+    words = ["--memory-manager-policy=Static", "--system_reserved=memory=1Gi"]
+    flags(made_up, *words, "--reserved-memory=0:memory=1Gi")
+    assert table.start(made_up.host()).verdict is Verdict.OK
+    flags(made_up, *words, "--reserved-memory=0:memory=1124Mi")
+    assert table.start(made_up.host()).verdict is Verdict.PROBLEM
+
+
+def test_huge_pages_are_compared_with_those_of_a_node(made_up: MadeUpHost) -> None:
+    pages = "devices/system/node/node0/hugepages"
+    made_up.sys(f"{pages}/hugepages-1048576kB/nr_hugepages", "2")
+    made_up.sys(f"{pages}/hugepages-2048kB/nr_hugepages", "0")
+    made_up.kubelet(
+        "config.yaml",
+        "memoryManagerPolicy: Static\nevictionHard: {}\nsystemReserved: {memory: 1Ki}\n"
+        "reservedMemory: [{numaNode: 0, limits: {memory: 1Ki}}]",
+    )
+    state = (
+        '{"policyName": "Static", "machineState": {"0": {"memoryMap": {"memory": {},'
+        ' "hugepages-2Mi": {"total": 0}, "hugepages-1Gi": {"total": %d}}}}}'
+    )
+    made_up.kubelet("memory_manager_state", state % 2147483648)
+    assert table.start(made_up.host()).verdict is Verdict.OK
+    made_up.kubelet("memory_manager_state", state % 1073741824)
+    assert "another amount of hugepages-1Gi on node 0" in table.start(made_up.host()).evidence
