@@ -21,7 +21,7 @@ _MOST_ARGUMENTS = 1 << 18  # bytes of a command line or of an environment
 
 def cgroups(proc: Path, pid: int) -> list[tuple[str, str]]:
     """The cgroup hierarchies of a process and its path in each; version 2 is the empty name."""
-    lines = (line.split(":", 2) for line in files.text(proc / str(pid) / "cgroup").splitlines())
+    lines = (line.split(":", 2) for line in files.lines(proc / str(pid) / "cgroup"))
     return [(line[1], line[2]) for line in lines if len(line) == 3]
 
 
@@ -77,7 +77,7 @@ def _is_setuid(proc: Path, pid: int) -> bool:
 
 
 def _status(proc: Path, pid: int) -> dict[str, str]:
-    lines = files.text(proc / str(pid) / "status").splitlines()
+    lines = files.lines(proc / str(pid) / "status")
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 

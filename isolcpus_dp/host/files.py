@@ -22,6 +22,16 @@ def text(path: Path | str, most: int = _MOST_BYTES) -> str:
     return raw(path, most).decode("utf-8", "replace").strip()
 
 
+def lines(path: Path | str) -> list[str]:
+    """The lines of a file; none if it is missing. Raises Unseen.
+
+    Only a newline ends a line. str.splitlines() also splits at other characters, which the kernel
+    allows in the names of processes, cgroups and sockets: users could write lines of their own.
+    """
+    content = text(path)
+    return content.split("\n") if content else []
+
+
 def raw(path: Path | str, most: int = _MOST_BYTES) -> bytes:
     """The bytes of a file; empty if the file is missing. Raises Unseen, also above `most` bytes."""
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isolcpus_dp.host.files import Unseen, names, raw, text
+from isolcpus_dp.host.files import Unseen, lines, names, raw, text
 
-__all__ = ["Unseen", "names", "number", "printable", "raw", "text"]
+__all__ = ["Unseen", "lines", "names", "number", "printable", "raw", "text"]
 
 
 def number(path: Path | str) -> int | None:

@@ -255,7 +255,7 @@ def read(host: Host) -> Counts:
 
     Its first line lists the online CPUs; each further line is an interrupt.
     """
-    headline, *lines = files.text(host.roots.proc / "interrupts").splitlines() or [""]
+    headline, *lines = files.lines(host.roots.proc / "interrupts") or [""]
     cpus = [int(word[3:]) for word in headline.split() if word[3:].isdecimal()]
     return {
         words[0].rstrip(":"): {

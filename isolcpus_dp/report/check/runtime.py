@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,11 @@ from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown
 from isolcpus_dp.report.check.host import HOST_PROC, Host
 from isolcpus_dp.service import reload, units
 
-_ACCEPTS = 0x10000  # __SO_ACCEPTCON in the flags of /proc/net/unix: a process listens
+# A line of /proc/net/unix: its flags and its path; and in the flags: a process listens.
+_SOCKET = re.compile(
+    r"[0-9a-fA-F]+: [0-9A-F]+ [0-9A-F]+ ([0-9A-F]{8}) [0-9A-F]+ [0-9A-F]+ +[0-9]+ (.+)"
+)
+_ACCEPTS = 0x10000  # __SO_ACCEPTCON
 # By hierarchy, as /proc/PID/cgroup names it: the file of its quota in cgroup version 2 or 1.
 _QUOTAS = {"": "cpu.max", "cpu,cpuacct": "cpu.cfs_quota_us", "cpu": "cpu.cfs_quota_us"}
 
@@ -49,7 +54,7 @@ def cpu_quota(host: Host) -> Finding:
 def nri(host: Host) -> Finding:
     """Whether the container runtime listens for plugins, as /proc shows; does not connect."""
     file = host.roots.proc / "net/unix"
-    lines = files.text(file).splitlines()[1:]
+    lines = files.lines(file)[1:]
     if not lines:
         return unknown(f"{file} lists no sockets", HOST_PROC)
     wanted = _plain(str(host.roots.nri_socket))
@@ -151,11 +156,14 @@ def _limited(host: Host, pids: Iterable[int]) -> Iterator[str]:
 
 
 def _listening(lines: list[str]) -> Iterator[str]:
-    """The paths of the unix sockets on which a process listens."""
+    """The paths of the unix sockets on which a process listens.
+
+    The name of a socket may contain newlines and whatever follows, so a line may be any text.
+    """
     for line in lines:
-        words = line.split(None, 7)
-        if len(words) == 8 and int(words[3], 16) & _ACCEPTS:
-            yield words[7]
+        match = _SOCKET.fullmatch(line)
+        if match and int(match[1], 16) & _ACCEPTS:
+            yield match[2]
 
 
 def _is_of_root(path: Path) -> bool:
@@ -187,7 +195,7 @@ def _started(host: Host, unit: Mapping[str, str]) -> float | None:
     since_boot = unit.get("ExecMainStartTimestampMonotonic", "")
     if unit.get("ActiveState") != "active" or not since_boot.isdecimal():
         return None
-    for line in files.text(host.roots.proc / "stat").splitlines():
+    for line in files.lines(host.roots.proc / "stat"):
         if line.startswith("btime "):
             return int(line.split()[1]) + int(since_boot) / 1e6
     raise files.Unseen(f"{host.roots.proc}/stat has no btime line: the time of boot is unknown")

@@ -87,7 +87,7 @@ def _thread(directory: str, pid: int, status: dict[str, str]) -> Thread:
 
 def _status(directory: str) -> dict[str, str]:
     """By key: the values of a status file; empty if the thread has ended."""
-    lines = (line.partition(":") for line in files.text(f"{directory}/status").splitlines())
+    lines = (line.partition(":") for line in files.lines(f"{directory}/status"))
     return {key: value.strip() for key, _, value in lines}
 
 

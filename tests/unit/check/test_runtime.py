@@ -145,6 +145,13 @@ def test_runtime_without_nri_is_a_problem_if_pin_is_installed(
     assert runtime.nri(made_up.host()).verdict.value == verdict
 
 
+@pytest.mark.parametrize("name", ["a b c ZZ e f g /x", "0: 2 0 1 1 1 /x", "\u2028", ""])
+def test_names_of_sockets_may_contain_newlines(made_up: MadeUpHost, name: str) -> None:
+    listed = SOCKETS.format(flags="00000000")
+    made_up.proc("net/unix", f"{listed}\n0: 2 0 00010000 1 1 7 @x\n{name}")
+    assert runtime.nri(made_up.host()).verdict is Verdict.WARNING
+
+
 def test_runtime_without_nri_is_a_warning_without_systemd(made_up: MadeUpHost) -> None:
     made_up.proc("net/unix", SOCKETS.format(flags="00000000"))
     assert runtime.nri(made_up.host()).verdict is Verdict.WARNING

@@ -112,6 +112,18 @@ def test_cgroup_of_a_user_is_no_container(made_up: MadeUpHost) -> None:
     )
 
 
+@root_only
+@pytest.mark.parametrize("separator", ["\r", "\v", "\x85", "\u2028"])
+def test_name_of_a_cgroup_adds_no_line(made_up: MadeUpHost, separator: str) -> None:
+    made_up.sys("fs/cgroup/kubepods.slice/cgroup.procs", "")
+    directory = f"user.slice/user-1000.slice/x{separator}0::/kubepods.slice"
+    made_up.sys(f"fs/cgroup/{directory}/cgroup.procs", "")
+    os.chown(made_up.tree.root / "fs/cgroup" / directory, 1000, -1)
+    assert contains(made_up, directory) == (
+        "ran on isolated CPUs: intruder (process 101), allowed on CPU 2-3,6-7"
+    )
+
+
 def test_cgroup_that_root_created_is_a_container(made_up: MadeUpHost) -> None:
     made_up.sys("fs/cgroup/kubepods.slice/cgroup.procs", "")
     assert contains(made_up, "kubepods.slice") == "only owners may run on isolated CPUs"
