@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isolcpus_dp.host import daemons
+from isolcpus_dp.host import daemons, sock_diag
 from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.kubelet import paths, rancher
 from isolcpus_dp.nri.paths import DEFAULT_SOCKET
@@ -52,6 +52,7 @@ class Roots:
     latency: Path = Path("/dev/cpu_dma_latency")
     package: Path = Path(__file__).parents[2]  # the installed isolcpus_dp
     run: Path = Path("/run")  # has the runtime directories of the daemons
+    listens: Callable[[Path], bool] = sock_diag.listens
     # By a unit's name: its properties. Raises Unseen.
     unit: Callable[[str], Mapping[str, str]] = systemd_shows
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -15,11 +14,6 @@ from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown
 from isolcpus_dp.report.check.host import HOST_PROC, Host
 from isolcpus_dp.service import reload, units
 
-# A line of /proc/net/unix: its flags and its path; and in the flags: a process listens.
-_SOCKET = re.compile(
-    r"[0-9a-fA-F]+: [0-9A-F]+ [0-9A-F]+ ([0-9A-F]{8}) [0-9A-F]+ [0-9A-F]+ +[0-9]+ (.+)"
-)
-_ACCEPTS = 0x10000  # __SO_ACCEPTCON
 # By hierarchy, as /proc/PID/cgroup names it: the file of its quota in cgroup version 2 or 1.
 _QUOTAS = {"": "cpu.max", "cpu,cpuacct": "cpu.cfs_quota_us", "cpu": "cpu.cfs_quota_us"}
 
@@ -52,19 +46,18 @@ def cpu_quota(host: Host) -> Finding:
 
 
 def nri(host: Host) -> Finding:
-    """Whether the container runtime listens for plugins, as /proc shows; does not connect."""
-    file = host.roots.proc / "net/unix"
-    lines = files.lines(file)[1:]
-    if not lines:
-        return unknown(f"{file} lists no sockets", HOST_PROC)
-    wanted = _plain(str(host.roots.nri_socket))
-    listened_on = any(_plain(path) == wanted for path in _listening(lines))
-    if listened_on and _is_of_root(host.roots.nri_socket):
-        return ok(f"the runtime listens on {host.roots.nri_socket}")
+    """Whether the container runtime listens for plugins, as the kernel says; does not connect."""
+    path = host.roots.nri_socket
+    try:
+        is_listening = _is_of_root(path) and host.roots.listens(path)
+    except OSError as error:
+        return unknown(f"the kernel does not list unix sockets: {error.strerror}", HOST_PROC)
+    if is_listening:
+        return ok(f"the runtime listens on {path}")
     advice = (
         "Enable NRI in the runtime's configuration, or name the runtime's socket with --nri-socket."
     )
-    evidence = f"no process listens on {host.roots.nri_socket}"
+    evidence = f"no process listens on {path}"
     if _pin_daemon_is_installed(host):
         return problem(f"{evidence}: containers are not pinned", advice)
     return warning(evidence, advice)
@@ -155,22 +148,8 @@ def _limited(host: Host, pids: Iterable[int]) -> Iterator[str]:
             yield f"{below}/{name} is {quota}"
 
 
-def _listening(lines: list[str]) -> Iterator[str]:
-    """The paths of the unix sockets on which a process listens.
-
-    The name of a socket may contain newlines and whatever follows, so a line may be any text.
-    """
-    for line in lines:
-        match = _SOCKET.fullmatch(line)
-        if match and int(match[1], 16) & _ACCEPTS:
-            yield match[2]
-
-
 def _is_of_root(path: Path) -> bool:
-    """Whether the path leads to a socket of root. Raises Unseen if others can replace it.
-
-    /proc/net/unix also lists sockets of other users, with paths in their own mount namespaces.
-    """
+    """Whether the path leads to a socket of root. Raises Unseen if others can replace it."""
     try:
         trust.require(path.parent)
         status = path.stat()
@@ -179,11 +158,6 @@ def _is_of_root(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISSOCK(status.st_mode) and status.st_uid in (0, os.geteuid())
-
-
-def _plain(path: str) -> str:
-    # /var/run is a link to /run; a process may have used either path.
-    return f"/run{path[len('/var/run') :]}" if path.startswith("/var/run/") else path
 
 
 def _installed(unit: Mapping[str, str]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +24,6 @@ CONNECTED = {
     "StatusText": "Connected to containerd 2.1.9, isolated CPU 2-3,6-7",
 }
 ABSENT = {"LoadState": "not-found", "ActiveState": "inactive"}
-SOCKETS = (
-    "Num       RefCount Protocol Flags    Type St Inode Path\n"
-    "0000000000000000: 00000002 00000000 {flags} 0001 01 1234 /run/nri/nri.sock\n"
-    "0000000000000000: 00000003 00000000 00000000 0001 03 1235\n"
-)
 
 
 @pytest.fixture
@@ -103,26 +100,27 @@ def test_quota_is_unknown_when_proc_hides_processes(owning: MadeUpHost) -> None:
         runtime.cpu_quota(owning.host())
 
 
-def look_for(made_up: MadeUpHost, path: Path) -> Finding:
-    """The finding if a process listens on a socket whose path it says is this one."""
-    made_up.proc(
-        "net/unix", SOCKETS.format(flags="00010000").replace("/run/nri/nri.sock", str(path))
-    )
+def look_for(made_up: MadeUpHost, path: Path, *, listens: bool = True) -> Finding:
+    """The finding for a runtime whose socket is at this path."""
     host = made_up.host()
-    return runtime.nri(replace(host, roots=replace(host.roots, nri_socket=path)))
+    roots = replace(host.roots, nri_socket=path, listens=lambda asked: listens and asked == path)
+    return runtime.nri(replace(host, roots=roots))
 
 
-def test_runtime_that_listens_for_plugins_is_ok(made_up: MadeUpHost, tmp_path: Path) -> None:
+@pytest.fixture
+def nri_socket(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "nri.sock"
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        found = look_for(made_up, path)
-    assert (found.verdict, found.evidence) == (Verdict.OK, f"the runtime listens on {path}")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+        yield path
 
 
-def test_socket_in_another_mount_namespace_is_not_the_runtimes(
-    made_up: MadeUpHost, tmp_path: Path
-) -> None:
+def test_runtime_that_listens_for_plugins_is_ok(made_up: MadeUpHost, nri_socket: Path) -> None:
+    found = look_for(made_up, nri_socket)
+    assert (found.verdict, found.evidence) == (Verdict.OK, f"the runtime listens on {nri_socket}")
+
+
+def test_file_that_is_no_socket_is_not_the_runtimes(made_up: MadeUpHost, tmp_path: Path) -> None:
     path = tmp_path / "nri.sock"
     assert look_for(made_up, path).verdict is Verdict.WARNING
     path.write_text("")
@@ -138,27 +136,29 @@ def test_socket_that_others_can_replace_is_not_trusted(made_up: MadeUpHost, tmp_
 
 @pytest.mark.parametrize(("unit", "verdict"), [(CONNECTED, "problem"), (ABSENT, "warning")])
 def test_runtime_without_nri_is_a_problem_if_pin_is_installed(
-    made_up: MadeUpHost, unit: dict[str, str], verdict: str
+    made_up: MadeUpHost, nri_socket: Path, unit: dict[str, str], verdict: str
 ) -> None:
-    made_up.proc("net/unix", SOCKETS.format(flags="00000000"))
     made_up.units = {PIN: unit}
-    assert runtime.nri(made_up.host()).verdict.value == verdict
+    assert look_for(made_up, nri_socket, listens=False).verdict.value == verdict
 
 
-@pytest.mark.parametrize("name", ["a b c ZZ e f g /x", "0: 2 0 1 1 1 /x", "\u2028", ""])
-def test_names_of_sockets_may_contain_newlines(made_up: MadeUpHost, name: str) -> None:
-    listed = SOCKETS.format(flags="00000000")
-    made_up.proc("net/unix", f"{listed}\n0: 2 0 00010000 1 1 7 @x\n{name}")
-    assert runtime.nri(made_up.host()).verdict is Verdict.WARNING
+def test_runtime_without_nri_is_a_warning_without_systemd(
+    made_up: MadeUpHost, nri_socket: Path
+) -> None:
+    assert look_for(made_up, nri_socket, listens=False).verdict is Verdict.WARNING
 
 
-def test_runtime_without_nri_is_a_warning_without_systemd(made_up: MadeUpHost) -> None:
-    made_up.proc("net/unix", SOCKETS.format(flags="00000000"))
-    assert runtime.nri(made_up.host()).verdict is Verdict.WARNING
+def test_runtime_is_unknown_if_the_kernel_lists_no_sockets(
+    made_up: MadeUpHost, nri_socket: Path
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise OSError(errno.ENOENT, "No such file or directory")
 
-
-def test_runtime_is_unknown_if_proc_lists_no_sockets(made_up: MadeUpHost) -> None:
-    assert runtime.nri(made_up.host()).verdict is Verdict.UNKNOWN
+    host = made_up.host()
+    roots = replace(host.roots, nri_socket=nri_socket, listens=refuse)
+    found = runtime.nri(replace(host, roots=roots))
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.evidence == "the kernel does not list unix sockets: No such file or directory"
 
 
 def test_connected_pin_daemon_is_ok(made_up: MadeUpHost) -> None:
