@@ -37,7 +37,9 @@ def clean(lines: Iterable[str]) -> Iterator[tuple[int, int]]:
     """Start and end of the mappings in /proc/PID/smaps whose pages are all those of a file.
 
     A mapping that was written to before it became read-only, as the loader does with relocations,
-    has pages of its own, in memory or in the swap: these would be lost.
+    has pages of its own, in memory or in the swap: these would be lost. Huge pages of hugetlbfs are
+    not in these counts, nor in Rss. QEMU's emulation of a process shows 0 for all of them, whatever
+    was written. Therefore a mapping without resident pages is left alone.
     """
     area: tuple[int, int] | None = None
     own: dict[str, str] = {}
@@ -46,7 +48,8 @@ def clean(lines: Iterable[str]) -> Iterator[tuple[int, int]]:
         if key.endswith(":"):
             own[key] = " ".join(values[:1])
             continue
-        if area and own.get("Anonymous:") == own.get("Swap:") == "0":
+        is_resident = own.get("Rss:", "0") != "0"
+        if area and is_resident and own.get("Anonymous:") == own.get("Swap:") == "0":
             yield area
         start, _, end = key.partition("-")
         permissions, name = values[0], " ".join(values[4:])

@@ -18,29 +18,42 @@ Anonymous:             0 kB
 Swap:                  0 kB
 VmFlags: rd mr mw me
 55d0c0100000-55d0c0400000 r-xp 00100000 fe:00 100                        /usr/bin/python3.14
+Rss:                1024 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 55d0c0600000-55d0c0610000 r--p 00600000 fe:00 100                        /usr/bin/python3.14
+Rss:                1024 kB
 Anonymous:            64 kB
 Swap:                  0 kB
 55d0c0610000-55d0c0620000 r--p 00610000 fe:00 100                        /usr/bin/python3.14
+Rss:                1024 kB
 Anonymous:             0 kB
 Swap:                 64 kB
 55d0c0620000-55d0c0630000 rw-p 00620000 fe:00 100                        /usr/bin/python3.14
+Rss:                1024 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 55d0c0640000-55d0c0650000 r--p 00000000 00:00 0
+Rss:                1024 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 7f0000000000-7f0000001000 r--s 00000000 00:05 9                          /dev/example
+Rss:                1024 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 7f0000002000-7f0000003000 r--p 00000000 fe:00 300                        /usr/lib/a name.so
+Rss:                1024 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 7f0000004000-7f0000005000 r--p 00000000 fe:00 300                        /usr/lib/b.so
+Rss:                1024 kB
+7f0000400000-7f0000600000 r--p 00000000 00:0f 7                          /anon_hugepage (deleted)
 Rss:                   0 kB
+Anonymous:             0 kB
+Private_Hugetlb:    2048 kB
+Swap:                  0 kB
 7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0                          [vdso]
+Rss:                1024 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 """
@@ -52,6 +65,21 @@ def test_only_unwritten_pages_of_files_are_given_back() -> None:
         ("0x55d0c0100000", "0x55d0c0400000"),
         ("0x7f0000002000", "0x7f0000003000"),
     ]
+
+
+# As QEMU 8.1 and newer print it to a program of another architecture.
+EMULATED = """\
+5500000000-5500010000 r--p 00600000 fe:00 100                            /usr/bin/python3.14
+Size:                 64 kB
+Rss:                   0 kB
+Anonymous:             0 kB
+Swap:                  0 kB
+"""
+
+
+def test_emulated_process_keeps_its_pages() -> None:
+    """Its loader has written to the pages of this mapping."""
+    assert list(pages.clean(EMULATED.splitlines())) == []
 
 
 def test_kernel_without_the_list_of_mappings_changes_nothing(
