@@ -46,8 +46,12 @@ class _Own:
     """The server's own socket."""
 
     path: Path
-    identity: Identity | None
+    identity: Identity
     server: grpc.aio.Server
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the socket, or a link to it, is at the path."""
+        return self.identity == sockets.identify(path)
 
 
 class Endpoint:
@@ -57,6 +61,9 @@ class Endpoint:
     is therefore in a subdirectory, and the one that the kubelet connects to is a hard link to it.
     To make the link again takes less than a tenth of the time of a new server, in which the kubelet
     may begin to admit pods.
+
+    Where this is not possible, the server binds the path itself, each time: on a file system
+    without hard links, or if the subdirectory cannot be used or its paths are too long.
     """
 
     def __init__(
@@ -70,17 +77,12 @@ class Endpoint:
 
     async def publish(self) -> None:
         """Puts the socket at its path, unless it is there. Raises EndpointError."""
-        own = self._own
-        if own and (self._is_linked() or self._link(own)):
+        if self._is_published() or self._link():
             return
         async with _locked(self._path.parent, self._lock_seconds):
             self._check_free()
-            own = own or self._bind()
-            if not self._link(own):
-                raise EndpointError(f"another process has just bound {self._path}")
-        if self._own is None:
-            self._own = own
-            await own.server.start()
+            if not self._link():
+                await self._bind()
 
     async def prove(self) -> None:
         """Calls the plugin as the kubelet will, so that everything an answer needs is loaded."""
@@ -102,45 +104,60 @@ class Endpoint:
 
         If the process ends at once, that closes the connections.
         """
-        # A kubelet that starts may be removing it, too.
-        if self._is_linked():
-            self._path.unlink(missing_ok=True)
-        if self._own:
-            self._own.path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # another daemon has its sockets there
-                self._own.path.parent.rmdir()
+        if not self._own:
+            return
+        for path in (self._path, self._own.path):
+            if self._own.is_at(path):
+                path.unlink(missing_ok=True)  # a kubelet that starts may be removing it, too
+        with contextlib.suppress(OSError):  # another daemon has its sockets there
+            paths.own_sockets(self._path.parent).rmdir()
 
-    def _bind(self) -> _Own:
-        """Binds the server's socket. Raises EndpointError."""
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        rpc.add_DevicePluginServicer_to_server(self._plugin, server)
-        directory = paths.own_sockets(self._path.parent)
-        try:
-            path = _free_name(directory)
-            bound = server.add_insecure_port(f"unix:{path}")
-        except (RuntimeError, OSError):  # newer grpcio raises where older ones return 0
-            bound = 0
-        if not bound:
-            raise EndpointError(f"cannot bind a socket in {directory}: it must be writable")
-        return _Own(path, sockets.identify(path), server)
+    def _is_published(self) -> bool:
+        return self._own is not None and self._own.is_at(self._path)
 
-    def _is_linked(self) -> bool:
-        return self._own is not None and self._own.identity == sockets.identify(self._path)
-
-    def _link(self, own: _Own) -> bool:
-        """Links the path to the server's socket; False if there is a file already.
-
-        Raises EndpointError.
-        """
+    def _link(self) -> bool:
+        """Links the path to the server's socket; returns whether that was possible."""
+        own = self._own
+        if own is None or not own.is_at(own.path):
+            return False
         try:
             os.link(own.path, self._path)
-        except FileExistsError:
-            return False
         except OSError as error:
-            raise EndpointError(
-                f"cannot link {self._path} to {own.path}: {error.strerror}"
-            ) from error
+            log.debug("cannot link %s to %s: %s", self._path, own.path, error.strerror)
+            return False
         return True
+
+    async def _bind(self) -> None:
+        """Starts a new server, with its socket at the path. Raises EndpointError."""
+        await self._drop()  # the socket of an earlier server was removed
+        with contextlib.suppress(OSError):
+            self._own = await self._serve(_free_name(paths.own_sockets(self._path.parent)))
+        if self._link():
+            return
+        if self._path.is_socket():
+            raise EndpointError(f"another process has just bound {self._path}")
+        await self._drop()
+        self._own = await self._serve(self._path)
+        if not self._own:
+            raise EndpointError(f"cannot bind a socket in {self._path.parent}: it must be writable")
+
+    async def _drop(self) -> None:
+        await self.close()
+        self._own = None
+
+    async def _serve(self, path: Path) -> _Own | None:
+        """Starts a server on the path; None if it cannot be bound."""
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        rpc.add_DevicePluginServicer_to_server(self._plugin, server)
+        try:
+            bound = server.add_insecure_port(f"unix:{path}")
+        except RuntimeError:  # newer grpcio raises where older ones return 0
+            bound = 0
+        identity = sockets.identify(path)
+        if not bound or identity is None:
+            return None
+        await server.start()
+        return _Own(path, identity, server)
 
     def _check_free(self) -> None:
         """Removes a socket on which no process listens. Raises EndpointError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import signal
@@ -31,6 +32,17 @@ from .conftest import MakeUp
 def plugin(make_up: MakeUp) -> DevicePlugin:
     present = machine.read(make_up("2x2x2", {1, 2, 5, 6}).root)
     return DevicePlugin(present, pool.make(present, Config())[0], lambda cpus: [])
+
+
+def no_links(*_: object) -> NoReturn:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+async def answers(path: Path) -> bool:
+    """Whether the plugin answers on its socket."""
+    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+        stub = rpc.DevicePluginStub(channel)
+        return bool(await stub.GetDevicePluginOptions(api.Empty()) == OPTIONS)
 
 
 async def test_publishing_again_and_again_leaks_no_descriptors(
@@ -80,9 +92,7 @@ async def test_socket_that_the_kubelet_removed_is_the_same_one_again(
     path.unlink()
     await endpoint.publish()
     assert sockets.identify(path) == before
-    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
-        stub = rpc.DevicePluginStub(channel)
-        assert (await stub.GetDevicePluginOptions(api.Empty())) == OPTIONS
+    assert await answers(path)
     await endpoint.close()
     assert not path.exists()
     assert not (tmp_path / ".isolcpus-dp").exists()
@@ -131,7 +141,7 @@ async def test_file_at_the_path_that_is_no_socket_is_an_error(
     assert str(caught.value) == reason.format(path)
 
 
-async def test_removed_socket_of_the_server_is_an_error(
+async def test_removed_socket_of_the_server_is_bound_again(
     plugin: DevicePlugin, tmp_path: Path
 ) -> None:
     path = tmp_path / "plugin.sock"
@@ -139,9 +149,48 @@ async def test_removed_socket_of_the_server_is_an_error(
     await endpoint.publish()
     (tmp_path / ".isolcpus-dp/0").unlink()
     path.unlink()
-    with pytest.raises(EndpointError, match=r"cannot link .*: No such file or directory"):
-        await endpoint.publish()
+    await endpoint.publish()
+    assert path.samefile(tmp_path / ".isolcpus-dp/0")
+    assert await answers(path)
     await endpoint.close()
+
+
+async def test_server_socket_of_another_daemon_is_not_removed(
+    plugin: DevicePlugin, tmp_path: Path
+) -> None:
+    own = tmp_path / ".isolcpus-dp/0"
+    endpoint = Endpoint(tmp_path / "plugin.sock", plugin)
+    await endpoint.publish()
+    own.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(own))
+        endpoint.remove()
+        assert own.exists()
+    await endpoint.close()
+
+
+@pytest.mark.parametrize("obstacle", ["no hard links", "a file", "a long path"])
+async def test_path_itself_is_bound_where_no_link_can_be_made(
+    plugin: DevicePlugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str
+) -> None:
+    directory = tmp_path
+    if obstacle == "no hard links":
+        monkeypatch.setattr(os, "link", no_links)
+    elif obstacle == "a file":
+        (tmp_path / ".isolcpus-dp").touch()
+    else:
+        directory = tmp_path / ("x" * (107 - len(str(tmp_path)) - len("//a-b.sock")))
+        directory.mkdir()
+    path = directory / "a-b.sock"
+    endpoint = Endpoint(path, plugin)
+    for _ in range(3):
+        await endpoint.publish()
+        assert await answers(path)
+        path.unlink()
+    await endpoint.publish()
+    await endpoint.close()
+    assert not path.exists()
+    assert (directory / ".isolcpus-dp").exists() == (obstacle == "a file")
 
 
 async def test_socket_may_disappear_while_it_is_removed(

@@ -13,47 +13,47 @@ from isolcpus_dp.service import pages
 # As Linux 6.12 prints it, without the lines that do not matter.
 SMAPS = """\
 55d0c0000000-55d0c0100000 r--p 00000000 fe:00 100                        /usr/bin/python3.14
-Rss:                1024 kB
+Rss:                   4 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 VmFlags: rd mr mw me
 55d0c0100000-55d0c0400000 r-xp 00100000 fe:00 100                        /usr/bin/python3.14
-Rss:                1024 kB
+Rss:                   4 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 55d0c0600000-55d0c0610000 r--p 00600000 fe:00 100                        /usr/bin/python3.14
-Rss:                1024 kB
+Rss:                   4 kB
 Anonymous:            64 kB
 Swap:                  0 kB
 55d0c0610000-55d0c0620000 r--p 00610000 fe:00 100                        /usr/bin/python3.14
-Rss:                1024 kB
+Rss:                   4 kB
 Anonymous:             0 kB
 Swap:                 64 kB
 55d0c0620000-55d0c0630000 rw-p 00620000 fe:00 100                        /usr/bin/python3.14
-Rss:                1024 kB
+Rss:                   4 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 55d0c0640000-55d0c0650000 r--p 00000000 00:00 0
-Rss:                1024 kB
+Rss:                   4 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 7f0000000000-7f0000001000 r--s 00000000 00:05 9                          /dev/example
-Rss:                1024 kB
+Rss:                   4 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 7f0000002000-7f0000003000 r--p 00000000 fe:00 300                        /usr/lib/a name.so
-Rss:                1024 kB
+Rss:                   4 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 7f0000004000-7f0000005000 r--p 00000000 fe:00 300                        /usr/lib/b.so
-Rss:                1024 kB
+Rss:                   4 kB
 7f0000400000-7f0000600000 r--p 00000000 00:0f 7                          /anon_hugepage (deleted)
 Rss:                   0 kB
 Anonymous:             0 kB
 Private_Hugetlb:    2048 kB
 Swap:                  0 kB
 7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0                          [vdso]
-Rss:                1024 kB
+Rss:                   4 kB
 Anonymous:             0 kB
 Swap:                  0 kB
 """
