@@ -33,9 +33,12 @@ LONGEST_FIRST = (
     "test_service",
     "test_packages-trixie",
     "test_pinning-forky",
+    "test_owners-trixie",
+    "test_owners-forky",
     "test_packages-bookworm",
     "test_report",
     "test_faults",
+    "test_odd_hosts",
 )
 
 cut_short: set[str] = set()

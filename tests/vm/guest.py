@@ -14,7 +14,7 @@ from .qemu import Lost, Qemu
 BOOT_SECONDS = 200.0  # several times what a busy host with two cores needs
 GRACE_SECONDS = 30.0  # beyond a command's own timeout: then the guest hangs, not the command
 
-STARTS_A_CPU = re.compile(r"echo 1 > \S+/online")
+STARTS_A_CPU = re.compile(r"echo (1 > \S+/online|on > \S+/smt/control)")
 
 
 class NeverCameUp(Exception):

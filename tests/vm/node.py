@@ -18,6 +18,16 @@ STATUS = "/var/lib/kubelet/node-status.json"
 CGROUP = "/sys/fs/cgroup/system.slice/kubelet.service"
 PIDFILE = "/run/isolcpus-dp/isolcpus-dp.pid"
 
+_SCRAPE = """\
+import socket, sys
+where = sys.argv[1]
+kind = socket.AF_UNIX if where.startswith("/") else socket.AF_INET
+connection = socket.socket(kind)
+connection.connect(where if kind == socket.AF_UNIX else ("127.0.0.1", int(where)))
+connection.send(b"GET /metrics HTTP/1.1\\r\\n\\r\\n")
+print(connection.makefile().read())
+"""
+
 _KUBELET = """\
 [Unit]
 StartLimitIntervalSec=0
@@ -99,3 +109,20 @@ def messages(guest: Guest, event: Event) -> list[dict[str, str]]:
     query = f"journalctl -b -o json MESSAGE_ID={event.message_id}"
     found = guest.run(f"journalctl --sync && {query}").stdout
     return [json.loads(line) for line in found.splitlines()]
+
+
+def wait_for_metric(guest: Guest, where: str, line: str) -> None:
+    """Waits until the metrics have a line; `where` is the path of their socket, or their port.
+
+    The daemon may answer without allocations: on emulated CPUs, the kubelet may take too long.
+    """
+    guest.wait_until(f"python3 -c '{_SCRAPE}' {where} | grep -xF '{line}'")
+
+
+def check(guest: Guest, *ids: str, options: str = "") -> dict[str, tuple[str, str]]:
+    """Returns the verdict and the evidence of the checks `ids`, by default of all checks."""
+    only = " ".join(f"--only {name}" for name in ids)
+    result = guest.run(f"isolcpus-dp check --json {only} {options}", check=False)
+    found = json.loads(result.stdout)
+    assert result.status == (0 if found["worst"] == "ok" else 1)
+    return {one["id"]: (one["verdict"], one["evidence"]) for one in found["checks"]}

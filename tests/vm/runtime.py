@@ -151,12 +151,18 @@ class Runtime:
         """Like `run`, but kills process `pid` while the runtime waits for its answer."""
         return self._started("run-while-it-dies", dumped(pod), str(pid))
 
-    def churn(self, count: int, pod: Pod) -> list[dict[str, Any]]:
+    def churn(self, count: int, pod: Pod, meanwhile: str = "sleep 1") -> list[dict[str, Any]]:
         """Creates and removes `count` containers, cycling through those of the pod, 8 at a time.
 
-        Returns for each the CPUs in its specification and, if it was started, its CPUs then.
+        Returns for each the CPUs in its specification and, if it was started, its CPUs then. Until
+        the last one is removed, the command `meanwhile` is run again and again.
         """
-        printed = self._pods("churn", dumped(pod), str(count), timeout=1200)
+        printed = self._guest.run(
+            f"{command('churn', dumped(pod), str(count))} > /root/seen &\n"
+            f"while kill -0 $! 2>/dev/null; do {meanwhile}; done\n"
+            "wait $! && cat /root/seen",
+            timeout=1200,
+        ).stdout
         seen: list[dict[str, Any]] = json.loads(printed)
         return seen
 
@@ -171,9 +177,12 @@ class Runtime:
         found = [Running(**container) for container in json.loads(self._pods(*arguments))]
         return {container.name: container for container in found}
 
-    def _pods(self, *arguments: str, timeout: float = 300) -> str:
-        command = ["python3", f"{FILES}/pods.py", IMAGE, *arguments]
-        return self._guest.run(shlex.join(command), timeout=timeout).stdout
+    def _pods(self, *arguments: str) -> str:
+        return self._guest.run(command(*arguments), timeout=300).stdout
+
+
+def command(*arguments: str) -> str:
+    return shlex.join(["python3", f"{FILES}/pods.py", IMAGE, *arguments])
 
 
 def dumped(pod: Pod) -> str:

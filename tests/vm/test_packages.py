@@ -155,13 +155,16 @@ def test_daemons_are_sandboxed_and_their_files_are_private(guest: Guest) -> None
         for directory in writable:
             guest.run(f"{inside} sh -c 'mkdir {directory}/attempt && rmdir {directory}/attempt'")
     created = guest.run(
-        "find /run/isolcpus-dp /var/lib/kubelet/device-plugins/windriver* -printf '%m %f\\n' | sort"
+        "cd /var/lib/kubelet/device-plugins && find /run/isolcpus-dp .isolcpus-dp windriver*"
+        " -printf '%m %f\\n' | sort"
     ).stdout
     assert created.splitlines() == [
+        "600 0",  # the daemon's own socket; the other one is a link to it
         "600 configuration",
         "600 isolcpus-dp.pid",
         "600 registered",
         "600 windriver.com-isolcpus.sock",
+        "700 .isolcpus-dp",
         "700 isolcpus-dp",
     ]
 

@@ -15,22 +15,11 @@ import pytest
 
 from tests.packages.build import as_made
 
-from . import runtime
+from . import pinning, runtime
 from .guest import Guest
 from .image import FORKY, TRIXIE, Recipe
+from .pinning import EXPECTED, PIN, PLAIN, mixed_pod, wait_for_connection
 from .runtime import Container, Pod, Running, Runtime, assert_cpus, wait_for_cpus
-
-PIN = "isolcpus-dp-pin"
-
-OWNER = Container("owner", devices=("2", "3"))
-PLAIN = Container("plain")
-GUARANTEED = Container("guaranteed", cpus="0-3")
-# The author of a pod controls its environment and its annotations. This one writes what an owner
-# has, in the places that the daemon must not trust.
-FORGER = Container("forger", environment={"ISOLCPUS": "2-3", "WINDRIVER_COM_ISOLCPUS": "2-3"})
-FORGED = {"windriver.com/isolcpus": "2-3"}
-
-EXPECTED = {"owner": "2-3", "plain": "0-1,4-5", "guaranteed": "0-1", "forger": "0-1,4-5"}
 
 on_both = pytest.mark.parametrize(
     "recipe", [TRIXIE, FORKY], ids=["trixie-containerd-1.7", "forky-containerd-2.1"], indirect=True
@@ -64,16 +53,8 @@ def first_containers(guest: Guest) -> dict[str, Running]:
     return {}
 
 
-def mixed_pod(name: str) -> Pod:
-    return Pod(name, [OWNER, PLAIN, GUARANTEED, FORGER], annotations=FORGED)
-
-
 def pid_of_daemon(guest: Guest) -> int:
     return int(guest.run(f"systemctl show --property=MainPID --value {PIN}").stdout)
-
-
-def wait_for_connection(guest: Guest) -> None:
-    guest.wait_until(f"systemctl show --property=StatusText {PIN} | grep 'Connected to containerd'")
 
 
 def keep_host_off(guest: Guest) -> None:
@@ -113,21 +94,9 @@ def seconds_run(guest: Guest, container: Running) -> float:
     return int(usec) / 1e6
 
 
-def throttled(guest: Guest, cgroup: str) -> int:
-    return int(guest.run(f"sed -n 's/^nr_throttled //p' {cgroup}/cpu.stat").stdout)
-
-
-def quota(guest: Guest, cgroup: str) -> str:
-    return guest.run(f"cat {cgroup}/cpu.max").stdout.strip()
-
-
 @on_both
 def test_installation_connects_the_daemon_to_the_runtime(guest: Guest, containerd: Runtime) -> None:
-    guest.run(
-        "apt-get install --yes --no-install-recommends /mnt/files/isolcpus-dp*_all.deb", timeout=600
-    )
-    assert guest.run(f"systemctl is-active isolcpus-dp {PIN}").stdout == "active\nactive\n"
-    wait_for_connection(guest)
+    pinning.install(guest)
 
 
 @on_both
@@ -232,40 +201,6 @@ def test_busy_container_does_not_disturb_an_owner(
     assert ran[0] > 5
     assert ran[1] > 10
     assert [used[cpu] for cpu in (2, 3, 6, 7) if [cpu] != owners["0"]] == [0, 0, 0]
-
-
-@on_debian_13
-def test_cpu_limits_do_not_throttle_an_owner(guest: Guest, containerd: Runtime) -> None:
-    pod = Pod(
-        "limited",
-        [
-            Container("limited", devices=("6", "7"), quota=5_000, threads=1),
-            Container("sidecar", quota=5_000, threads=1),
-        ],
-        quota=10_000,
-    )
-    containers = containerd.run(pod)
-    limited, sidecar = containers["limited"], containers["sidecar"]
-    # systemd writes the limit again when a container of the pod starts.
-    guest.wait_until(f"grep '^max ' {limited.pod_cgroup}/cpu.max")
-    before = throttled(guest, limited.pod_cgroup)
-    guest.wait_until(
-        f"test $(sed -n 's/^usage_usec //p' {limited.cgroup}/cpu.stat) -gt 5000000", timeout=180
-    )
-    assert throttled(guest, limited.cgroup) == 0
-    assert throttled(guest, limited.pod_cgroup) == before
-    assert throttled(guest, sidecar.cgroup) > 0
-
-    assert quota(guest, limited.cgroup) == "max 100000"
-    assert quota(guest, limited.pod_cgroup) == "max 100000"
-    assert quota(guest, sidecar.cgroup) == "5000 100000"
-
-    # The kubelet resizes the pod; a reload makes systemd apply the limit again.
-    pod_slice = Path(limited.pod_cgroup).name
-    for disturbance in (f"set-property --runtime {pod_slice} CPUQuota=20%", "daemon-reload"):
-        guest.run(f"systemctl {disturbance}")
-        guest.wait_until(f"grep '^max ' {limited.pod_cgroup}/cpu.max")
-    containerd.remove(containers)
 
 
 @on_debian_13

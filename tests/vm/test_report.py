@@ -17,7 +17,7 @@ from isolcpus_dp.service.events import Event
 from tests.packages.build import as_made
 
 from .guest import Guest
-from .node import RESOURCE, start_kubelet, wait_for_devices
+from .node import RESOURCE, check, start_kubelet, wait_for_devices, wait_for_metric
 
 HOUSEKEEPING = "0-1,4-5,7"
 SERIAL = 4  # the interrupt of the first serial port, which is the guest's console
@@ -30,16 +30,6 @@ RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
 IPAddressAllow=localhost
 """
 
-SCRAPE = """\
-import socket, sys
-where = sys.argv[1]
-kind = socket.AF_UNIX if where.startswith("/") else socket.AF_INET
-connection = socket.socket(kind)
-connection.connect(where if kind == socket.AF_UNIX else ("127.0.0.1", int(where)))
-connection.send(b"GET /metrics HTTP/1.1\\r\\n\\r\\n")
-print(connection.makefile().read())
-"""
-
 
 @pytest.fixture(scope="module")
 def arguments() -> str:
@@ -49,15 +39,6 @@ def arguments() -> str:
 @pytest.fixture(scope="module")
 def guest_files() -> Sequence[Path]:
     return as_made()
-
-
-def check(guest: Guest, *ids: str, options: str = "") -> dict[str, tuple[str, str]]:
-    """Returns the verdict and the evidence of the checks `ids`, by default of all checks."""
-    only = " ".join(f"--only {name}" for name in ids)
-    result = guest.run(f"isolcpus-dp check --json {only} {options}", check=False)
-    found = json.loads(result.stdout)
-    assert result.status == (0 if found["worst"] == "ok" else 1)
-    return {one["id"]: (one["verdict"], one["evidence"]) for one in found["checks"]}
 
 
 def status(guest: Guest, user: str = "root") -> tuple[int, dict[str, Any]]:
@@ -80,7 +61,8 @@ def test_status_fails_without_a_kubelet(guest: Guest) -> None:
     }
     assert found["unseen"] == [
         "CPU owners: /var/lib/kubelet/pod-resources/kubelet.sock does not exist:"
-        " is the kubelet running?"
+        " is the kubelet running? If its root directory is another one, set RootDirectory= in"
+        " [Kubelet], see isolcpus-dp.conf(5)"
     ]
 
 
@@ -244,11 +226,10 @@ def test_sandboxed_daemon_serves_metrics(
         "systemctl daemon-reload; systemctl restart isolcpus-dp"
     )
     wait_for_devices(guest, healthy=3)
-    scraped = guest.run(f"python3 -c '{SCRAPE}' {where}").stdout
     if where.startswith("/"):
         assert guest.run(f"stat -c '%A %U' {where}").stdout == "srw------- root\n"
-    assert f'isolcpus_dp_cpus{{resource="{RESOURCE}",state="healthy"}} 3.0' in scraped
-    assert f'isolcpus_dp_allocated_cpus{{resource="{RESOURCE}"}} 2.0' in scraped
+    wait_for_metric(guest, where, f'isolcpus_dp_cpus{{resource="{RESOURCE}",state="healthy"}} 3.0')
+    wait_for_metric(guest, where, f'isolcpus_dp_allocated_cpus{{resource="{RESOURCE}"}} 2.0')
     guest.run(f"rm {conf} {unit}; systemctl daemon-reload; systemctl restart isolcpus-dp")
 
 
