@@ -18,6 +18,9 @@ from isolcpus_dp.host.machine import Machine, MachineError
 
 # CPUs go offline and online in batches: the machine is read once for all uevents of this period.
 _BATCH_SECONDS = 0.005
+# When SMT is switched off, the kernel changes smt/control after the last uevent, and sends none for
+# that (cpuhp_smt_disable() in kernel/cpu.c). So the machine is compared once more.
+_SETTLED_SECONDS = 0.1
 
 
 class MachineWatch:
@@ -42,6 +45,7 @@ class MachineWatch:
         self._on_error = on_error
         self._on_uevent = on_uevent
         self._timer: asyncio.TimerHandle | None = None
+        self._settled: asyncio.TimerHandle | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> MachineWatch:
@@ -58,16 +62,28 @@ class MachineWatch:
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._settled):
+            if timer:
+                timer.cancel()
 
     def _changed(self) -> None:
         self._on_uevent()
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_BATCH_SECONDS, self._read)
+            self._timer = asyncio.get_running_loop().call_later(_BATCH_SECONDS, self._read_batch)
+
+    def _read_batch(self) -> None:
+        self._timer = None
+        if self._settled:
+            self._settled.cancel()
+        self._settled = asyncio.get_running_loop().call_later(_SETTLED_SECONDS, self._compare)
+        self._read()
+
+    def _compare(self) -> None:
+        with contextlib.suppress(MachineError):  # the first read has reported it
+            if not machine.is_current(self._sysfs, self.machine):
+                self._read()
 
     def _read(self) -> None:
-        self._timer = None
         try:
             self.machine = machine.read(self._sysfs, self.machine)
         except MachineError as error:
