@@ -241,7 +241,7 @@ def test_machine_that_cannot_be_read_is_tried_again(
 
     monkeypatch.setattr(machine, "read", fails)
     main.serve(stop)
-    assert (main.waits, main.resources) == ([pytest.approx(0.1)], ["example.com/first"])
+    assert main.waits == [pytest.approx(0.1)]
 
 
 def changed(main: Process, text: str, *signals: signal.Signals) -> Life:
