@@ -132,8 +132,9 @@ async def until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await cancel(tasks)
-    # Of all tasks: asyncio logs an exception that nobody has asked for.
-    errors = [task.exception() for task in tasks if not task.cancelled()]
+        # Of all tasks, also if this one is cancelled: asyncio logs an exception that nobody has
+        # asked for.
+        errors = [task.exception() for task in tasks if not task.cancelled()]
     for error in errors:
         if error:
             raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
@@ -176,5 +177,29 @@ async def test_exceptions_of_tasks_that_end_at_once_are_not_logged(
 
     with pytest.raises(ValueError, match="the work has failed"):
         await process.until_one_ends([fail(), fail(), asyncio.sleep(60)])
+    gc.collect()  # asyncio logs an exception when its task is collected
+    assert caplog.records == []
+
+
+async def test_failure_during_a_cancellation_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    started = asyncio.Event()
+
+    async def fail_at_the_end() -> None:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ValueError("the work has failed")
+
+    task = asyncio.create_task(process.until_one_ends([fail_at_the_end()]))
+    await started.wait()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    del task
+    await asyncio.sleep(0)  # the event loop, too, forgets the tasks
     gc.collect()  # asyncio logs an exception when its task is collected
     assert caplog.records == []
