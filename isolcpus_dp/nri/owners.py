@@ -35,7 +35,7 @@ class Owners:
         self._owners: dict[str, _Owner] = {}  # by container id
 
     def add(self, pod: api.PodSandbox, container: api.Container, cpus: frozenset[int]) -> None:
-        """Records the CPUs that a container owns, and reports each owner of the same CPUs.
+        """Records the CPUs that a container owns; reports for each of them an earlier owner.
 
         Containers of one pod are not compared: the kubelet gives the CPUs of an init container to a
         later container of its pod, and those of a container to the next one of its name.
@@ -47,9 +47,11 @@ class Owners:
             self._owners[container.id] = owner
         if before == owner:  # already compared
             return
+        unreported = cpus
         for other in self._owners.values():
-            shared = other.cpus & cpus
+            shared = other.cpus & unreported
             if shared and other.pod_uid != owner.pod_uid:
+                unreported -= shared
                 emit(
                     log, Event.OWNED_TWICE,
                     "CPU %s has two owners: container %s of pod %s and container %s of pod %s;"

@@ -57,6 +57,20 @@ def test_pair_of_owners_is_reported_once(owners: Owners, caplog: pytest.LogCaptu
     assert len(caplog.messages) == 1
 
 
+def test_each_cpu_of_an_owner_is_reported_once(
+    owners: Owners, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With many owners of the same CPUs, the number of entries grows with the containers only."""
+    c = pod("c", "uid-c")
+    owners.add(B, container(B), frozenset({2, 4}))
+    owners.add(c, container(c), frozenset({2, 3, 4}))
+    assert [message.partition(";")[0] for message in caplog.messages[1:]] == [
+        "CPU 2-3 has two owners: container main of pod default/a and container main of pod"
+        " default/c",
+        "CPU 4 has two owners: container main of pod default/b and container main of pod default/c",
+    ]
+
+
 def test_owners_of_different_cpus_are_not_reported(
     owners: Owners, caplog: pytest.LogCaptureFixture
 ) -> None:
