@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterable
 # is a mistake, and a range up to it could exhaust the memory.
 MOST_CPUS = 8192
 
+# A list of at most this length is rendered without groups.
+_SHORT = 60
+
 _NUMBER = re.compile(r"[0-9]{1,20}")
 _RANGE = re.compile(r"([0-9]{1,20}|N)(?:-([0-9]{1,20}|N))?(?::([0-9]{1,20})/([0-9]{1,20}))?")
 
@@ -77,6 +80,46 @@ def render(cpus: Iterable[int]) -> str:
         else:
             ranges.append([cpu, cpu])
     return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ranges)
+
+
+def render_argument(cpus: Iterable[int]) -> str:
+    """The CPUs for an argument of the kernel, in a short form.
+
+    Plain ranges as long as they are short: every program that reads /proc/cmdline understands
+    them. Otherwise groups as well, such as `1-63:7/8`. Never `N` or `all`: isolcpus= takes a list
+    that begins with a letter for a flag (housekeeping_isolcpus_setup()).
+    """
+    plain = render(cpus)
+    if len(plain) <= _SHORT:
+        return plain
+    runs = [_kernel_range(part) for part in plain.split(",")]
+    # The shortest text for the runs from each one on.
+    shortest = [""] * (len(runs) + 1)
+    for first in range(len(runs) - 1, -1, -1):
+        candidates = (
+            text + ("," if shortest[following] else "") + shortest[following]
+            for text, following in _beginnings(runs, first)
+        )
+        shortest[first] = min(candidates, key=len)
+    return shortest[0]
+
+
+def _beginnings(runs: list[range], first: int) -> Iterable[tuple[str, int]]:
+    """Texts for one run, or for several as a group; and the number of the run after them."""
+    run = runs[first]
+    yield (f"{run.start}" if len(run) == 1 else f"{run.start}-{run[-1]}"), first + 1
+    if first + 1 == len(runs):
+        return
+    size = runs[first + 1].start - run.start
+    last = first
+    while (
+        last + 1 < len(runs)
+        and len(runs[last + 1]) == len(run)
+        and runs[last + 1].start - runs[last].start == size
+    ):
+        last += 1
+    if last > first:
+        yield f"{run.start}-{runs[last][-1]}:{len(run)}/{size}", last + 1
 
 
 def _parts(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from isolcpus_dp.host import cpulist, daemons
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check import files
+from isolcpus_dp.report.check import boot, files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 from isolcpus_dp.report.check.host import HOST_PROC, Host
 
@@ -49,7 +49,7 @@ def affinity(host: Host) -> Finding:
     if default:
         return warning(
             f"new device interrupts may fire on isolated CPU {render(default)} by default",
-            f"Boot with irqaffinity={render(host.housekeeping)}",
+            f"Boot with {boot.irqaffinity(host.housekeeping)}",
         )
     own = sum(1 for irq, cpus in isolated_targets.items() if cpus and irq in unused)
     exception = f" except {own} of their own queues, which have never fired" if own else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check import files
+from isolcpus_dp.report.check import boot, files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, warning
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ def arguments(host: Host) -> Finding:
     if not isolated:
         return problem(
             f"no CPU is isolated; the kernel command line has {quoted or 'no isolcpus='}",
-            "Boot with isolcpus=nohz,domain,managed_irq,LIST on the kernel command line.",
+            f"Boot with {boot.isolcpus_as('LIST')} on the kernel command line.",
         )
     if not values:
         return warning(
             f"CPU {render(isolated)} is isolated, but isolcpus= is not on the kernel command line",
-            f"Boot with isolcpus=nohz,domain,managed_irq,{render(isolated)}: any other isolation"
+            f"Boot with {boot.isolcpus(isolated)}: any other isolation"
             " can be undone while the host runs.",
         )
     flags, lists = frozenset[str](), list[frozenset[int]]()
@@ -65,13 +65,13 @@ def arguments(host: Host) -> Finding:
             return warning(
                 f"isolcpus={value} names other CPUs than isolcpus={values[0]} before it: the kernel"
                 " may ignore it",
-                f"Boot with a single isolcpus=nohz,domain,managed_irq,{render(isolated)}",
+                f"Boot with a single {boot.isolcpus(isolated)}",
             )
     if "managed_irq" not in flags:
         return warning(
             f"{quoted} lacks the flag managed_irq: drivers may assign the interrupts of"
             " their queues to isolated CPUs",
-            f"Boot with isolcpus=nohz,domain,managed_irq,{_isolcpus(values[0])[1]}",
+            f"Boot with {boot.isolcpus_as(_isolcpus(values[0])[1])}",
         )
     return ok(quoted)
 
@@ -102,14 +102,14 @@ def nohz_full(host: Host) -> Finding:
         return warning(
             "the timer tick interrupts processes on CPU 0: the kernel never stops it on the boot"
             " CPU",
-            f"Boot with isolcpus=nohz,domain,managed_irq,{render(isolated - _BOOT_CPU)}"
+            f"Boot with {boot.isolcpus(isolated - _BOOT_CPU)}"
             if isolated - _BOOT_CPU
             else "Isolate another CPU instead.",
         )
     if ticking:
         return warning(
             f"the timer tick interrupts processes on CPU {render(ticking)}",
-            f"Boot with nohz_full={render(isolated)}",
+            f"Boot with {boot.nohz_full(isolated)}",
         )
     return ok(f"nohz_full applies to CPU {render(full) or '(none)'}")
 
@@ -129,7 +129,7 @@ def rcu_nocbs(host: Host) -> Finding:
     if isolated - wanted:
         return warning(
             f"RCU callbacks run on isolated CPU {render(isolated - wanted)}",
-            f"Boot with rcu_nocbs={render(isolated)}, or with nohz_full=, which implies it.",
+            f"Boot with {boot.rcu_nocbs(isolated)}, or with nohz_full=, which implies it.",
         )
     missing = (wanted & host.isolated) - _offloaded(host)
     if missing:

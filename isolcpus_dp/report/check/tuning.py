@@ -7,7 +7,7 @@ import sys
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check import files
+from isolcpus_dp.report.check import boot, files
 from isolcpus_dp.report.check.finding import Finding, ok, some, unknown, warning
 from isolcpus_dp.report.check.host import HOST_PROC, Host
 
@@ -90,7 +90,7 @@ def huge_pages(host: Host) -> Finding:
     if chosen and chosen[1] == "always":
         return warning(
             "transparent huge pages are always used: khugepaged moves the memory of owners",
-            "Boot with transparent_hugepage=madvise or transparent_hugepage=never.",
+            f"Boot with {boot.HUGE_PAGES} or transparent_hugepage=never.",
         )
     return ok(f"transparent huge pages: {chosen[1] if chosen else 'not in this kernel'}")
 
