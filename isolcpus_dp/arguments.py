@@ -106,6 +106,21 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _cores(text: str) -> int:
+    """Raises ArgumentTypeError."""
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 5 else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of cores from 1 to 9999")
+    return number
+
+
+def _core_type(text: str) -> str:
+    """Raises ArgumentTypeError."""
+    if text not in ("performance", "efficient"):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither performance nor efficient")
+    return text
+
+
 _CONFIG = Option(
     "--config",
     f"the configuration file; default: {config.DEFAULT_FILE}, if it exists",
@@ -114,6 +129,11 @@ _CONFIG = Option(
 )
 _SYSFS = Option(
     "--sysfs", "the directory that describes the CPUs; default: /sys", "DIR", Path, Path("/sys")
+)
+_MACHINE = Option(
+    "--machine",
+    "simulate a machine of packages x cores x threads; default: use this host",
+    "PxCxT",
 )
 _KUBELET_DIR = Option(
     "--kubelet-dir",
@@ -179,14 +199,49 @@ SUBCOMMANDS = (
         ),
     ),
     Subcommand(
+        "plan",
+        "show or write the configuration with which a host isolates CPUs",
+        (
+            Option(
+                "--housekeeping",
+                "how many cores of each NUMA node stay for all else, CPU 0's always among them;"
+                " default: 1",
+                "N",
+                _cores,
+            ),
+            Option("--isolate", "isolate these CPUs instead, which must be whole cores", "LIST"),
+            Option(
+                "--isolate-type",
+                "isolate only cores of this type, performance or efficient, of a hybrid machine",
+                "TYPE",
+                _core_type,
+            ),
+            Option(
+                "--write",
+                "write the files below this directory; / is the host itself",
+                "DIR",
+                Path,
+            ),
+            Option("--diff", "compare this host with the plan: exit status 1 if it differs"),
+            _JSON,
+            Option(
+                "--os-release",
+                "plan for the distribution that this file names; default: /etc/os-release",
+                "FILE",
+                Path,
+                Path("/etc/os-release"),
+            ),
+            _MACHINE,
+            _CONFIG,
+            _SYSFS,
+        ),
+        exclusive=("--machine", "--sysfs"),
+    ),
+    Subcommand(
         "simulate",
         "show the device plugin at work with an embedded kubelet",
         (
-            Option(
-                "--machine",
-                "simulate a machine of packages x cores x threads; default: use this host",
-                "PxCxT",
-            ),
+            _MACHINE,
             _SYSFS,
             Option("--isolated", "the isolated CPUs of the simulated machine", "LIST"),
             _CONFIG,

@@ -144,6 +144,25 @@ def _check(options: SimpleNamespace) -> int:
     return DONE if table.worst(results) is finding.Verdict.OK else FAILED
 
 
+def _plan(options: SimpleNamespace) -> int:
+    from isolcpus_dp.host import files
+    from isolcpus_dp.plan import command, write
+    from isolcpus_dp.simulator import machine as simulated
+
+    try:
+        shape = simulated.parse_shape(options.machine) if options.machine else None
+    except ValueError as error:
+        return _fail(f"--machine {error}", WRONG_USAGE)
+    try:
+        text, is_as_planned = command.run(options, simulated.described(shape) if shape else None)
+    except command.WishError as error:
+        return _fail(str(error), WRONG_USAGE)
+    except (write.WriteError, files.Unseen) as error:
+        return _fail(str(error), FAILED)
+    _print(text)
+    return DONE if is_as_planned else FAILED
+
+
 def _simulate(options: SimpleNamespace) -> int:
     from isolcpus_dp.simulator import show
 
@@ -229,5 +248,6 @@ _COMMANDS = {
     "status": _status,
     "map": _map,
     "check": _check,
+    "plan": _plan,
     "simulate": _simulate,
 }

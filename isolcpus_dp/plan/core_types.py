@@ -1,4 +1,4 @@
-"""The two types of cores of a hybrid machine: performance and efficiency."""
+"""The two types of cores of a hybrid machine: performance and efficient."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from isolcpus_dp.host import files
 if TYPE_CHECKING:
     from isolcpus_dp.host.machine import Machine
 
-CoreType = Literal["performance", "efficiency"]
+CoreType = Literal["performance", "efficient"]
 
 
-def efficiency(sysfs: Path, machine: Machine) -> frozenset[int]:
-    """The CPUs of efficiency cores; empty if all cores are of one type. Raises Unseen.
+def efficient(sysfs: Path, machine: Machine) -> frozenset[int]:
+    """The CPUs of efficient cores; empty if all cores are of one type. Raises Unseen.
 
     On x86 they have a perf driver of their own. On Arm and RISC-V each CPU has a cpu_capacity, and
     performance cores are those with the highest (ABI/testing/sysfs-devices-system-cpu).

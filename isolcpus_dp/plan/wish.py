@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist, siblings
@@ -39,17 +39,17 @@ class Wish:
 
 
 def apply(
-    machine: Machine, wish: Wish, efficiency: frozenset[int] = frozenset()
+    machine: Machine, wish: Wish, efficient: frozenset[int] = frozenset()
 ) -> tuple[Goal, tuple[str, ...]]:
     """The goal, and what the administrator should know about it. Raises WishError.
 
-    `efficiency` are the CPUs of efficiency cores, where the wish names a type.
+    `efficient` are the CPUs of efficient cores, where the wish names a type.
     """
     cores, unknown = _cores(machine)
     if wish.isolate is not None:
         isolated = _listed(machine, wish, cores)
     else:
-        isolated = _all_but(machine, wish, cores, efficiency)
+        isolated = _all_but(machine, wish, cores, efficient)
     if not isolated:
         raise WishError(_nothing_left(wish, cores))
     goal = Goal(machine, isolated, machine.present - isolated)
@@ -62,7 +62,7 @@ def _cores(machine: Machine) -> tuple[list[Core], frozenset[int]]:
     The kernel hides the core of an offline CPU. It is inferred from the numbers of other CPUs where
     these leave no doubt, but not while SMT is off: then no core shows its threads.
     """
-    known = siblings.cores(replace(machine, smt_off=False)) if not machine.smt_off else []
+    known = siblings.cores(machine)
     if machine.smt_off:
         known = sorted({cpu.siblings for cpu in machine.cpus.values() if cpu.placed}, key=min)
     unknown = machine.present.difference(*known)
@@ -104,16 +104,16 @@ def _listed(machine: Machine, wish: Wish, cores: Iterable[Core]) -> frozenset[in
 
 
 def _all_but(
-    machine: Machine, wish: Wish, cores: Iterable[Core], efficiency: frozenset[int]
+    machine: Machine, wish: Wish, cores: Iterable[Core], efficient: frozenset[int]
 ) -> frozenset[int]:
     """The CPUs of all cores but those that stay. Raises WishError."""
-    if wish.core_type and not efficiency:
+    if wish.core_type and not efficient:
         raise WishError(
             f"--isolate-type {wish.core_type}: this machine has only one type of cores; leave it"
             " out"
         )
     online = [core for core in cores if core & machine.online]
-    wanted = [core for core in online if _has_type(core, wish.core_type, efficiency)]
+    wanted = [core for core in online if _has_type(core, wish.core_type, efficient)]
     count = 1 if wish.housekeeping is None else wish.housekeeping
     by_node = defaultdict(list)
     for core in online:
@@ -127,10 +127,10 @@ def _all_but(
     return isolated
 
 
-def _has_type(core: Core, core_type: CoreType | None, efficiency: frozenset[int]) -> bool:
+def _has_type(core: Core, core_type: CoreType | None, efficient: frozenset[int]) -> bool:
     if core_type is None:
         return True
-    return bool(core & efficiency) == (core_type == "efficiency")
+    return bool(core & efficient) == (core_type == "efficient")
 
 
 def _nothing_left(wish: Wish, cores: Iterable[Core]) -> str:

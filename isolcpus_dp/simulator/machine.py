@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from isolcpus_dp.host import cpulist
+from isolcpus_dp.host.machine import Cpu, Machine
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,39 @@ def parse_shape(text: str) -> tuple[Place, ...]:
     if packages * cores * threads > cpulist.MOST_CPUS:
         raise ValueError(f"'{text}' has more than {cpulist.MOST_CPUS} CPUs")
     return regular(packages, cores, threads)
+
+
+def described(places: Iterable[Place], isolated: Iterable[int] = ()) -> Machine:
+    """The Machine that is read from a MadeUpMachine, without the files: these are thousands."""
+    by_cpu = {place.cpu: place for place in places}
+    cores, caches = defaultdict(set), defaultdict(set)
+    for cpu, place in by_cpu.items():
+        cores[place.package, place.core].add(cpu)
+        caches[place.package, place.cache].add(cpu)
+    cores_of = {key: frozenset(cpus) for key, cpus in cores.items()}
+    caches_of = {key: frozenset(cpus) for key, cpus in caches.items()}
+    nodes = sorted({place.node for place in by_cpu.values()})
+    everything = frozenset(by_cpu)
+    return Machine(
+        possible=everything,
+        present=everything,
+        online=everything,
+        isolated=frozenset(isolated),
+        cpus={
+            cpu: Cpu(
+                cpu=cpu,
+                online=True,
+                core=place.core,
+                siblings=cores_of[place.package, place.core],
+                package=place.package,
+                die=0,
+                cache=caches_of[place.package, place.cache],
+                node=place.node,
+            )
+            for cpu, place in sorted(by_cpu.items())
+        },
+        distances={(one, other): 10 if one == other else 21 for one in nodes for other in nodes},
+    )
 
 
 class MadeUpMachine:

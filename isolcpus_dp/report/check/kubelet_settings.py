@@ -65,15 +65,18 @@ def root(host: Host) -> Path:
     return host.roots.kubelet_root or Path(_flags(host).get("root-dir") or host.roots.kubelet_dir)
 
 
-def read(host: Host) -> Mapping[str, Any]:
-    """By key: the kubelet's settings, from its files and its flags. Raises Unseen."""
-    settings, file = _found(host)
+def read(host: Host, without: str = "") -> Mapping[str, Any]:
+    """By key: the kubelet's settings, from its files and its flags. Raises Unseen.
+
+    A drop-in of the name `without` is left out.
+    """
+    settings, file = _found(host, without)
     if not settings and not _flags(host):
         raise files.Unseen(f"{file} does not exist, and no running kubelet names another file")
     return settings
 
 
-def _found(host: Host) -> tuple[Mapping[str, Any], Path]:
+def _found(host: Host, without: str = "") -> tuple[Mapping[str, Any], Path]:
     """The settings, empty if there are none, and the main file. Raises Unseen."""
     flags = _flags(host)
     file = Path(flags.get("config") or paths.configuration(root(host)))
@@ -82,7 +85,7 @@ def _found(host: Host) -> tuple[Mapping[str, Any], Path]:
     if not settings and flags.get("config") and not file.exists():
         raise files.Unseen(f"{file}, which the kubelet's --config names, does not exist")
     drop_ins = document.drop_ins(Path(flags["config-dir"])) if flags.get("config-dir") else []
-    for drop_in in drop_ins:
+    for drop_in in (one for one in drop_ins if one.name != without):
         settings = _merged(settings, document.read(drop_in))
     settings.update({key: flags[flag] for flag, key in _FLAGS.items() if flag in flags})
     return settings, file

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isolcpus_dp.host.cpulist import render
+from isolcpus_dp.report.check import services
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ def foreign(host: Host) -> Finding:
     ran = [one for one in found if one.thread.last_cpu in one.cpus]
     advice = (
         "For a container: run isolcpus-dp-pin, which keeps it off these CPUs. For a process of the"
-        f" host: run taskset -apc {render(host.housekeeping)} PID, and correct what sets its CPUs"
-        " (CPUAffinity= in its unit)."
+        f" host: run taskset -apc {render(host.housekeeping)} PID, and set"
+        f" {services.allowed(host.housekeeping)} for its slice or init.scope, as isolcpus-dp plan"
+        " does, or correct CPUAffinity= in its unit."
     )
     if ran:
         return problem(f"ran on isolated CPUs: {some(_one_per_process(ran))}", advice)

@@ -1,0 +1,205 @@
+"""The kubelet's configuration, as a drop-in of its --config-dir.
+
+The values are those that `check` advises. None leads to a refusal of the kubelet that the host did
+not have before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from isolcpus_dp.host.cpulist import render
+from isolcpus_dp.kubelet import paths
+from isolcpus_dp.plan.part import MARK, File, Part
+from isolcpus_dp.report.check.start import advised, change, cpu_state, table, topology, values
+
+if TYPE_CHECKING:
+    from isolcpus_dp.plan.part import Goal, Target
+    from isolcpus_dp.report.check.start.change import Change
+    from isolcpus_dp.report.check.start.facts import Facts
+
+DROP_IN = "90-isolcpus-dp.conf"
+_USUAL = PurePosixPath("/etc/kubernetes/kubelet.conf.d")
+# The versions since which the kubelet knows the flag, the option, and another option.
+_CONFIG_DIR, _STRICT, _MAX_NODES = (1, 30), (1, 33), (1, 31)
+# By flag: the key that it overrides.
+_FLAGS = {
+    "reserved-cpus": "reservedSystemCPUs",
+    "cpu-manager-policy": "cpuManagerPolicy",
+    "cpu-manager-policy-options": "cpuManagerPolicyOptions",
+    "topology-manager-policy": "topologyManagerPolicy",
+    "topology-manager-policy-options": "topologyManagerPolicyOptions",
+}
+_STRICTER = ("restricted", "single-numa-node")
+
+
+@dataclass(frozen=True)
+class Kubelet:
+    """What is known about the host's kubelet."""
+
+    facts: Facts  # its settings are those without the file that the plan writes
+    # Whether it is installed; None: not known, and neither are its settings.
+    installed: bool | None = True
+    flags: Mapping[str, str] | None = None  # None: its command line is not known
+    version: tuple[int, int] | None = None
+    unit: str = "kubelet"
+
+
+def part(goal: Goal, target: Target, kubelet: Kubelet) -> Part:
+    """The part: one file, and what else the kubelet needs to use it."""
+    machine = replace(goal.machine, isolated=goal.isolated)
+    system = _system_cpus(goal, kubelet.facts)
+    before = replace(
+        kubelet.facts,
+        machine=machine,
+        settings={**kubelet.facts.settings, "reservedSystemCPUs": render(system)},
+    )
+    planned = _change(before, kubelet)
+    directory = PurePosixPath((kubelet.flags or {}).get("config-dir") or _USUAL)
+    commands: tuple[str, ...] = ()
+    if planned.remove_cpu_state or kubelet.installed is None:
+        state = paths.cpu_manager_state(kubelet.facts.directory)
+        commands = (f"systemctl stop {kubelet.unit}", f"rm -f {state}")
+    return Part(
+        "kubelet",
+        "The kubelet neither counts the isolated CPUs as cpu nor lets other containers use them.",
+        (File(directory / DROP_IN, _document(planned.settings)),),
+        commands,
+        tuple(_notes(target, kubelet, directory, planned)),
+    )
+
+
+def after(goal: Goal, kubelet: Kubelet, document: Mapping[str, Any]) -> Facts:
+    """What the kubelet validates at its next start, with the settings of the drop-in."""
+    machine = replace(goal.machine, isolated=goal.isolated)
+    facts = replace(kubelet.facts, machine=machine)
+    settings = {name: value for name, value in document.items() if name not in _HEAD}
+    return change.follow(facts, change.Change(settings, remove_cpu_state=True))
+
+
+def _system_cpus(goal: Goal, facts: Facts) -> frozenset[int]:
+    """The housekeeping CPUs that are reserved for the system, as far as they are online.
+
+    Those that are reserved now; otherwise the core of CPU 0, if pods still have another core.
+    """
+    housekeeping = goal.housekeeping & goal.machine.online
+    reserved = (facts.reserved - facts.machine.isolated) & housekeeping
+    if reserved:
+        return reserved
+    first = goal.machine.cpus[min(housekeeping or goal.housekeeping)].siblings & housekeeping
+    return first if housekeeping - first else frozenset()
+
+
+def _change(before: Facts, kubelet: Kubelet) -> Change:
+    """All settings of the drop-in."""
+    settings = dict(change.reserve(before).settings)
+    settings["cpuManagerPolicy"] = "static"
+    options = values.pairs(before.settings, "cpuManagerPolicyOptions")
+    if before.cpu_policy != "static":
+        options = {}  # nobody has validated them
+    if _at_least(kubelet, _STRICT):
+        options = advised.cpu_manager_options(options)
+    if options:
+        settings["cpuManagerPolicyOptions"] = options
+    settings.update(_alignment(before, kubelet))
+    following = change.follow(before, change.Change(settings))
+    refused = any(rule.evidence(following) for rule in cpu_state.RULES)
+    return change.Change(settings, remove_cpu_state=refused)
+
+
+def _alignment(before: Facts, kubelet: Kubelet) -> Mapping[str, Any]:
+    """The topology manager's settings, where several NUMA nodes have CPUs."""
+    nodes = {cpu.node for cpu in before.machine.cpus.values() if cpu.node is not None}
+    refused = table.refused(before, "topology-manager")
+    if not refused and (len(nodes) < 2 or before.topology_policy in _STRICTER):
+        return {}
+    settings = change.align(before).settings
+    option = settings.get("topologyManagerPolicyOptions", {})
+    if topology.MAX in option and not _at_least(kubelet, _MAX_NODES):
+        return {"topologyManagerPolicy": "none"}
+    return settings
+
+
+def _at_least(kubelet: Kubelet, version: tuple[int, int]) -> bool:
+    """Whether the kubelet has this version; a kubelet of an unknown version does."""
+    return kubelet.version is None or kubelet.version >= version
+
+
+_HEAD = {"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}
+
+
+def _document(settings: Mapping[str, Any]) -> str:
+    """The drop-in as YAML; null removes a setting of the main file (RFC 7386)."""
+    lines = [f"# {MARK}"]
+    for name, value in {**_HEAD, **settings}.items():
+        if isinstance(value, Mapping):
+            lines.append(f"{name}:")
+            lines += [f"  {option}: {json.dumps(one)}" for option, one in value.items()]
+        else:
+            lines.append(f"{name}: {json.dumps(value)}")
+    return "\n".join([*lines, ""])
+
+
+def _notes(
+    target: Target, kubelet: Kubelet, directory: PurePosixPath, planned: Change
+) -> Iterable[str]:
+    if kubelet.version is None:
+        yield (
+            "The version of the kubelet is not known here: strict-cpu-reservation needs Kubernetes"
+            " 1.33 or newer."
+        )
+    elif not _at_least(kubelet, _STRICT):
+        yield (
+            "strict-cpu-reservation needs Kubernetes 1.33 and is left out: isolcpus-dp-pin keeps"
+            " other containers off the isolated CPUs."
+        )
+    yield from _how_to_read(target, kubelet, directory)
+    overriding = [
+        f"--{flag}"
+        for flag, key in _FLAGS.items()
+        if flag in (kubelet.flags or {}) and key in planned.settings
+    ]
+    if overriding:
+        yield (
+            f"The kubelet's command line has {' and '.join(overriding)}, which overrides the file:"
+            " remove it there."
+        )
+    if planned.remove_cpu_state or kubelet.installed is None:
+        yield (
+            "Drain the node before the kubelet is stopped and its state file is removed: with the"
+            " file of another policy or of other CPUs, it does not start."
+        )
+
+
+def _how_to_read(target: Target, kubelet: Kubelet, directory: PurePosixPath) -> Iterable[str]:
+    """How the kubelet is told to read the drop-in, unless it does so already."""
+    if not _at_least(kubelet, _CONFIG_DIR):
+        yield (
+            "This kubelet has no --config-dir (Kubernetes 1.30 and newer): copy the settings of the"
+            f" file to its configuration, {paths.configuration(kubelet.facts.directory)}."
+        )
+        return
+    if (kubelet.flags or {}).get("config-dir"):
+        return
+    flag = f"--config-dir={directory}"
+    if kubelet.unit.startswith(("k3s", "rke2")):
+        name = kubelet.unit.partition("-")[0]
+        yield (
+            f'Add to /etc/rancher/{name}/config.yaml: kubelet-arg: ["config-dir={directory}"], so'
+            " that the kubelet reads the file."
+        )
+    elif "microk8s" in kubelet.unit:
+        yield (
+            f"Add the line {flag} to /var/snap/microk8s/current/args/kubelet, so that the kubelet"
+            " reads the file."
+        )
+    else:
+        file = "/etc/sysconfig/kubelet" if target.distribution == "el" else "/etc/default/kubelet"
+        yield (
+            f"Set KUBELET_EXTRA_ARGS={flag} in {file} (kubeadm), or add {flag} to ExecStart= of"
+            f" {kubelet.unit}.service, so that the kubelet reads the file."
+        )
