@@ -32,7 +32,7 @@ def differences(plan: Plan, root: Path = Path("/")) -> list[str]:
             found.append(f"{file.path} differs from the plan")
     found += kernel.differences(plan.arguments, files.text(root / "proc/cmdline"))
     isolated = cpulist.parse(files.text(root / "sys/devices/system/cpu/isolated"))
-    if isolated != plan.goal.isolated:
+    if isolated & plan.goal.machine.present != plan.goal.isolated:
         names = cpulist.render(isolated) or "(none)"
         found.append(
             f"the kernel isolates CPU {names}, and not {cpulist.render(plan.goal.isolated)}"

@@ -88,9 +88,11 @@ def differences(words: Iterable[str], cmdline: str) -> list[str]:
     for word in words:
         name, _, value = word.partition("=")
         present = [one for other, one in split(cmdline) if other == name]
-        if present != [value]:
-            shown = " ".join(f"{name}={one}" for one in present) or f"no {name}="
-            found.append(f"the kernel command line has {shown}, and not {word}")
+        if not present:
+            found.append(f"the kernel command line lacks {word}")
+        elif present != [value]:
+            shown = " ".join(f"{name}={one}" for one in present)
+            found.append(f"the kernel command line has {shown}, and not only {word}")
     return found
 
 

@@ -73,14 +73,6 @@ def part(goal: Goal, target: Target, kubelet: Kubelet) -> Part:
     )
 
 
-def after(goal: Goal, kubelet: Kubelet, document: Mapping[str, Any]) -> Facts:
-    """What the kubelet validates at its next start, with the settings of the drop-in."""
-    machine = replace(goal.machine, isolated=goal.isolated)
-    facts = replace(kubelet.facts, machine=machine)
-    settings = {name: value for name, value in document.items() if name not in _HEAD}
-    return change.follow(facts, change.Change(settings, remove_cpu_state=True))
-
-
 def _system_cpus(goal: Goal, facts: Facts) -> frozenset[int]:
     """The housekeeping CPUs that are reserved for the system, as far as they are online.
 

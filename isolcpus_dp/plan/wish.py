@@ -94,11 +94,9 @@ def _listed(machine: Machine, wish: Wish, cores: Iterable[Core]) -> frozenset[in
             " cannot be isolated"
         )
     if cut:
-        completed = listed.union(*cut)
         raise WishError(
             f"--isolate {text} cuts core {render(cut[0])}, and a CPU cannot be quiet while its"
-            f" sibling works: use --isolate {render(completed)} or"
-            f" {render(listed.difference(*cut)) or 'other CPUs'}"
+            f" sibling works: use --isolate {render(listed.union(*cut))}"
         )
     return listed
 
