@@ -26,13 +26,14 @@ DROP_IN = "90-isolcpus-dp.conf"
 _USUAL = PurePosixPath("/etc/kubernetes/kubelet.conf.d")
 # The versions since which the kubelet knows the flag, the option, and another option.
 _CONFIG_DIR, _STRICT, _MAX_NODES = (1, 30), (1, 33), (1, 31)
+_CPU_OPTIONS, _TOPOLOGY_OPTIONS = "cpuManagerPolicyOptions", "topologyManagerPolicyOptions"
 # By flag: the key that it overrides.
 _FLAGS = {
     "reserved-cpus": "reservedSystemCPUs",
     "cpu-manager-policy": "cpuManagerPolicy",
-    "cpu-manager-policy-options": "cpuManagerPolicyOptions",
+    "cpu-manager-policy-options": _CPU_OPTIONS,
     "topology-manager-policy": "topologyManagerPolicy",
-    "topology-manager-policy-options": "topologyManagerPolicyOptions",
+    "topology-manager-policy-options": _TOPOLOGY_OPTIONS,
 }
 _STRICTER = ("restricted", "single-numa-node")
 
@@ -90,13 +91,12 @@ def _change(before: Facts, kubelet: Kubelet) -> Change:
     """All settings of the drop-in."""
     settings = dict(change.reserve(before).settings)
     settings["cpuManagerPolicy"] = "static"
-    options = values.pairs(before.settings, "cpuManagerPolicyOptions")
-    if before.cpu_policy != "static":
-        options = {}  # nobody has validated them
+    # The kubelet validates no options of another policy.
+    present = values.pairs(before.settings, _CPU_OPTIONS)
+    options = present if before.cpu_policy == "static" else {}
     if _at_least(kubelet, _STRICT):
         options = advised.cpu_manager_options(options)
-    if options:
-        settings["cpuManagerPolicyOptions"] = options
+    settings.update(_merging(before, _CPU_OPTIONS, options))
     settings.update(_alignment(before, kubelet))
     following = change.follow(before, change.Change(settings))
     refused = any(rule.evidence(following) for rule in cpu_state.RULES)
@@ -110,10 +110,19 @@ def _alignment(before: Facts, kubelet: Kubelet) -> Mapping[str, Any]:
     if not refused and (len(nodes) < 2 or before.topology_policy in _STRICTER):
         return {}
     settings = change.align(before).settings
-    option = settings.get("topologyManagerPolicyOptions", {})
-    if topology.MAX in option and not _at_least(kubelet, _MAX_NODES):
+    options = settings.get(_TOPOLOGY_OPTIONS, {})
+    if topology.MAX in options and not _at_least(kubelet, _MAX_NODES):
         return {"topologyManagerPolicy": "none"}
-    return settings
+    if _TOPOLOGY_OPTIONS not in settings:
+        return settings
+    return {**settings, **_merging(before, _TOPOLOGY_OPTIONS, options)}
+
+
+def _merging(before: Facts, key: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """The setting that leads to exactly these options: the kubelet merges them with its own."""
+    removed = dict.fromkeys(values.pairs(before.settings, key).keys() - options.keys())
+    found = {**options, **dict(sorted(removed.items()))}
+    return {key: found} if found else {}
 
 
 def _at_least(kubelet: Kubelet, version: tuple[int, int]) -> bool:

@@ -81,7 +81,8 @@ def test_every_cpu_is_on_one_side_and_cores_are_whole(
     goal = plan_of(replace(case, wish=replace(case.wish, housekeeping=count))).goal
     assert goal.isolated | goal.housekeeping == case.machine.present
     assert not goal.isolated & goal.housekeeping
-    assert goal.isolated and 0 in goal.housekeeping
+    assert goal.isolated
+    assert 0 in goal.housekeeping
     staying: dict[int | None, set[frozenset[int]]] = {}
     for cpu in case.machine.cpus.values():
         assert cpu.siblings <= goal.isolated or cpu.siblings <= goal.housekeeping
