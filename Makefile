@@ -102,6 +102,7 @@ bench: $(SHIPPED)/built
 	$(MEASURE) $(CURDIR)/bench/pinning
 	$(MEASURE) $(CURDIR)/bench/report
 	$(MEASURE) $(CURDIR)/bench/check
+	$(MEASURE) $(CURDIR)/bench/plan
 
 ## remove build/
 clean:

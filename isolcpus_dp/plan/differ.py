@@ -24,7 +24,8 @@ def differences(plan: Plan, root: Path = Path("/")) -> list[str]:
         try:
             present = write.content(write.place(root, file.path))
         except write.WriteError as error:
-            found.append(str(error))
+            # Nothing is written here.
+            found.append(str(error).partition("; nothing")[0])
             continue
         if present is None:
             found.append(f"{file.path} is missing")

@@ -38,6 +38,8 @@ _KERNELS = {
     "el": {"8": (4, 18), "9": (5, 14), "10": (6, 12)},
 }
 _OLDEST = {"debian": (6, 1), "el": (5, 14), "other": (5, 10)}
+# Where the programs of the host are.
+PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SECONDS = 2.0  # for a program to print its version
 
 
@@ -111,16 +113,18 @@ def _kubelet(host: Host) -> tuple[Kubelet, tuple[str, ...]]:
     """What can be seen of the kubelet, and why the rest cannot."""
     nodes = facts.numa_nodes(host.roots.sysfs)
     nothing = Kubelet(facts.Facts({}, host.machine, nodes), installed=None)
+    version = _program_version("kubelet")
     try:
         processes = [(thread.pid, thread.name) for thread in host.threads]
         found = running.find(host.roots.proc, processes, host.roots.rancher, host.roots.unit)
         unit = _unit(host, processes)
-        version = _program_version("k3s" if unit.startswith("k3s") else "kubelet")
+        version = _program_version("k3s") if unit.startswith("k3s") else version
         if found is None and version is None and not _is_configured(host):
             return replace(nothing, installed=False), ()
         known = replace(facts.read(host), settings=kubelet_settings.read(host, without=DROP_IN))
     except files.Unseen as unseen:
-        return nothing, (f"The kubelet's settings are not known: {unseen}.",)
+        note = f"The kubelet's settings are not known: {unseen}."
+        return replace(nothing, version=version), (note,)
     return Kubelet(known, flags=found.flags if found else None, version=version, unit=unit), ()
 
 
@@ -145,19 +149,19 @@ def _unit(host: Host, processes: Iterable[tuple[int, str]]) -> str:
 
 
 def _runtime(root: Path) -> Runtime | None:
-    """The installed container runtime; containerd if both are."""
-    for name in ("containerd", "crio"):
-        version = _program_version(name)
-        if version or shutil.which(name):
-            config = root / str(CONTAINERD_CONFIG).lstrip("/")
-            text = files.text(config) if config.exists() else None
-            return Runtime("containerd" if name == "containerd" else "crio", version, text)
+    """The installed container runtime; containerd if both are. Raises Unseen."""
+    if shutil.which("containerd", path=PROGRAMS):
+        config = root / str(CONTAINERD_CONFIG).lstrip("/")
+        text = files.text(config) if config.exists() else None
+        return Runtime("containerd", _program_version("containerd"), text)
+    if shutil.which("crio", path=PROGRAMS):
+        return Runtime("crio", _program_version("crio"))
     return None
 
 
 def _program_version(name: str) -> tuple[int, int] | None:
     """The version that an installed program prints; None if there is none."""
-    path = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    path = shutil.which(name, path=PROGRAMS)
     if not path:
         return None
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -126,3 +128,10 @@ MACHINES: dict[str, Callable[[Path], Case]] = {
     "16 nodes": _shape("16x4x2"),
     "2048 CPUs": _huge,
 }
+
+
+@functools.cache
+def case_of(name: str) -> Case:
+    """A machine of MACHINES; its files are read once, and then removed."""
+    with tempfile.TemporaryDirectory() as directory:
+        return MACHINES[name](Path(directory) / "sys")

@@ -17,7 +17,7 @@ from isolcpus_dp.plan import parts, wish
 from isolcpus_dp.plan.parts import Plan
 from isolcpus_dp.report.check.start import change, facts, table
 
-from .machines import MACHINES, Case
+from .machines import MACHINES, Case, case_of
 
 EXPECTED = Path(__file__).parent / "expected"
 
@@ -65,19 +65,17 @@ def text(plan: Plan, part: str) -> str:
     ],
 )
 def test_usual_wish_isolates_all_but_a_core_per_node(
-    name: str, isolated: str, housekeeping: str, tmp_path: Path
+    name: str, isolated: str, housekeeping: str
 ) -> None:
-    goal = plan_of(MACHINES[name](tmp_path / "sys")).goal
+    goal = plan_of(case_of(name)).goal
     assert cpulist.render(goal.isolated) == isolated
     assert cpulist.render(goal.housekeeping) == housekeeping
 
 
 @every_machine
 @pytest.mark.parametrize("count", [1, 2])
-def test_every_cpu_is_on_one_side_and_cores_are_whole(
-    name: str, count: int, tmp_path: Path
-) -> None:
-    case = MACHINES[name](tmp_path / "sys")
+def test_every_cpu_is_on_one_side_and_cores_are_whole(name: str, count: int) -> None:
+    case = case_of(name)
     goal = plan_of(replace(case, wish=replace(case.wish, housekeeping=count))).goal
     assert goal.isolated | goal.housekeeping == case.machine.present
     assert not goal.isolated & goal.housekeeping
@@ -94,8 +92,8 @@ def test_every_cpu_is_on_one_side_and_cores_are_whole(
 
 
 @every_machine
-def test_all_lists_name_the_cpus_of_the_goal(name: str, tmp_path: Path) -> None:
-    case = MACHINES[name](tmp_path / "sys")
+def test_all_lists_name_the_cpus_of_the_goal(name: str) -> None:
+    case = case_of(name)
     plan = plan_of(case)
     expected = {
         "isolcpus": plan.goal.isolated,
@@ -119,8 +117,8 @@ def test_all_lists_name_the_cpus_of_the_goal(name: str, tmp_path: Path) -> None:
 
 
 @every_machine
-def test_kubelet_starts_with_the_planned_settings(name: str, tmp_path: Path) -> None:
-    case = MACHINES[name](tmp_path / "sys")
+def test_kubelet_starts_with_the_planned_settings(name: str) -> None:
+    case = case_of(name)
     plan = plan_of(case)
     document: dict[str, Any] = yaml.safe_load(text(plan, "kubelet"))
     assert document.pop("apiVersion") == "kubelet.config.k8s.io/v1beta1"
@@ -138,8 +136,8 @@ def test_kubelet_starts_with_the_planned_settings(name: str, tmp_path: Path) -> 
 
 
 @every_machine
-def test_every_file_says_who_wrote_it(name: str, tmp_path: Path) -> None:
-    plan = plan_of(MACHINES[name](tmp_path / "sys"))
+def test_every_file_says_who_wrote_it(name: str) -> None:
+    plan = plan_of(case_of(name))
     assert len({file.path for file in plan.files}) == len(plan.files) > 0
     for file in plan.files:
         assert file.path.is_absolute()
@@ -148,8 +146,8 @@ def test_every_file_says_who_wrote_it(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["1x4x1", "2x16x2", "hybrid 8P+16E", "16 nodes"])
-def test_files_are_those_in_the_directory_of_the_machine(name: str, tmp_path: Path) -> None:
-    plan = plan_of(MACHINES[name](tmp_path / "sys"))
+def test_files_are_those_in_the_directory_of_the_machine(name: str) -> None:
+    plan = plan_of(case_of(name))
     directory = EXPECTED / name.replace(" ", "-")
     expected = {
         f"/{path.relative_to(directory)}": path.read_text()
@@ -191,7 +189,7 @@ def test_grub_file_replaces_earlier_arguments(
     own: str, default: str, result: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "90.cfg"
-    file.write_text(text(plan_of(MACHINES["1x4x1"](tmp_path / "sys")), "kernel"))
+    file.write_text(text(plan_of(case_of("1x4x1")), "kernel"))
     script = (
         f"set -e; GRUB_CMDLINE_LINUX='{own}'; GRUB_CMDLINE_LINUX_DEFAULT='{default}'; . {file};"
         ' printf "%s|%s" "$GRUB_CMDLINE_LINUX" "$GRUB_CMDLINE_LINUX_DEFAULT"'

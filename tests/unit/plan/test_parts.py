@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from isolcpus_dp.plan.part import Goal
 from isolcpus_dp.plan.runtime import Runtime
 from isolcpus_dp.simulator.machine import described, parse_shape
 
-from .machines import DEBIAN, EL, MACHINES
+from .machines import DEBIAN, EL, case_of
 
 
 @pytest.fixture
@@ -152,8 +151,8 @@ def test_pools_that_lose_cpus_are_reported(goal: Goal) -> None:
     assert found.summary.endswith("windriver.com/isolcpus: 3 devices; example.com/a: 1 devices.")
 
 
-def test_kubelet_is_stopped_after_the_drain(tmp_path: Path) -> None:
-    case = MACHINES["1x4x1"](tmp_path / "sys")
+def test_kubelet_is_stopped_after_the_drain() -> None:
+    case = case_of("1x4x1")
     plan = parts.make(wish.apply(case.machine, case.wish)[0], case.known, Config())
     assert plan.commands == [
         "update-grub",

@@ -10,11 +10,11 @@ from isolcpus_dp.host import cpulist, machine
 from isolcpus_dp.plan import wish
 from isolcpus_dp.plan.wish import Wish, WishError
 
-from .machines import MACHINES
+from .machines import MACHINES, case_of
 
 
-def isolated(case_name: str, tmp_path: Path, wanted: Wish) -> str:
-    case = MACHINES[case_name](tmp_path / "sys")
+def isolated(case_name: str, wanted: Wish) -> str:
+    case = case_of(case_name)
     goal, _ = wish.apply(case.machine, wanted, case.efficient)
     return cpulist.render(goal.isolated)
 
@@ -23,8 +23,8 @@ def isolated(case_name: str, tmp_path: Path, wanted: Wish) -> str:
     ("text", "cpus"),
     [("2-3,34-35", "2-3,34-35"), ("31, 63", "31,63"), ("2-35:2/32", "2-3,34-35")],
 )
-def test_list_isolates_exactly_its_cpus(text: str, cpus: str, tmp_path: Path) -> None:
-    assert isolated("2x16x2", tmp_path, Wish(isolate=text)) == cpus
+def test_list_isolates_exactly_its_cpus(text: str, cpus: str) -> None:
+    assert isolated("2x16x2", Wish(isolate=text)) == cpus
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,9 @@ def test_list_isolates_exactly_its_cpus(text: str, cpus: str, tmp_path: Path) ->
         ),
     ],
 )
-def test_impossible_wish_is_refused_in_one_sentence(
-    name: str, wanted: Wish, sentence: str, tmp_path: Path
-) -> None:
+def test_impossible_wish_is_refused_in_one_sentence(name: str, wanted: Wish, sentence: str) -> None:
     with pytest.raises(WishError) as caught:
-        isolated(name, tmp_path, wanted)
+        isolated(name, wanted)
     assert str(caught.value) == sentence
 
 
@@ -97,8 +95,8 @@ def test_impossible_wish_is_refused_in_one_sentence(
         ("big.LITTLE", Wish(housekeeping=4), "4-7"),
     ],
 )
-def test_cores_of_the_other_type_stay(name: str, wanted: Wish, cpus: str, tmp_path: Path) -> None:
-    assert isolated(name, tmp_path, wanted) == cpus
+def test_cores_of_the_other_type_stay(name: str, wanted: Wish, cpus: str) -> None:
+    assert isolated(name, wanted) == cpus
 
 
 @pytest.mark.parametrize(
@@ -114,10 +112,8 @@ def test_cores_of_the_other_type_stay(name: str, wanted: Wish, cpus: str, tmp_pa
         ("offline CPUs", ()),
     ],
 )
-def test_cpus_whose_core_is_unknown_are_named(
-    name: str, notes: tuple[str, ...], tmp_path: Path
-) -> None:
-    case = MACHINES[name](tmp_path / "sys")
+def test_cpus_whose_core_is_unknown_are_named(name: str, notes: tuple[str, ...]) -> None:
+    case = case_of(name)
     assert wish.apply(case.machine, case.wish)[1] == notes
 
 
