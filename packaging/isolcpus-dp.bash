@@ -8,6 +8,7 @@ _isolcpus_dp() {
         [status]="--json --config --sysfs --kubelet-dir --help"
         [map]="--svg --watch --config --sysfs --kubelet-dir --help"
         [check]="--only --json --interval --nri-socket --config --sysfs --kubelet-dir --help"
+        [plan]="--housekeeping --isolate --isolate-type --write --diff --json --os-release --machine --config --sysfs --help"
         [simulate]="--machine --isolated --config --sysfs --help"
     )
     # bash splits --config=FILE into three words.
@@ -17,12 +18,12 @@ _isolcpus_dp() {
         before=${COMP_WORDS[COMP_CWORD-2]}
     fi
     case $before in
-        --config | --nri-socket | --svg)
+        --config | --nri-socket | --svg | --os-release)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
-        --sysfs | --kubelet-dir)
+        --sysfs | --kubelet-dir | --write)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
@@ -36,7 +37,11 @@ _isolcpus_dp() {
                 cpu-frequency idle-states huge-pages numa-balancing reserved-cpus cpu-manager topology-manager kubelet-start static-pods unit-order cpu-quota nri pin-daemon versions" -- "$word")
             return
             ;;
-        --isolated | --interval)
+        --isolate-type)
+            mapfile -t COMPREPLY < <(compgen -W "performance efficient" -- "$word")
+            return
+            ;;
+        --isolated | --interval | --isolate | --housekeeping)
             return
             ;;
     esac

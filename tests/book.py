@@ -30,6 +30,10 @@ ELSEWHERE = {
     "dnf upgrade isolcpus-dp isolcpus-dp-pin": "tests/packages/test_rpm.py",
     "dnf remove isolcpus-dp-pin isolcpus-dp": "tests/packages/test_rpm.py",
     "rpmbuild --rebuild isolcpus-dp-*.src.rpm": "tests/packages/test_rpm.py",
+    "isolcpus-dp plan --machine 2x16x2 --housekeeping 2": "tests/integration/test_plan.py",
+    "isolcpus-dp plan --write /": "tests/integration/test_plan.py",
+    "isolcpus-dp plan --diff": "tests/integration/test_plan.py",
+    "grep -rl '^# Written by isolcpus-dp plan' /etc": "tests/integration/test_plan.py",
     "build/venv/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm/test_guest.py": (
         "tests/unit/test_book.py"
     ),

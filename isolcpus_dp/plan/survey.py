@@ -22,12 +22,11 @@ from isolcpus_dp.plan.kubelet import DROP_IN, Kubelet
 from isolcpus_dp.plan.part import Target
 from isolcpus_dp.plan.runtime import CONTAINERD_CONFIG, Runtime
 from isolcpus_dp.report.check import kubelet_settings
-from isolcpus_dp.report.check.host import Host, Roots
 from isolcpus_dp.report.check.start import facts
-from isolcpus_dp.report.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from isolcpus_dp.host.machine import Machine
+    from isolcpus_dp.report.check.host import Host
 
 OS_RELEASE = Path("/etc/os-release")
 _DEBIAN = ("debian", "ubuntu")
@@ -74,6 +73,10 @@ def of_host(
     root: Path = Path("/"),
 ) -> Known:
     """For this host; `kubelet_root` as configured, None if it can be seen. Raises Unseen."""
+    # These load gRPC, which a plan for another machine does not need.
+    from isolcpus_dp.report.check.host import Host, Roots
+    from isolcpus_dp.report.snapshot import Snapshot
+
     roots = Roots(
         sysfs=root / "sys",
         proc=root / "proc",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -17,6 +17,7 @@ from isolcpus_dp.host.cpulist import (
     parse_configured,
     parse_mask,
     render,
+    render_argument,
 )
 
 LAST = 40
@@ -295,3 +296,27 @@ def test_mask_is_parsed_as_the_kernel_prints_it(text: str, cpus: set[int]) -> No
 def test_invalid_mask_is_rejected(text: str) -> None:
     with pytest.raises(CpuListError, match="is not a hexadecimal CPU mask"):
         parse_mask(text)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "text"),
+    [
+        ([], ""),
+        ([*range(1, 16), *range(17, 32)], "1-15,17-31"),  # short enough without a group
+        (range(0, 64, 2), "0-62:1/2"),
+        ([cpu for cpu in range(128) if cpu % 8], "1-127:7/8"),
+        # What fits no group stays as it is.
+        ([*(cpu for cpu in range(128) if cpu % 8), 130, 132, 140], "1-127:7/8,130,132,140"),
+        ([0, 1, *range(4, 120, 4), 200, 201], "0-1,4-116:1/4,200-201"),
+    ],
+)
+def test_long_argument_is_rendered_with_groups(cpus: Iterable[int], text: str) -> None:
+    assert render_argument(cpus) == text
+    assert parse_argument(text, 255) == set(cpus)
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_argument_names_the_same_cpus_and_is_never_longer(cpus: set[int]) -> None:
+    text = render_argument(cpus)
+    assert parse_argument(text, 300) == cpus
+    assert len(text) <= len(render(cpus))

@@ -87,6 +87,7 @@ def test_manual_names_the_defaults_of_options() -> None:
         **applying,
         "--config": str(config.DEFAULT_FILE),
         "--isolated": "all",  # except the first core of each package
+        "--housekeeping": "1",  # unless --isolate is given
     }
 
 

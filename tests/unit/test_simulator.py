@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from isolcpus_dp.host import machine
 from isolcpus_dp.simulator import topology
 from isolcpus_dp.simulator.devices import Checkpoint, Entry, Preference, by_node, choose
-from isolcpus_dp.simulator.machine import MadeUpMachine, Place, parse_shape, regular
+from isolcpus_dp.simulator.machine import MadeUpMachine, Place, described, parse_shape, regular
 
 from .conftest import MakeUp
 
@@ -85,6 +86,10 @@ def test_machine_has_the_layout_of_sysfs(make_up: MakeUp) -> None:
     assert text(made_up, "cpu7/cache/index3/level") == "3\n"
     assert text(made_up, "cpu7/cache/index3/shared_cpu_list") == "2-3,6-7\n"
     assert (made_up.directory / "cpu7/node1").is_dir()
+
+
+def test_described_machine_is_the_one_that_is_read(make_up: MakeUp) -> None:
+    assert described(parse_shape("2x4x2"), {2, 10}) == machine.read(make_up("2x4x2", {2, 10}).root)
 
 
 def test_machine_without_isolated_cpus(make_up: MakeUp) -> None:
