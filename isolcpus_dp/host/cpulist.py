@@ -82,6 +82,18 @@ def render(cpus: Iterable[int]) -> str:
     return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ranges)
 
 
+def render_mask(cpus: Iterable[int]) -> str:
+    """The CPUs as a mask that the kernel accepts: `c,00000003` for the CPUs 0, 1, 34 and 35.
+
+    It reads hexadecimal digits in groups of eight with commas, without which it accepts no more
+    than one group (bitmap_parse() in lib/bitmap-str.c). The mask of no CPUs is `0`.
+    """
+    digits = f"{sum(1 << cpu for cpu in set(cpus)):x}"
+    first = len(digits) % 8
+    groups = [digits[start : start + 8] for start in range(first, len(digits), 8)]
+    return ",".join([digits[:first], *groups] if first else groups)
+
+
 def render_argument(cpus: Iterable[int]) -> str:
     """The CPUs for an argument of the kernel, in a short form.
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 
 from isolcpus_dp.host import cpulist, daemons
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check import boot, files
+from isolcpus_dp.report.check import boot, files, settings
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 from isolcpus_dp.report.check.host import HOST_PROC, Host
+from isolcpus_dp.report.check.settings import BANNED_LIST, BANNED_MASK
 
 # The limit for the kernel's own interrupts (timer, calls from other CPUs) on an isolated CPU. With
 # nohz_full= about one per second remains; without it, there are 100 to 1000.
@@ -118,8 +119,8 @@ def irqbalance(host: Host) -> Finding:
         return problem(
             f"irqbalance uses isolated CPU {render(host.isolated - banned)}: its list of banned"
             " CPUs does not contain it",
-            f"Set IRQBALANCE_BANNED_CPULIST={render(host.machine.isolated)} in its environment file"
-            " and remove IRQBALANCE_BANNED_CPUS, or remove both: irqbalance then skips isolated"
+            f"Set {BANNED_LIST}={render(host.machine.isolated)} in its environment file"
+            f" and remove {BANNED_MASK}, or remove both: irqbalance then skips isolated"
             " CPUs. Restart it: systemctl restart irqbalance",
         )
     return ok(f"irqbalance is running and is banned from CPU {render(banned)}")
@@ -128,12 +129,12 @@ def irqbalance(host: Host) -> Finding:
 def _banned(environment: Mapping[str, str]) -> frozenset[int] | None:
     """The CPUs that irqbalance must not use; None if its environment does not name any.
 
-    If both variables are set, it uses the mask only (setup_banned_cpus() in its irqbalance.c).
+    If both variables are set, it uses the mask only.
     """
-    if environment.get("IRQBALANCE_BANNED_CPUS"):
-        return cpulist.parse_mask(environment["IRQBALANCE_BANNED_CPUS"])
-    if environment.get("IRQBALANCE_BANNED_CPULIST"):
-        return cpulist.parse(environment["IRQBALANCE_BANNED_CPULIST"])
+    if environment.get(BANNED_MASK):
+        return cpulist.parse_mask(environment[BANNED_MASK])
+    if environment.get(BANNED_LIST):
+        return cpulist.parse(environment[BANNED_LIST])
     return None
 
 
@@ -231,7 +232,7 @@ def _device(host: Host, irq: str) -> str:
 
 
 def _default_targets(host: Host) -> frozenset[int]:
-    mask = files.text(host.roots.proc / "irq/default_smp_affinity")
+    mask = files.text(host.roots.proc / settings.INTERRUPTS.name)
     return cpulist.parse_mask(mask) if mask else frozenset()
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check import files
+from isolcpus_dp.report.check import files, settings
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 from isolcpus_dp.report.check.host import HOST_SYS, Host
+from isolcpus_dp.report.check.settings import Cpus
 
 if TYPE_CHECKING:
     from isolcpus_dp.report.check.tasks import Thread
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
 
 def workqueues(host: Host) -> Finding:
     """The CPUs on which unbound work queues may run."""
-    file = host.roots.sysfs / "devices/virtual/workqueue/cpumask"
+    file = host.roots.sysfs / settings.WORK_QUEUES.name
     text = files.text(file)
     if not text:
         return unknown(f"{file} does not exist", HOST_SYS)
     allowed = cpulist.parse_mask(text)
     if allowed & host.isolated:
-        mask = sum(1 << cpu for cpu in host.housekeeping)
+        command = settings.WORK_QUEUES.command(Cpus(host.isolated, host.housekeeping), file)
         return warning(
             f"unbound kernel work may run on isolated CPU {render(allowed & host.isolated)}",
-            f"Run: echo {_kernel_mask(mask)} > {file} (nohz_full= sets this mask at boot)",
+            f"Run: {command} (nohz_full= sets this mask at boot)",
         )
     return ok(f"unbound kernel work runs on CPU {render(allowed & host.machine.present)}")
 
@@ -55,11 +56,3 @@ def kernel_threads(host: Host) -> Finding:
 
 def _named(thread: Thread) -> str:
     return f"{thread.name} (process {thread.pid})"
-
-
-def _kernel_mask(mask: int) -> str:
-    """The mask in the kernel's format: hexadecimal digits in groups of eight, with commas."""
-    digits = f"{mask:x}"
-    first = len(digits) % 8
-    groups = [digits[start : start + 8] for start in range(first, len(digits), 8)]
-    return ",".join([digits[:first], *groups] if first else groups)

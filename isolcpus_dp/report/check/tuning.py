@@ -7,12 +7,11 @@ import sys
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check import boot, files
+from isolcpus_dp.report.check import boot, files, settings
 from isolcpus_dp.report.check.finding import Finding, ok, some, unknown, warning
 from isolcpus_dp.report.check.host import HOST_PROC, Host
+from isolcpus_dp.report.check.settings import QUICK_MICROSECONDS, Cpus, Setting
 
-# A longer exit latency delays a packet too much.
-_QUICK_MICROSECONDS = 10
 _SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies", "pit", "refined-jiffies")
 
 
@@ -20,24 +19,24 @@ def watchdog(host: Host) -> Finding:
     """The kernel's lockup watchdogs and the CPUs they watch."""
     directory = host.roots.proc / "sys/kernel"
     running = [name for name in ("watchdog", "nmi_watchdog") if files.number(directory / name)]
-    watched = cpulist.parse(files.text(directory / "watchdog_cpumask")) & host.isolated
+    cpus = files.text(host.roots.proc / settings.WATCHDOG_CPUS.name)
+    watched = cpulist.parse(cpus) & host.isolated
     # `watchdog` covers the soft and the NMI watchdog: it is 1 if either is on.
     if running and watched:
         return warning(
             f"the kernel's watchdog interrupts isolated CPU {render(watched)}",
-            f"Run: sysctl kernel.watchdog_cpumask={render(host.housekeeping)} (nohz_full= sets this"
-            " mask at boot)",
+            f"{_run(host, settings.WATCHDOG_CPUS)} (nohz_full= sets this mask at boot)",
         )
     return ok("the kernel's watchdog does not run on isolated CPUs")
 
 
 def timers(host: Host) -> Finding:
     """Whether timers may migrate from isolated CPUs, and the kernel's clock source."""
-    migration = files.number(host.roots.proc / "sys/kernel/timer_migration")
+    migration = files.number(host.roots.proc / settings.TIMER_MIGRATION.name)
     if migration == 0:
         return warning(
             "timers stay on the CPU that set them (kernel.timer_migration is 0)",
-            "Run: sysctl kernel.timer_migration=1",
+            _run(host, settings.TIMER_MIGRATION),
         )
     directory = host.roots.sysfs / "devices/system/clocksource/clocksource0"
     clock = files.text(directory / "current_clocksource")
@@ -54,17 +53,18 @@ def timers(host: Host) -> Finding:
 def frequency(host: Host) -> Finding:
     """The frequency governor of isolated CPUs."""
     governors = {
-        cpu: files.text(_cpu(host, cpu, "cpufreq/scaling_governor")) for cpu in host.isolated
+        cpu: files.text(_file(host, settings.GOVERNOR, cpu)) for cpu in host.isolated
     }
-    slow = {cpu: name for cpu, name in governors.items() if name and name != "performance"}
+    wanted = settings.GOVERNOR.value(_cpus(host))
+    slow = {cpu: name for cpu, name in governors.items() if name and name != wanted}
     if slow:
         return warning(
             f"the frequency governor of CPU {render(slow)} is {some(sorted(set(slow.values())))}",
-            f"Run: cpupower -c {render(slow)} frequency-set -g performance",
+            f"Run: cpupower -c {render(slow)} frequency-set -g {wanted}",
         )
     if not any(governors.values()):
         return ok("isolated CPUs have no frequency governor")
-    return ok("the frequency governor of isolated CPUs is performance")
+    return ok(f"the frequency governor of isolated CPUs is {wanted}")
 
 
 def idle_states(host: Host) -> Finding:
@@ -74,12 +74,12 @@ def idle_states(host: Host) -> Finding:
         names = sorted({name for names in deep.values() for name in names})
         return warning(
             f"CPU {render(deep)} may enter idle states with an exit latency above"
-            f" {_QUICK_MICROSECONDS} us: {some(names)}",
-            f"Run: cpupower -c {render(deep)} idle-set -D {_QUICK_MICROSECONDS} (or set"
-            f" force_latency={_QUICK_MICROSECONDS} in the TuneD profile)",
+            f" {QUICK_MICROSECONDS} us: {some(names)}",
+            "Limit the latency of each:"
+            f" {settings.LATENCY_LIMIT.command(_cpus(host)).format(cpu='NUMBER')}",
         )
     return ok(
-        f"isolated CPUs enter no idle state with an exit latency above {_QUICK_MICROSECONDS} us"
+        f"isolated CPUs enter no idle state with an exit latency above {QUICK_MICROSECONDS} us"
     )
 
 
@@ -97,27 +97,36 @@ def huge_pages(host: Host) -> Finding:
 
 def numa_balancing(host: Host) -> Finding:
     """Automatic NUMA balancing: it causes page faults to see which memory a process uses."""
-    if files.number(host.roots.proc / "sys/kernel/numa_balancing"):
+    if files.number(host.roots.proc / settings.NUMA_BALANCING.name):
         return warning(
             "automatic NUMA balancing is on: it interrupts processes with page faults",
-            "Run: sysctl kernel.numa_balancing=0",
+            _run(host, settings.NUMA_BALANCING),
         )
     return ok("automatic NUMA balancing is off")
 
 
-def _cpu(host: Host, cpu: int, name: str) -> str:
-    return f"{host.roots.sysfs}/devices/system/cpu/cpu{cpu}/{name}"
+def _cpus(host: Host) -> Cpus:
+    return Cpus(host.isolated, host.housekeeping)
+
+
+def _run(host: Host, setting: Setting) -> str:
+    return f"Run: {setting.command(_cpus(host))}"
+
+
+def _file(host: Host, setting: Setting, cpu: int) -> str:
+    """The file of a setting in sysfs that each CPU has."""
+    return f"{host.roots.sysfs}/{setting.name.format(cpu=cpu)}"
 
 
 def _deep_states(host: Host, cpu: int) -> list[str]:
     """The names of a CPU's enabled idle states with a long exit latency."""
     if _held_awake(host, cpu):
         return []
-    directory = _cpu(host, cpu, "cpuidle")
+    directory = f"{host.roots.sysfs}/devices/system/cpu/cpu{cpu}/cpuidle"
     return [
         files.text(f"{directory}/{state}/name") or state
         for state in files.names(directory)
-        if (files.number(f"{directory}/{state}/latency") or 0) > _QUICK_MICROSECONDS
+        if (files.number(f"{directory}/{state}/latency") or 0) > QUICK_MICROSECONDS
         and not files.number(f"{directory}/{state}/disable")
     ]
 
@@ -127,8 +136,8 @@ def _held_awake(host: Host, cpu: int) -> bool:
 
     ABI/testing/sysfs-devices-power: 0 is no limit, n/a allows no latency at all.
     """
-    limit = files.text(_cpu(host, cpu, "power/pm_qos_resume_latency_us"))
-    return limit == "n/a" or (limit.isdecimal() and 0 < int(limit) <= _QUICK_MICROSECONDS)
+    limit = files.text(_file(host, settings.LATENCY_LIMIT, cpu))
+    return limit == "n/a" or (limit.isdecimal() and 0 < int(limit) <= QUICK_MICROSECONDS)
 
 
 def _all_held_awake(host: Host) -> bool:
@@ -139,4 +148,4 @@ def _all_held_awake(host: Host) -> bool:
     """
     content = files.raw(host.roots.latency)
     latency = int.from_bytes(content, sys.byteorder, signed=True)
-    return len(content) == 4 and latency <= _QUICK_MICROSECONDS
+    return len(content) == 4 and latency <= QUICK_MICROSECONDS

@@ -117,7 +117,8 @@ def test_deep_idle_state_of_an_isolated_cpu_is_a_warning(made_up: MadeUpHost) ->
         "CPU 3,6-7 may enter idle states with an exit latency above 10 us: C6"
     )
     assert found.advice == (
-        "Run: cpupower -c 3,6-7 idle-set -D 10 (or set force_latency=10 in the TuneD profile)"
+        "Limit the latency of each: echo 10 >"
+        " /sys/devices/system/cpu/cpuNUMBER/power/pm_qos_resume_latency_us"
     )
 
 
