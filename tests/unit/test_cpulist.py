@@ -18,6 +18,7 @@ from isolcpus_dp.host.cpulist import (
     parse_mask,
     render,
     render_argument,
+    render_mask,
 )
 
 LAST = 40
@@ -320,3 +321,23 @@ def test_argument_names_the_same_cpus_and_is_never_longer(cpus: set[int]) -> Non
     text = render_argument(cpus)
     assert parse_argument(text, 300) == cpus
     assert len(text) <= len(render(cpus))
+
+
+@pytest.mark.parametrize(
+    ("cpus", "mask"),
+    [
+        ([], "0"),
+        ([0], "1"),
+        (range(32), "ffffffff"),
+        ([32], "1,00000000"),
+        ([0, 1, 34, 35], "c,00000003"),
+        ([64, 95], "80000001,00000000,00000000"),
+    ],
+)
+def test_mask_has_the_format_that_the_kernel_reads(cpus: list[int], mask: str) -> None:
+    assert render_mask(cpus) == mask
+
+
+@given(cpu_sets)
+def test_rendered_mask_parses_to_the_same_cpus(cpus: frozenset[int]) -> None:
+    assert parse_mask(render_mask(cpus)) == cpus

@@ -52,9 +52,7 @@ def timers(host: Host) -> Finding:
 
 def frequency(host: Host) -> Finding:
     """The frequency governor of isolated CPUs."""
-    governors = {
-        cpu: files.text(_file(host, settings.GOVERNOR, cpu)) for cpu in host.isolated
-    }
+    governors = {cpu: files.text(_file(host, settings.GOVERNOR, cpu)) for cpu in host.isolated}
     wanted = settings.GOVERNOR.value(_cpus(host))
     slow = {cpu: name for cpu, name in governors.items() if name and name != wanted}
     if slow:
