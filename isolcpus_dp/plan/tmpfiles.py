@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 from isolcpus_dp.plan.part import MARK, File
 from isolcpus_dp.report.check.settings import SETTINGS, Cpus, Setting
 
-PATH = PurePosixPath("/etc/tmpfiles.d/isolcpus-dp.conf")
-_SYSCTL = PurePosixPath("/etc/sysctl.d/90-isolcpus-dp.conf")
+SYSCTL = PurePosixPath("/etc/sysctl.d/90-isolcpus-dp.conf")
+TMPFILES = PurePosixPath("/etc/tmpfiles.d/isolcpus-dp.conf")
+PATHS = (SYSCTL, TMPFILES)
 
 
 def files(cpus: Cpus) -> tuple[File, ...]:
@@ -26,7 +27,7 @@ def files(cpus: Cpus) -> tuple[File, ...]:
         else:
             # Type w writes to existing files; with -, a failure does not make the unit fail.
             lines += [f"w- {path} - - - - {setting.value(cpus)}" for path in _paths(setting, cpus)]
-    return (File(_SYSCTL, _text(sysctl)), File(PATH, _text(others)))
+    return (File(SYSCTL, _text(sysctl)), File(TMPFILES, _text(others)))
 
 
 def _paths(setting: Setting, cpus: Cpus) -> list[str]:

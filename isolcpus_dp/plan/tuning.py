@@ -6,6 +6,7 @@ files that exist early, and neither moves interrupts nor kernel threads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -35,13 +36,7 @@ def part(goal: Goal, target: Target) -> Part:
             _SUMMARY,
             (*tuned.files(cpus), _irqbalance()),
             tuned.COMMANDS,
-            # Debian 12 has no module perf for Python, which this plugin of its TuneD needs.
-            (
-                "TuneD of Debian 12 cannot load its plugin scheduler"
-                f" (/var/log/tuned/tuned.log says so): there, {_rest(goal)}.",
-            )
-            if target.distribution == "debian"
-            else (),
+            tuple(_notes_with_tuned(goal, target)),
         )
     return Part(
         "tuning",
@@ -49,9 +44,23 @@ def part(goal: Goal, target: Target) -> Part:
         (*tmpfiles.files(cpus), _irqbalance()),
         notes=(
             f"Without TuneD, {_rest(goal)}; if the driver of the CPUs' frequency is a module, such"
-            f" as acpi-cpufreq, run systemd-tmpfiles --create {tmpfiles.PATH} after each boot.",
+            f" as acpi-cpufreq, run systemd-tmpfiles --create {tmpfiles.TMPFILES} after each boot.",
         ),
     )
+
+
+def _notes_with_tuned(goal: Goal, target: Target) -> Iterator[str]:
+    former = " and ".join(map(str, tmpfiles.PATHS))
+    yield (
+        f"If a plan was written before TuneD was installed, remove {former}: TuneD applies files in"
+        " /etc/sysctl.d after its profile."
+    )
+    if target.distribution == "debian":
+        # It needs a module perf for Python.
+        yield (
+            "TuneD of Debian 12 cannot load its plugin scheduler (/var/log/tuned/tuned.log says"
+            f" so): there, {_rest(goal)}."
+        )
 
 
 def _rest(goal: Goal) -> str:
