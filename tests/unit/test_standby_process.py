@@ -110,7 +110,7 @@ def main(
     host: MadeUpMachine = make_up("1x4x1", {2, 3})
     (tmp_path / "run").mkdir()
     file = tmp_path / "isolcpus-dp.conf"
-    file.write_text("[Plugin]\nResourceName=example.com/first\n")
+    file.write_text("[Plugin]\nResourceName=a.io/first\n")
     made = Process(daemon.Host(host.root, tmp_path, tmp_path / "run"), file)
 
     class Daemon:
@@ -257,9 +257,9 @@ def changed(main: Process, text: str, *signals: signal.Signals) -> Life:
 
 
 def test_reload_replaces_the_worker(main: Process, caplog: pytest.LogCaptureFixture) -> None:
-    other = "[Plugin]\nResourceName=example.com/second\n"
+    other = "[Plugin]\nResourceName=a.io/second\n"
     main.serve(changed(main, other, signal.SIGHUP), stop)
-    assert main.resources == ["example.com/first", "example.com/second"]
+    assert main.resources == ["a.io/first", "a.io/second"]
     assert main.workers[0].sent == [signal.SIGTERM]
     assert main.earlier == [Earlier(), Earlier()]
     assert caplog.messages[0] == "read the configuration again: registering again"
@@ -268,7 +268,7 @@ def test_reload_replaces_the_worker(main: Process, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[Plugin]\nResourceName=example.com/first\n", "nothing has changed"),
+        ("[Plugin]\nResourceName=a.io/first\n", "nothing has changed"),
         ("[Plugin]\nResourceName=none\n", "the earlier configuration stays in force"),
     ],
 )

@@ -37,13 +37,20 @@ class Change:
 
 
 def follow(facts: Facts, change: Change) -> Facts:
-    """The facts after the change."""
-    merged = {**facts.settings, **change.settings}
+    """The facts after the change; null removes a setting, or an entry of one."""
+    merged = _without_null({**facts.settings, **change.settings})
     return replace(
         facts,
-        settings={key: value for key, value in merged.items() if value is not None},
+        settings={
+            key: _without_null(value) if isinstance(value, dict) else value
+            for key, value in merged.items()
+        },
         cpu_state=None if change.remove_cpu_state else facts.cpu_state,
     )
+
+
+def _without_null(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def reserve(facts: Facts) -> Change:
