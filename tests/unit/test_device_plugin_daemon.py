@@ -124,7 +124,8 @@ async def test_worker_registers_and_ends_with_its_kubelet(
     bound = sockets.identify(paths.registration_socket(directory))
     assert bound
     assert (tmp_path / "run/registered").stat().st_mtime_ns == bound.bound_ns
-    assert kubelet.allocatable(RESOURCE) == 2
+    # The worker has sent the devices; the kubelet may not have read them yet.
+    await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 2, PATIENCE)
     await kubelet.stop()
     assert await worker.ended() == Outcome(bound, registered=True, failure="")
     assert log.messages[:2] == [
