@@ -87,8 +87,8 @@ class Node:
             for creation, container in zip(creations, pod["containers"])
         ]
 
-    async def churn(self, pod: Json, count: int) -> list[Json]:
-        """Creates and removes `count` containers, cycling through those of the pod."""
+    async def churn(self, pod: Json, count: int, *, starts: bool) -> list[Json]:
+        """Creates and removes `count` containers of the pod; with `starts`, starts some of them."""
         sandbox, config = await self._sandbox(pod)
         numbers = iter(range(count))
         seen: list[Json] = []
@@ -100,7 +100,7 @@ class Node:
                 info = await self._info(created)
                 planned = info["runtimeSpec"]["linux"]["resources"]["cpu"]["cpus"]
                 found = {"name": container["name"], "planned": planned}
-                if number % START_EVERY == 0:
+                if starts and number % START_EVERY == 0:
                     # Emulated CPUs may be too slow for so many at once. containerd then fails in
                     # various ways, and a kubelet would create another container.
                     with contextlib.suppress(grpc.aio.AioRpcError):
@@ -267,6 +267,7 @@ def arguments() -> argparse.Namespace:
     churn = verbs.add_parser("churn")
     churn.add_argument("pod", type=json.loads)
     churn.add_argument("count", type=int)
+    churn.add_argument("--start", action="store_true")
     update = verbs.add_parser("update")
     update.add_argument("cpus")
     update.add_argument("containers", nargs="+")
@@ -287,7 +288,7 @@ async def main() -> None:
         elif options.verb == "run-while-it-dies":
             print(json.dumps(await node.run_while_it_dies(options.pod, options.pid)))
         elif options.verb == "churn":
-            print(json.dumps(await node.churn(options.pod, options.count)))
+            print(json.dumps(await node.churn(options.pod, options.count, starts=options.start)))
         elif options.verb == "update":
             for container in options.containers:
                 await node.update(container, options.cpus)

@@ -151,17 +151,22 @@ class Runtime:
         """Like `run`, but kills process `pid` while the runtime waits for its answer."""
         return self._started("run-while-it-dies", dumped(pod), str(pid))
 
-    def churn(self, count: int, pod: Pod, meanwhile: str = "sleep 1") -> list[dict[str, Any]]:
+    def churn(self, count: int, pod: Pod) -> list[dict[str, Any]]:
         """Creates and removes `count` containers, cycling through those of the pod, 8 at a time.
 
-        Returns for each the CPUs in its specification and, if it was started, its CPUs then. Until
-        the last one is removed, the command `meanwhile` is run again and again.
+        Returns for each the CPUs in its specification and, if it was started, its CPUs then.
         """
+        printed = self._pods("churn", dumped(pod), str(count), "--start", timeout=1200)
+        seen: list[dict[str, Any]] = json.loads(printed)
+        return seen
+
+    def churn_meanwhile(self, count: int, pod: Pod, repeated: str) -> list[dict[str, Any]]:
+        """Like `churn`, but starts none, and runs a command again and again until the end."""
         printed = self._guest.run(
             f"{command('churn', dumped(pod), str(count))} > /root/seen &\n"
-            f"while kill -0 $! 2>/dev/null; do {meanwhile}; done\n"
+            f"while kill -0 $! 2>/dev/null; do {repeated}; done\n"
             "wait $! && cat /root/seen",
-            timeout=1200,
+            timeout=600,
         ).stdout
         seen: list[dict[str, Any]] = json.loads(printed)
         return seen
@@ -177,8 +182,8 @@ class Runtime:
         found = [Running(**container) for container in json.loads(self._pods(*arguments))]
         return {container.name: container for container in found}
 
-    def _pods(self, *arguments: str) -> str:
-        return self._guest.run(command(*arguments), timeout=300).stdout
+    def _pods(self, *arguments: str, timeout: float = 300) -> str:
+        return self._guest.run(command(*arguments), timeout=timeout).stdout
 
 
 def command(*arguments: str) -> str:
