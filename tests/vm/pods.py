@@ -1,8 +1,7 @@
 """Acts as the kubelet in the guest: allocates devices and creates containers.
 
 Runs in the guest with Debian's grpcio, the API of the installed package, and the modules that
-protoc generated from cri.proto. Reads a pod as JSON from the command line; prints its containers as
-JSON.
+protoc generated from cri.proto. Its argument is a pod as JSON; prints its containers as JSON.
 """
 
 from __future__ import annotations
