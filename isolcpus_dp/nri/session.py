@@ -18,8 +18,8 @@ Its life:
    synchronized one goes on answering, by the new rules, until its successor receives Synchronize
    and closes it. So the runtime has a plugin at every moment, and never two that answer: it adds
    the successor to its plugins after Synchronize, and until then creates no container. containerd
-   up to 1.7.25 holds a lock for that; from 1.7.26 and 2.0.3 on it blocks creations
-   (`BlockPluginSync`). Others may create a container in between, as at each connection.
+   does so from 1.7.26 and 2.0.3 on (`BlockPluginSync`). Older ones release their lock before they
+   add the successor, and others may create a container in between, too, as at each connection.
 
 What the daemon does after each outcome:
 
