@@ -21,6 +21,7 @@ from isolcpus_dp.config.keys import (
     PINNING,
     PLUGIN,
     Config,
+    CoreType,
     CPUQuota,
     DeviceNodes,
     Granularity,
@@ -33,7 +34,7 @@ from isolcpus_dp.config.keys import (
     PoolConfig,
     Threads,
 )
-from isolcpus_dp.config.values import Listen, check_resource_name
+from isolcpus_dp.config.values import Count, Listen, check_resource_name
 from isolcpus_dp.host import cpulist
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "CPUQuota",
     "Config",
     "ConfigError",
+    "CoreType",
+    "Count",
     "DeviceNodes",
     "Granularity",
     "IncompleteCores",
@@ -94,12 +97,8 @@ class _Section:
 
     def pool(self) -> PoolConfig:
         """The pool that the section describes. Raises ConfigError."""
-        for key in self._keys.values():
-            if key.required and self.name != PLUGIN and self.values.get(key.field) is None:
-                raise ConfigError(
-                    f"{self.where} needs a {key.name}= of its own; assign a resource name and a"
-                    " CPU list, such as example.com/isolcpus-dpdk and 4-7"
-                )
+        if self.name != PLUGIN:
+            self._check_complete()
         for name, text in self.texts.items():
             needed = self._keys[name].needs.get(text)
             if needed and not self._is_set(needed):
@@ -107,6 +106,21 @@ class _Section:
                     f"{self.lines[name]} needs {needed}; set it, or remove {name}={text}"
                 )
         return PoolConfig(section=self.name, **self.values)
+
+    def _check_complete(self) -> None:
+        """A [Pool NAME] section needs a name and CPUs of its own. Raises ConfigError."""
+        for key in self._keys.values():
+            if key.required and self.values.get(key.field) is None:
+                raise ConfigError(
+                    f"{self.where} needs a {key.name}= of its own; assign a resource name such as"
+                    " example.com/isolcpus-dpdk"
+                )
+        pool = PoolConfig(**self.values)
+        if pool.cpus is None and not pool.by_attribute:
+            raise ConfigError(
+                f"{self.where} needs CPUs of its own; assign a list such as CPUs=4-7, or at least"
+                " one of NUMANodes=, Packages=, CoreType=, Near= and Count="
+            )
 
     def _is_set(self, assignment: str) -> bool:
         """Whether a key has this value, assigned or by default."""

@@ -1,7 +1,7 @@
 """A digest of a configuration, with which a daemon says which one it uses.
 
-It depends on the values of the keys only: not on comments, on the files, or on the order of lines
-and sections.
+It depends on the values of the keys only: not on comments, on the files, or on the order of lines.
+It depends on the order of sections if pools are selected by attribute.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def fingerprint(settings: Config) -> str:
     """Eight hexadecimal digits; the same for the same configuration in every process."""
-    pools = sorted(settings.pools, key=lambda pool: pool.section)
+    pools = list(settings.pools)
+    # With attributes, the order of the sections decides which pool has which CPUs.
+    if not any(pool.by_attribute for pool in pools):
+        pools.sort(key=lambda pool: pool.section)
     lines = [line for pool in pools for line in _section(pool.section, KEYS[PLUGIN], pool)]
     lines += _section(PINNING, KEYS[PINNING], settings.pinning)
     lines += _section(METRICS, KEYS[METRICS], settings)
@@ -34,5 +37,5 @@ def _section(name: str, keys: Mapping[str, Key], values: object) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """A value as text. A set has no order, so it is rendered as a CPU list."""
+    """A value as text. A set has no order, so it is rendered as a list."""
     return f"CPU {cpulist.render(value)}" if isinstance(value, frozenset) else str(value)

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from isolcpus_dp.config.values import (
+    COUNT,
     CPUS,
+    DEVICE,
     DIRECTORY,
     LISTEN,
+    NODES,
+    PACKAGES,
     RESOURCE_NAME,
     YES_OR_NO,
+    Count,
     Listen,
     Value,
     choice,
@@ -23,6 +28,7 @@ from isolcpus_dp.config.values import (
 
 PLUGIN, PINNING, METRICS, KUBELET = "Plugin", "Pinning", "Metrics", "Kubelet"
 
+CoreType = Literal["performance", "efficient"]
 Granularity = Literal["cpu", "core"]
 Threads = Literal["all", "one"]
 IncompleteCores = Literal["withhold", "offer"]
@@ -60,7 +66,13 @@ class PoolConfig:
     section: str = PLUGIN  # "Plugin", or "Pool NAME"
     resource_name: str = key("ResourceName", "windriver.com/isolcpus", RESOURCE_NAME, required=True)
     # None: all isolated CPUs that are in no other pool.
-    cpus: frozenset[int] | None = key("CPUs", "isolated", CPUS, required=True)
+    cpus: frozenset[int] | None = key("CPUs", "isolated", CPUS)
+    # These select from the CPUs above; None selects all.
+    numa_nodes: frozenset[int] | None = key("NUMANodes", "", NODES)
+    packages: frozenset[int] | None = key("Packages", "", PACKAGES)
+    core_type: CoreType | None = key("CoreType", "", choice(CoreType))
+    near: str | None = key("Near", "", DEVICE)  # a PCI address or a network interface
+    count: Count | None = key("Count", "", COUNT)
     granularity: Granularity = key("Granularity", "cpu", choice(Granularity))
     threads: Threads = key("Threads", "all", choice(Threads), needs={"one": "Granularity=core"})
     # Whether the rest of a core is offered if one of its threads cannot be allocated.
@@ -76,6 +88,14 @@ class PoolConfig:
     # Not "auto": the kubelet stores the device nodes of an allocation, and cannot restart the
     # container when one of them is gone.
     device_nodes: DeviceNodes = key("DeviceNodes", "no", choice(DeviceNodes))
+
+    @property
+    def by_attribute(self) -> bool:
+        """Whether it depends on the machine which CPUs are in the pool, not only on CPUs=."""
+        return any(
+            value is not None
+            for value in (self.numa_nodes, self.packages, self.core_type, self.near, self.count)
+        )
 
     @property
     def endpoint(self) -> str:
@@ -107,6 +127,11 @@ class Config:
     pinning: PinningConfig = PinningConfig()
     kubelet: KubeletConfig = KubeletConfig()
     metrics: Listen | None = key("Listen", "", LISTEN)  # where to serve them; None: nowhere
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """The devices near which pools are: PCI addresses and network interfaces."""
+        return frozenset(pool.near for pool in self.pools if pool.near is not None)
 
 
 class Key(NamedTuple):

@@ -34,6 +34,13 @@ def check_resource_name(text: str) -> None:
         raise ValueError("too long")
 
 
+class Count(NamedTuple):
+    """How many CPUs a pool takes."""
+
+    cpus: int
+    per_node: bool  # of each NUMA node, instead of the whole machine
+
+
 class Value(NamedTuple):
     """A type of value."""
 
@@ -80,6 +87,47 @@ def _cpus(text: str, last: int) -> frozenset[int] | None:
 
 
 CPUS = Value(_cpus, "isolated, or a CPU list such as 2-3,6-7")
+
+
+def _numbers(text: str, _last: int) -> frozenset[int]:
+    try:
+        return cpulist.parse(text)
+    except cpulist.CpuListError as error:
+        raise ValueError(f"'{error.part}' is neither a number nor a range") from error
+
+
+NODES = Value(_numbers, "the numbers of NUMA nodes, such as 0 or 0,2-3")
+PACKAGES = Value(_numbers, "the numbers of packages, such as 0 or 0-1")
+
+_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+# The kernel's rules for the name of a network interface (dev_valid_name()).
+_INTERFACE = re.compile(r"(?!\.{1,2}$)[^/:\s]{1,15}")
+
+
+def _device(text: str, _last: int) -> str:
+    # The kernel writes addresses in lower case.
+    if _PCI_ADDRESS.fullmatch(text.lower()):
+        return text.lower()
+    if ":" in text:
+        raise ValueError("not a PCI address with domain, bus, device and function")
+    if not _INTERFACE.fullmatch(text):
+        raise ValueError("not the name of a network interface")
+    return text
+
+
+DEVICE = Value(
+    _device, "a PCI address such as 0000:3b:00.0, or the name of a network interface such as eth0"
+)
+
+
+def _count(text: str, _last: int) -> Count:
+    match = re.fullmatch(r"([1-9][0-9]{0,3})(/node)?", text)
+    if not match:
+        raise ValueError("not a number of CPUs")
+    return Count(int(match[1]), match[2] is not None)
+
+
+COUNT = Value(_count, "a number of CPUs such as 8, or 8/node for so many of each NUMA node")
 
 
 def _listen(text: str, _last: int) -> Listen:

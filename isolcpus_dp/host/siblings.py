@@ -65,7 +65,13 @@ def _joined(cpus: dict[int, Cpu]) -> Iterator[frozenset[int]]:
 
 def _beside(known: Cpu, offline: Cpu) -> Cpu:
     """An offline CPU that an online sibling names: it has the position of that sibling."""
-    return replace(offline, core=known.core, package=known.package, die=known.die)
+    return replace(
+        offline,
+        core=known.core,
+        package=known.package,
+        die=known.die,
+        core_type=offline.core_type or known.core_type,
+    )
 
 
 def switched_off(machine: Machine) -> frozenset[int]:
@@ -128,7 +134,7 @@ def _probable_threads(
     for core in sorted(known, key=min):
         # What is known about a core that is offline was read when its threads were online.
         if core & machine.online and not core & machine.conflicting:
-            kinds[bool(core & machine.efficiency)].append(core)
+            kinds[machine.cpus[min(core & machine.online)].core_type].append(core)
     for cores in kinds.values():
         widest = max(map(len, cores))
         patterns = Counter(_pattern(core) for core in cores if len(core) == widest)
@@ -142,6 +148,30 @@ def _probable_threads(
                 found[core] = threads & unplaced
                 unplaced -= threads
     return {core: threads for core, threads in found.items() if threads}
+
+
+def hidden_cores(machine: Machine, unplaced: Iterable[int]) -> list[frozenset[int]]:
+    """The probable cores of which all threads are offline, from these CPUs of unknown core.
+
+    Only if all other cores are of one type and have one pattern.
+    """
+    known = [core for core in cores(machine) if not core & machine.conflicting]
+    types = {cpu.core_type for cpu in machine.cpus.values()}
+    patterns = {_pattern(core) for core in known}
+    if len(types) != 1 or len({places for places, _ in patterns}) != 1:
+        return []
+    left, found = set(unplaced), []
+    [places] = {places for places, _ in patterns}
+    for cpu in sorted(left):
+        core = frozenset(cpu + place for place in places)
+        if core <= left and _pattern(core) in patterns and _on_one_node(machine, core):
+            found.append(core)
+            left -= core
+    return found
+
+
+def _on_one_node(machine: Machine, core: Iterable[int]) -> bool:
+    return len({machine.cpus[cpu].node for cpu in core}) == 1
 
 
 def _pattern(core: frozenset[int]) -> _Pattern:

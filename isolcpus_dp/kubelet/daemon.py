@@ -56,12 +56,14 @@ class Daemon:
         host: Host,
         settings: config.Config,
         present: machine.Machine,
+        claims: pool.Claims,
         reporter: Reporter,
         earlier: Earlier,
     ) -> None:
         """To be called in the event loop."""
         self._host = host
         self._settings = settings
+        self._claims = claims
         self._reporter = reporter
         self._earlier = earlier
         self._socket = paths.registration_socket(host.kubelet_dir)
@@ -79,7 +81,7 @@ class Daemon:
                 partial(machine.cpuid_device_nodes, host.sysfs),
                 self._metrics.allocated if self._metrics else lambda *_: None,
             )
-            for offered in pool.make(present, settings)
+            for offered in pool.make(present, settings, claims)
         ]
 
     def _make_metrics(self) -> Metrics | None:
@@ -262,7 +264,8 @@ class Daemon:
     def _machine_changed(self, present: machine.Machine) -> None:
         """Reports changed devices to the kubelet."""
         self._reporter.late(present.late)
-        offered = pool.make(present, self._settings)
+        self._claims = pool.claim(present, self._settings, self._claims.near, self._claims)
+        offered = pool.make(present, self._settings, self._claims)
         differ = [resource.offer(present, now) for resource, now in zip(self._resources, offered)]
         if any(differ):
             self._tell_status()

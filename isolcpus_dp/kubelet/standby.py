@@ -29,8 +29,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from isolcpus_dp import config
-from isolcpus_dp.host import machine
+from isolcpus_dp import config, pool
+from isolcpus_dp.host import devices, machine
 from isolcpus_dp.kubelet import daemon, endpoint, paths
 from isolcpus_dp.kubelet.outcome import Earlier, Outcome, Reporter
 from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
@@ -76,6 +76,7 @@ class _Standby:
         self._published = reload.Published(host.runtime_dir)
         self._present: machine.Machine | None = None
         self._settings: config.Config | None = None
+        self._claims: pool.Claims | None = None
         self._worker: worker.Worker | None = None
         self._forked = 0.0  # time.monotonic() of the last fork
         self._due: float | None = None  # time.monotonic() of the next attempt after a failure
@@ -116,7 +117,7 @@ class _Standby:
         self._due = None
         try:
             if self._settings is None:
-                self._adopt(self._read())
+                self._adopt(*self._read())
             self._forked = time.monotonic()
             self._worker = worker.fork(self._work)
         except machine.MachineError as error:
@@ -124,16 +125,21 @@ class _Standby:
         except OSError as error:
             self._fail(process.explain(error))
 
-    def _read(self) -> config.Config:
-        """Reads machine and configuration. Raises MachineError and ConfigError."""
+    def _read(self) -> tuple[config.Config, pool.Claims]:
+        """Reads machine and configuration. Raises MachineError and ConfigError.
+
+        The pools claim their CPUs here, and not in a worker: a later worker may find another
+        machine, and must not move a CPU to another pool.
+        """
         self._present = machine.read(self._host.sysfs, self._present)
         settings = config.load(self._config_file, self._present.last)
-        for pool in settings.pools:
-            paths.endpoint(self._host.kubelet_dir, pool.endpoint)  # raises ConfigError
-        return settings
+        for one in settings.pools:
+            paths.endpoint(self._host.kubelet_dir, one.endpoint)  # raises ConfigError
+        near = devices.locate(self._host.sysfs, settings.devices)
+        return settings, pool.claim(self._present, settings, near)
 
-    def _adopt(self, settings: config.Config) -> None:
-        self._settings = settings
+    def _adopt(self, settings: config.Config, claims: pool.Claims) -> None:
+        self._settings, self._claims = settings, claims
         if settings.metrics:
             daemon.load_metrics()
         self._published.write(config.fingerprint(settings))
@@ -143,12 +149,15 @@ class _Standby:
     def _work(self, report: worker.Tell) -> None:
         """Runs in the worker."""
         reporter = Reporter(report)
-        present, settings = self._present, self._settings
+        present, settings, claims = self._present, self._settings, self._claims
         assert present
         assert settings
+        assert claims
         try:
             process.run(
-                lambda: daemon.Daemon(self._host, settings, present, reporter, self._earlier).live()
+                lambda: daemon.Daemon(
+                    self._host, settings, present, claims, reporter, self._earlier
+                ).live()
             )
         except endpoint.EndpointError as error:
             reporter.failed(str(error))
@@ -214,17 +223,18 @@ class _Standby:
         """Reads the configuration again, and replaces the worker if it differs."""
         self._systemd.notify(reload.began())
         try:
-            settings = self._read()
+            settings, claims = self._read()
         except (config.ConfigError, machine.MachineError) as error:
             reload.failed(error)
             self._systemd.notify("READY=1")
             return
-        if settings == self._settings:
+        # CPUs that came online since then may be claimed, too, as in the worker.
+        if settings == self._settings and self._claims and claims.includes(self._claims):
             reload.succeeded("nothing has changed")
             self._systemd.notify("READY=1")
             return
         self._stop_worker()
-        self._adopt(settings)
+        self._adopt(settings, claims)
         # A failure with the new configuration is logged, even if it is the same as before.
         self._delay, self._failure, self._earlier = _FIRST_DELAY, "", Earlier()
         reload.succeeded("registering again")

@@ -64,7 +64,7 @@ def rules(
     isolated = machine.isolated & machine.present
     return Rules(
         pools={
-            one.resource_name: Owned(pool.wanted(machine, config, one) & isolated, one.mixed)
+            one.resource_name: Owned(pool.allowed(machine, config, one) & isolated, one.mixed)
             for one in config.pools
         },
         isolated=isolated,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from isolcpus_dp import config
 from isolcpus_dp.host import machine as host_machine
-from isolcpus_dp.plan import core_types, parts, survey, wish
+from isolcpus_dp.plan import parts, survey, wish
 from isolcpus_dp.report.check.start import facts
 
 if TYPE_CHECKING:
@@ -35,10 +35,7 @@ class Source:
 def prepare(source: Source, wanted: Wish) -> Plan:
     """The plan. Raises WishError, MachineError, ConfigError and Unseen."""
     machine = source.machine or host_machine.read(source.sysfs)
-    efficient = frozenset[int]()
-    if wanted.core_type and source.machine is None:
-        efficient = core_types.efficient(source.sysfs, machine)
-    goal, notes = wish.apply(machine, wanted, efficient)
+    goal, notes = wish.apply(machine, wanted)
     settings = config.Config()
     if source.is_here or source.config:
         settings = config.load(source.config, machine.last)

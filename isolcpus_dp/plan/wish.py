@@ -16,8 +16,8 @@ from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.plan.part import Goal
 
 if TYPE_CHECKING:
+    from isolcpus_dp.host.core_types import CoreType
     from isolcpus_dp.host.machine import Machine
-    from isolcpus_dp.plan.core_types import CoreType
 
 Core = frozenset[int]
 
@@ -38,18 +38,13 @@ class Wish:
     core_type: CoreType | None = None  # isolate only cores of this type
 
 
-def apply(
-    machine: Machine, wish: Wish, efficient: frozenset[int] = frozenset()
-) -> tuple[Goal, tuple[str, ...]]:
-    """The goal, and what the administrator should know about it. Raises WishError.
-
-    `efficient` are the CPUs of efficient cores, where the wish names a type.
-    """
+def apply(machine: Machine, wish: Wish) -> tuple[Goal, tuple[str, ...]]:
+    """The goal, and what the administrator should know about it. Raises WishError."""
     cores, unknown = _cores(machine)
     if wish.isolate is not None:
         isolated = _listed(machine, wish, cores)
     else:
-        isolated = _all_but(machine, wish, cores, efficient)
+        isolated = _all_but(machine, wish, cores)
     if not isolated:
         raise WishError(_nothing_left(wish, cores))
     goal = Goal(machine, isolated, machine.present - isolated)
@@ -101,10 +96,9 @@ def _listed(machine: Machine, wish: Wish, cores: Iterable[Core]) -> frozenset[in
     return listed
 
 
-def _all_but(
-    machine: Machine, wish: Wish, cores: Iterable[Core], efficient: frozenset[int]
-) -> frozenset[int]:
+def _all_but(machine: Machine, wish: Wish, cores: Iterable[Core]) -> frozenset[int]:
     """The CPUs of all cores but those that stay. Raises WishError."""
+    efficient = frozenset(cpu.cpu for cpu in machine.cpus.values() if cpu.core_type == "efficient")
     if wish.core_type and not efficient:
         raise WishError(
             f"--isolate-type {wish.core_type}: this machine has only one type of cores; leave it"

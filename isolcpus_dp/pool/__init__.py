@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist, siblings
-from isolcpus_dp.pool import cores
+from isolcpus_dp.pool import cores, warnings
+from isolcpus_dp.pool.claims import Claims, allowed, claim
 from isolcpus_dp.pool.device import Device, is_offline
 
 if TYPE_CHECKING:
     from isolcpus_dp.config import Config, PoolConfig
     from isolcpus_dp.host.machine import Machine
 
-__all__ = ["Device", "Pool", "make", "wanted"]
+__all__ = ["Claims", "Device", "Pool", "allowed", "claim", "make"]
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,15 @@ class Pool:
         return [device.id for device in self.devices.values() if not device.healthy]
 
 
-def make(machine: Machine, config: Config) -> tuple[Pool, ...]:
-    """The pools of the configuration, in its order."""
+def make(machine: Machine, config: Config, claimed: Claims | None = None) -> tuple[Pool, ...]:
+    """The pools of the configuration, in its order, with the CPUs that they have claimed.
+
+    Without claims, they claim now, and no device is near any CPU.
+    """
+    claimed = claimed or claim(machine, config, {})
     pools: list[Pool] = []
     for pool in config.pools:
-        made = _make(machine, pool, wanted(machine, config, pool))
+        made = _make(machine, pool, claimed.of(pool), warnings.of(machine, config, pool, claimed))
         same = [other for other in pools if other.environment_name == made.environment_name]
         if same:
             made = replace(made, warnings=(*made.warnings, _same_variable(made, same[0])))
@@ -66,32 +71,26 @@ def make(machine: Machine, config: Config) -> tuple[Pool, ...]:
     return tuple(pools)
 
 
-def wanted(machine: Machine, config: Config, pool: PoolConfig) -> frozenset[int]:
-    """The CPUs that are configured for a pool, including those that are not isolated."""
-    if pool.cpus is not None:
-        return pool.cpus
-    return machine.isolated.difference(*(other.cpus or () for other in config.pools))
-
-
-def _make(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> Pool:
-    """The pool with those of the `wanted` CPUs that are isolated and present."""
-    isolated = wanted & machine.isolated & machine.present
+def _make(
+    machine: Machine, config: PoolConfig, claimed: frozenset[int], sentences: list[str]
+) -> Pool:
+    """The pool with those of the `claimed` CPUs that are still isolated and present."""
+    isolated = claimed & machine.isolated & machine.present
     off = isolated & siblings.switched_off(machine)
-    warnings = _warnings(machine, config, wanted)
     if config.granularity == "cpu":
         devices = [_cpu_device(machine, cpu) for cpu in sorted(isolated - off)]
     else:
         devices, more = cores.devices(machine, config, isolated)
-        warnings += more
+        sentences += more
     if off:
-        warnings.append(
+        sentences.append(
             f"CPU {cpulist.render(off)} is offline because SMT is off, and is not offered until it"
             " comes online"
         )
     return Pool(
         config=config,
         devices={device.id: device for device in devices},
-        warnings=tuple(warnings),
+        warnings=tuple(sentences),
     )
 
 
@@ -99,28 +98,6 @@ def _cpu_device(machine: Machine, cpu: int) -> Device:
     own = frozenset({cpu})
     reason = "" if cpu in machine.online else is_offline(own)
     return Device(id=str(cpu), cpus=own, core=own, node=machine.cpus[cpu].node, reason=reason)
-
-
-def _warnings(machine: Machine, config: PoolConfig, wanted: frozenset[int]) -> list[str]:
-    """A sentence for each group of configured CPUs that is not offered."""
-    if not machine.isolated:
-        return [
-            "no CPU of this host is isolated: boot it with isolcpus= on the kernel's command line"
-        ]
-    found = []
-    if not wanted:
-        found.append(
-            f"no CPU is left for {config.resource_name}: all isolated CPUs are in [Pool] sections"
-        )
-    if wanted - machine.isolated:
-        found.append(
-            f"CPU {cpulist.render(wanted - machine.isolated)} of CPUs= is not isolated and is not"
-            f" offered: isolated CPUs are {cpulist.render(machine.isolated)}"
-        )
-    absent = wanted & machine.isolated - machine.present
-    if absent:
-        found.append(f"CPU {cpulist.render(absent)} is isolated but not present and is not offered")
-    return found
 
 
 def _same_variable(pool: Pool, other: Pool) -> str:

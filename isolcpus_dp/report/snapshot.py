@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolcpus_dp import config, pool
-from isolcpus_dp.host import machine
+from isolcpus_dp.host import devices, machine
 from isolcpus_dp.kubelet import paths, podresources, root
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def take(
     """
     present = machine.read(sysfs, before)
     settings = config.load(config_file, present.last)
-    pools = pool.make(present, settings)
+    near = devices.locate(sysfs, settings.devices)
+    pools = pool.make(present, settings, pool.claim(present, settings, near))
     by_resource = {one.resource_name: one for one in pools}
     kubelet_root = root.find(kubelet_dir, settings.kubelet.root)
     try:

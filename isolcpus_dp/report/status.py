@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from isolcpus_dp.host import cpulist
+from isolcpus_dp.pool import attributes
 from isolcpus_dp.service import units
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def as_text(status: Status) -> str:
         lines.append(
             f"{pool.resource_name}: CPUs {counts}" + (f"  not in the pool {count}" if count else "")
         )
+        if len(status.snapshot.pools) > 1 or pool.config.by_attribute:
+            lines.append(_selected(status, pool))
         lines += [
             f"  unhealthy: device {device_id}: {reason}"
             for device_id, reason in _reasons(pool).items()
@@ -166,6 +169,13 @@ def as_json(status: Status) -> str:
         "unseen": list(status.unseen),
     }
     return json.dumps(document, indent=2)
+
+
+def _selected(status: Status, pool: Pool) -> str:
+    """The CPUs of a pool, and what selects them."""
+    cpus = cpulist.render(_counts(status, pool)["isolated"] or ())
+    selection = attributes.selection(pool.config)
+    return f"  CPUs {cpus or '(none)'}" + (f", selected by {selection}" if selection else "")
 
 
 def _counts(status: Status, pool: Pool) -> dict[str, frozenset[int] | None]:

@@ -105,6 +105,8 @@ class MadeUpMachine:
         self.directory = root / "devices" / "system" / "cpu"
         self._places = {place.cpu: place for place in places}
         self._online = set(self._places)
+        self._cores = _groups(self._places.values(), lambda place: (place.package, place.core))
+        self._caches = _groups(self._places.values(), lambda place: (place.package, place.cache))
         self._write("possible", self._places)
         self._write("present", self._places)
         self._write("isolated", isolated)
@@ -125,7 +127,7 @@ class MadeUpMachine:
         self._change(cpus)
 
     def _change(self, cpus: Iterable[int]) -> None:
-        for sharing in {other for cpu in cpus for other in self._sharing_cache(cpu)}:
+        for sharing in {other for cpu in cpus for other in self._caches[cpu]}:
             self._write_topology(sharing)
         self._write("online", self._online)
 
@@ -135,7 +137,7 @@ class MadeUpMachine:
             for name in ("topology", "cache"):
                 shutil.rmtree(directory / name, ignore_errors=True)
             return
-        siblings = self._sharing(lambda other: (other.package, other.core), cpu)
+        siblings = self._cores[cpu]
         self._write(f"cpu{cpu}/topology/core_cpus_list", siblings & self._online)
         for name, number in (("core_id", place.core), ("physical_package_id", place.package)):
             self._write_text(f"cpu{cpu}/topology/{name}", str(number))
@@ -143,7 +145,7 @@ class MadeUpMachine:
         self._write_text(f"cpu{cpu}/cache/index0/level", "1")
         self._write(f"cpu{cpu}/cache/index0/shared_cpu_list", siblings & self._online)
         self._write_text(f"cpu{cpu}/cache/index3/level", "3")
-        shared = self._sharing_cache(cpu) & self._online
+        shared = self._caches[cpu] & self._online
         self._write(f"cpu{cpu}/cache/index3/shared_cpu_list", shared)
 
     def _write_nodes(self, distances: Mapping[tuple[int, int], int]) -> None:
@@ -157,13 +159,6 @@ class MadeUpMachine:
             )
             self._write_text(f"../node/node{node}/distance", " ".join(map(str, row)))
 
-    def _sharing_cache(self, cpu: int) -> set[int]:
-        return self._sharing(lambda other: (other.package, other.cache), cpu)
-
-    def _sharing(self, part: Callable[[Place], object], cpu: int) -> set[int]:
-        own = part(self._places[cpu])
-        return {other for other, place in self._places.items() if part(place) == own}
-
     def _write(self, name: str, cpus: Iterable[int]) -> None:
         self._write_text(name, cpulist.render(cpus))
 
@@ -174,3 +169,12 @@ class MadeUpMachine:
         temporary = path.with_name(f".{path.name}")
         temporary.write_text(f"{text}\n")
         temporary.rename(path)
+
+
+def _groups(places: Iterable[Place], part: Callable[[Place], object]) -> dict[int, set[int]]:
+    """By CPU: all CPUs in the same part of the machine."""
+    groups: dict[object, set[int]] = {}
+    by_cpu = {place.cpu: groups.setdefault(part(place), set()) for place in places}
+    for cpu, group in by_cpu.items():
+        group.add(cpu)
+    return by_cpu

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from isolcpus_dp import pool
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.config import Config
 from isolcpus_dp.host import machine
@@ -45,7 +46,9 @@ class Worker:
 
     def __init__(self, host: daemon.Host, present: machine.Machine, earlier: Earlier) -> None:
         self.told: list[str] = []
-        made = daemon.Daemon(host, Config(), present, Reporter(self.told.append), earlier)
+        claims = pool.claim(present, Config(), {})
+        reporter = Reporter(self.told.append)
+        made = daemon.Daemon(host, Config(), present, claims, reporter, earlier)
         self.task = asyncio.create_task(made.live())
 
     async def ended(self) -> Outcome:

@@ -370,21 +370,21 @@ def test_pool_needs_no_plugin_section(main: Path) -> None:
     assert [pool.section for pool in load(main, LAST).pools] == ["Plugin", "Pool a"]
 
 
-@pytest.mark.parametrize(
-    ("lines", "missing"),
-    [
-        ("CPUs=2\n", "ResourceName"),
-        ("ResourceName=example.com/a\n", "CPUs"),
-        ("ResourceName=example.com/a\nCPUs=isolated\n", "CPUs"),
-        ("ResourceName=example.com/a\nCPUs=2\nCPUs=\n", "CPUs"),
-        ("", "ResourceName"),
-    ],
-)
-def test_pool_needs_a_name_and_cpus(main: Path, lines: str, missing: str) -> None:
+@pytest.mark.parametrize("lines", ["CPUs=2\n", "Count=2\n", ""])
+def test_pool_needs_a_name(main: Path, lines: str) -> None:
     main.write_text(f"[Pool a]\n{lines}")
     assert error_of(main) == (
-        f"{main}: [Pool a] needs a {missing}= of its own; assign a resource name and a CPU list,"
-        " such as example.com/isolcpus-dpdk and 4-7"
+        f"{main}: [Pool a] needs a ResourceName= of its own; assign a resource name such as"
+        " example.com/isolcpus-dpdk"
+    )
+
+
+@pytest.mark.parametrize("lines", ["", "CPUs=isolated\n", "CPUs=2\nCPUs=\n", "Near=a\nNear=\n"])
+def test_pool_needs_cpus(main: Path, lines: str) -> None:
+    main.write_text(f"[Pool a]\nResourceName=example.com/a\n{lines}")
+    assert error_of(main) == (
+        f"{main}: [Pool a] needs CPUs of its own; assign a list such as CPUs=4-7, or at least one"
+        " of NUMANodes=, Packages=, CoreType=, Near= and Count="
     )
 
 
@@ -478,8 +478,9 @@ def test_unknown_section_is_an_error(main: Path, section: str) -> None:
 def test_unknown_key_is_an_error(main: Path, key: str) -> None:
     main.write_text(f"[Plugin]\n{key}=2\n")
     assert error_of(main) == (
-        f"{main}: [Plugin] {key}=2: unknown key; use one of ResourceName, CPUs, Granularity,"
-        " Threads, IncompleteCores, Placement, Mixed, DeviceNodes"
+        f"{main}: [Plugin] {key}=2: unknown key; use one of ResourceName, CPUs, NUMANodes,"
+        " Packages, CoreType, Near, Count, Granularity, Threads, IncompleteCores, Placement, Mixed,"
+        " DeviceNodes"
     )
 
 

@@ -20,6 +20,11 @@ CHANGES = {
     "Plugin": {
         "ResourceName": "ResourceName=example.com/rt",
         "CPUs": "CPUs=2-3",
+        "NUMANodes": "NUMANodes=0-1",
+        "Packages": "Packages=1",
+        "CoreType": "CoreType=efficient",
+        "Near": "Near=eth0",
+        "Count": "Count=8/node",
         "Granularity": "Granularity=core",
         "Threads": "Granularity=core\nThreads=one",
         "IncompleteCores": "Granularity=core\nIncompleteCores=offer",
@@ -54,8 +59,8 @@ def fingerprint(directory: Path, text: str) -> str:
 
 
 def test_fingerprint_is_eight_hexadecimal_digits(tmp_path: Path) -> None:
-    assert fingerprint(tmp_path, "") == "527711f6"
-    assert fingerprint(tmp_path, POOLS) == "e660cc2e"
+    assert fingerprint(tmp_path, "") == "f06d8861"
+    assert fingerprint(tmp_path, POOLS) == "6ad0a151"
 
 
 def test_every_key_is_in_the_table_of_changes() -> None:
@@ -104,6 +109,12 @@ def test_same_values_have_the_same_fingerprint(tmp_path: Path) -> None:
     Listen=
     """
     assert fingerprint(tmp_path, text) == fingerprint(tmp_path, POOLS)
+
+
+def test_order_of_pools_by_attribute_changes_the_fingerprint(tmp_path: Path) -> None:
+    one = "[Pool a]\nResourceName=example.com/a\nCoreType=performance\n"
+    other = "[Pool b]\nResourceName=example.com/b\nNUMANodes=0\n"
+    assert fingerprint(tmp_path, one + other) != fingerprint(tmp_path, other + one)
 
 
 def test_drop_in_has_the_fingerprint_of_its_values(tmp_path: Path) -> None:

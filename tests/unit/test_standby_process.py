@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import pytest
 
-from isolcpus_dp import config
+from isolcpus_dp import config, pool
 from isolcpus_dp.host import machine
 from isolcpus_dp.host.sockets import Identity
 from isolcpus_dp.kubelet import daemon, standby
@@ -119,6 +119,7 @@ def main(
             host: daemon.Host,
             settings: config.Config,
             present: machine.Machine,
+            claims: pool.Claims,
             reporter: Reporter,
             earlier: Earlier,
         ) -> None:

@@ -169,3 +169,22 @@ def test_device_no_longer_offered_still_has_its_owner(make_up: MakeUp) -> None:
     bare = snapshot.take(tree.root, None, tree.root)
     gone = Allocation("default", "old", "main", "windriver.com/isolcpus", ("3", "9"))
     assert podresources.owned(bare.pools[0], gone) == {3, 9}
+
+
+def test_status_shows_the_cpus_of_each_pool(make_up: MakeUp, tmp_path: Path) -> None:
+    file = tmp_path / "isolcpus-dp.conf"
+    file.write_text(
+        "[Pool a]\nResourceName=example.com/a\nCoreType=performance\nCount=2\n"
+        "[Pool b]\nResourceName=example.com/b\nNear=0000:3b:00.0\n"
+    )
+    tree = make_up("1x4x2", {2, 3, 6, 7})
+    seen = snapshot.take(tree.root, file, tmp_path)
+    assert status.as_text(status.look(seen, running)).splitlines()[:7] == [
+        "windriver.com/isolcpus: CPUs isolated 2  healthy 2  allocated ?  free ?",
+        "  CPUs 3,7",
+        "example.com/a: CPUs isolated 2  healthy 2  allocated ?  free ?",
+        "  CPUs 2,6, selected by CoreType=performance Count=2",
+        "example.com/b: CPUs isolated 0  healthy 0  allocated ?  free ?",
+        "  CPUs (none), selected by Near=0000:3b:00.0",
+        "  note: Near=0000:3b:00.0 matches no isolated CPU: this machine has no such device",
+    ]

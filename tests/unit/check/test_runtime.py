@@ -233,7 +233,7 @@ def test_version_is_unknown_without_the_time_of_boot(made_up: MadeUpHost) -> Non
         runtime.versions(made_up.host())
 
 
-DEFAULTS, OTHER = "527711f6\n", "00000000\n"  # fingerprints: of the default configuration
+DEFAULTS, OTHER = "f06d8861\n", "00000000\n"  # fingerprints: of the default configuration
 
 
 def publish(made_up: MadeUpHost, plugin: str, pin: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from isolcpus_dp.host import machine
 from isolcpus_dp.host.machine import Machine
-from isolcpus_dp.plan import core_types, survey
+from isolcpus_dp.plan import survey
 from isolcpus_dp.plan.part import Target
 from isolcpus_dp.plan.survey import Known
 from isolcpus_dp.plan.wish import Wish
@@ -30,7 +30,6 @@ class Case:
     machine: Machine
     known: Known
     wish: Wish = field(default_factory=Wish)
-    efficient: frozenset[int] = frozenset()
 
 
 def _case(tree: MadeUpMachine, wish: Wish | None = None) -> Case:
@@ -41,7 +40,6 @@ def _case(tree: MadeUpMachine, wish: Wish | None = None) -> Case:
         read,
         survey.of_machine(read, release, facts.numa_nodes(tree.root)),
         wish or Wish(),
-        core_types.efficient(tree.root, read),
     )
 
 

@@ -25,7 +25,7 @@ every_machine = pytest.mark.parametrize("name", MACHINES)
 
 
 def plan_of(case: Case) -> Plan:
-    goal, notes = wish.apply(case.machine, case.wish, case.efficient)
+    goal, notes = wish.apply(case.machine, case.wish)
     return parts.make(goal, case.known, Config(), notes)
 
 

@@ -15,7 +15,7 @@ from .machines import MACHINES, case_of
 
 def isolated(case_name: str, wanted: Wish) -> str:
     case = case_of(case_name)
-    goal, _ = wish.apply(case.machine, wanted, case.efficient)
+    goal, _ = wish.apply(case.machine, wanted)
     return cpulist.render(goal.isolated)
 
 
