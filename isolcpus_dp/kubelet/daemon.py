@@ -20,7 +20,7 @@ from isolcpus_dp import config, pool
 from isolcpus_dp.host import directories, machine, sockets
 from isolcpus_dp.host.hotplug import MachineWatch
 from isolcpus_dp.host.sockets import Identity, SocketWatch
-from isolcpus_dp.kubelet import paths, registration
+from isolcpus_dp.kubelet import endpoint, paths, registration
 from isolcpus_dp.kubelet.resource import Resource, State, status
 from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
 from isolcpus_dp.service import notify, process
@@ -120,7 +120,7 @@ class Daemon:
     async def _serve(self) -> None:
         if await self._waited_for_directory():
             return  # the next worker binds its sockets there
-        with process.threads_with_late_timers():  # those of gRPC
+        with endpoint.threads_of_grpc():
             for resource in self._resources:
                 await resource.endpoint.publish()
             await self._resources[0].endpoint.prove()

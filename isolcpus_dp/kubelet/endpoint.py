@@ -23,6 +23,7 @@ from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.host import sockets
 from isolcpus_dp.kubelet import paths
+from isolcpus_dp.service import process
 
 if TYPE_CHECKING:
     from isolcpus_dp.host.sockets import Identity
@@ -35,6 +36,18 @@ grpc.unary_unary_rpc_method_handler(lambda request, context: None)
 # Another starting daemon holds the directory's lock for milliseconds.
 _LOCK_SECONDS = 10.0
 _LOCK_INTERVAL = 0.005
+
+
+# Newer versions have threads that hand out work, and must wake up in time.
+_LAST_WITH_LATE_TIMERS = (1, 51)
+
+
+def threads_of_grpc() -> contextlib.AbstractContextManager[None]:
+    """The block in which gRPC starts its threads: an idle daemon is woken up less often by them."""
+    version = tuple(map(int, grpc.__version__.split(".")[:2]))
+    if version > _LAST_WITH_LATE_TIMERS:
+        return contextlib.nullcontext()
+    return process.threads_with_late_timers()
 
 
 class EndpointError(Exception):

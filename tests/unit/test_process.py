@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -203,3 +205,18 @@ async def test_failure_during_a_cancellation_is_not_logged(
     await asyncio.sleep(0)  # the event loop, too, forgets the tasks
     gc.collect()  # asyncio logs an exception when its task is collected
     assert caplog.records == []
+
+
+def timer_slack() -> int:
+    """Of this thread, in nanoseconds."""
+    nanoseconds: int = ctypes.CDLL(None).prctl(30, 0, 0, 0, 0)  # PR_GET_TIMERSLACK
+    return nanoseconds
+
+
+def test_threads_that_are_created_in_the_block_have_late_timers() -> None:
+    before, seen = timer_slack(), []
+    with process.threads_with_late_timers():
+        thread = threading.Thread(target=lambda: seen.append(timer_slack()))
+        thread.start()
+        thread.join()
+    assert (seen, timer_slack()) == ([1_000_000_000], before)
