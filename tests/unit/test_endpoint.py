@@ -308,6 +308,6 @@ def test_threads_of_newer_grpc_wake_up_in_time(
 ) -> None:
     """With late timers, grpcio 1.85 takes up to two seconds to answer the first call."""
     monkeypatch.setattr(grpc, "__version__", version)
-    entered = contextlib.nullcontext("late")
+    entered: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     monkeypatch.setattr(process, "threads_with_late_timers", lambda: entered)
     assert (endpoint.threads_of_grpc() is entered) == late
