@@ -175,7 +175,7 @@ class Reader:
             self._guest.run(f"cat > /var/lib/kubelet/config.yaml <<'END'\n{block.text}END")
             # The kubelet would write it.
             self._guest.run(
-                'echo \'{"policyName": "static", "defaultCpuSet": "0-1,4-5"}\''
+                'echo \'{"policyName": "static", "defaultCpuSet": "1,4-5"}\''
                 " > /var/lib/kubelet/cpu_manager_state"
             )
         elif block.page == "README.md":  # the other pages show similar pods
