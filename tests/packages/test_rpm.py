@@ -277,6 +277,8 @@ AFTER_REMOVAL = """\
 journalctl --update-catalog >/dev/null 2>&1 || :
 postun isolcpus-dp.service isolcpus-dp-kubelet.path
 if [ $1 -eq 0 ]; then
+    # A killed service leaves its sockets.
+    find /var/lib/kubelet/device-plugins/.isolcpus-dp -delete 2>/dev/null || :
     # The service creates the kubelet's directories if no kubelet has created them yet.
     rmdir --ignore-fail-on-non-empty /var/lib/kubelet/device-plugins /var/lib/kubelet \\
         2>/dev/null || :
