@@ -23,6 +23,7 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _HEADER = re.compile(r"\[[^]]*\](\s+#.*)?")
 
 
@@ -64,7 +65,7 @@ def sections(path: Path) -> dict[str, dict[str, str]]:
     try:
         # systemd ignores white space before a key; configparser would continue the previous value.
         lines = [line.strip() for line in _text(path).split("\n")]
-        _check_headers(path, lines)
+        _check_lines(path, lines)
         parser.read_string("\n".join(lines), source=str(path))
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"{path}: {_reason(error)}") from error
@@ -84,9 +85,17 @@ def _text(path: Path) -> str:
     return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
 
 
-def _check_headers(path: Path, lines: Iterable[str]) -> None:
-    """configparser ignores text after a [section] header. Raises ConfigError."""
+def _check_lines(path: Path, lines: Iterable[str]) -> None:
+    """Refuses what configparser accepts: text after a [section] header, control characters.
+
+    A zero byte cannot be in the path of a file. Raises ConfigError.
+    """
     for number, line in enumerate(lines, start=1):
+        control = _CONTROL.search(line)
+        if control:
+            raise ConfigError(
+                f"{path}: line {number} has the control character {control[0]!r}; remove it"
+            )
         if line.startswith("[") and not _HEADER.fullmatch(line):
             raise ConfigError(
                 f"{path}: line {number}, {line!r}, is neither [Section] nor Key=value"
@@ -99,7 +108,9 @@ def _reason(error: Exception) -> str:
         return f"line {error.lineno} is before the first section; begin with [Plugin]"
     if isinstance(error, configparser.ParsingError):
         line, text = error.errors[0]
-        return f"line {line}, {text}, is neither [Section] nor Key=value"
+        # From Python 3.13 on it is the line itself, and before its representation.
+        shown = repr(text) if "\n" in text else text
+        return f"line {line}, {shown}, is neither [Section] nor Key=value"
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8 text; save the file as UTF-8"
     return f"cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -72,9 +72,16 @@ def names(directory: Path | str) -> list[str]:
         raise unseen(directory, error) from error
 
 
+def printable(text: str) -> str:
+    """The text with `?` for all that is not printable: it may contain what others wrote."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def unseen(path: Path | str, error: OSError) -> Unseen:
     """What to raise when a file cannot be read."""
-    hint = ": run the check as root" if isinstance(error, PermissionError) else ""
+    hint = ": run the command as root" if isinstance(error, PermissionError) else ""
     return Unseen(f"cannot read {path}: {error.strerror}{hint}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,14 +22,16 @@ _BATCH_SECONDS = 0.005
 # When SMT is switched off, the kernel changes smt/control after the last uevent, and sends none for
 # that (cpuhp_smt_disable() in kernel/cpu.c). So the machine is compared once more.
 _SETTLED_SECONDS = 0.1
+# After a failure, the machine is compared again after a delay, which doubles with each further one.
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 10.0
 
 
 class MachineWatch:
     """Reads the machine whenever a CPU may have changed. A context manager.
 
-    `on_change` is called with each Machine that is read, also if it is the same. `on_error` is
-    called if the machine could not be read; `machine` then stays unchanged. `on_uevent` is called
-    for each event.
+    `on_change` is called with each Machine that is read, also if it is the same. If the machine
+    cannot be read, `machine` stays unchanged, `on_error` is called, once for each reason, and the
+    machine is read again later. `on_uevent` is called for each event.
     """
 
     def __init__(
@@ -46,17 +49,14 @@ class MachineWatch:
         self._on_uevent = on_uevent
         self._timer: asyncio.TimerHandle | None = None
         self._settled: asyncio.TimerHandle | None = None
+        self._failure = ""
+        self._delay = _FIRST_DELAY
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> MachineWatch:
-        is_current = False
         with contextlib.ExitStack() as stack:
             stack.enter_context(watch(self._sysfs, self._changed))
-            # It may have changed before the watch was set up.
-            with contextlib.suppress(MachineError):
-                is_current = machine.is_current(self._sysfs, self.machine)
-            if not is_current:
-                self._read()
+            self._compare()  # it may have changed before the watch was set up
             self._stack = stack.pop_all()
         return self
 
@@ -73,23 +73,43 @@ class MachineWatch:
 
     def _read_batch(self) -> None:
         self._timer = None
-        if self._settled:
-            self._settled.cancel()
-        self._settled = asyncio.get_running_loop().call_later(_SETTLED_SECONDS, self._compare)
+        self._compare_after(_SETTLED_SECONDS)
         self._read()
 
+    def _compare_after(self, seconds: float) -> None:
+        if self._settled:
+            self._settled.cancel()
+        self._settled = asyncio.get_running_loop().call_later(seconds, self._compare)
+
     def _compare(self) -> None:
-        with contextlib.suppress(MachineError):  # the first read has reported it
-            if not machine.is_current(self._sysfs, self.machine):
-                self._read()
+        try:
+            is_current = machine.is_current(self._sysfs, self.machine)
+        except MachineError:
+            is_current = False  # reading it reports the reason
+        if is_current:
+            self._succeeded()
+        else:
+            self._read()
 
     def _read(self) -> None:
         try:
             self.machine = machine.read(self._sysfs, self.machine)
         except MachineError as error:
-            self._on_error(error)
+            self._failed(error)
         else:
+            self._succeeded()
             self._on_change(self.machine)
+
+    def _succeeded(self) -> None:
+        self._failure, self._delay = "", _FIRST_DELAY
+
+    def _failed(self, error: MachineError) -> None:
+        # Without an event the kernel does not tell that the files can be read again.
+        self._compare_after(self._delay)
+        self._delay = min(2 * self._delay, _LONGEST_DELAY)
+        if str(error) != self._failure:
+            self._failure = str(error)
+            self._on_error(error)
 
 
 @contextlib.contextmanager
@@ -118,6 +138,9 @@ def _uevents(on_change: Callable[[], None]) -> Iterator[None]:
             changed = monitor.poll(timeout=0) is not None
         except OSError:
             changed = True  # ENOBUFS: events were lost, possibly one of a CPU
+            # pyudev raises it without reading, and the kernel reports it until it is read.
+            with contextlib.suppress(OSError):
+                os.read(monitor.fileno(), 1)
         if changed:
             on_change()
 

@@ -29,6 +29,9 @@ _LONGEST_PATH = 107
 # The errors of a socket that is absent, or on which no process listens yet or any more.
 _UNUSED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED})
 
+# The errors of a host on which descriptors or memory are used up: they say nothing about a socket.
+USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
 _CREATED = inotify.IN_CREATE | inotify.IN_MOVED_TO
 
 
@@ -125,8 +128,11 @@ class SocketWatch:
         A socket that is created while this waits is returned at once, although its owner may not
         have called listen() yet; otherwise a process listens on it. `failed` is the identity of a
         socket whose owner was called but did not answer: it is returned again only after a delay,
-        which doubles with each call. Raises Gone, as `changed` does.
+        which doubles with each call. Raises Gone, as `changed` does, and OSError if descriptors are
+        used up.
         """
+        if failed and self._delay > _LONGEST_DELAY_TO_LISTEN:
+            self._report(f"the process that listens on {self._path} does not answer")
         created = bool(failed) and await self.changed(self._next_delay())
         while True:
             identity = identify(self._path)
@@ -136,10 +142,15 @@ class SocketWatch:
             created = await self.changed(None if delay > _LONGEST_DELAY_TO_LISTEN else delay)
 
     def _answers(self) -> bool:
-        """Whether a process listens on the socket; reports any other reason why none does."""
+        """Whether a process listens on the socket; reports any other reason why none does.
+
+        Raises OSError if descriptors are used up.
+        """
         try:
             _connect(self._path)
         except OSError as error:
+            if error.errno in USED_UP:
+                raise
             self._report(obstacle(self._path) or _unusual(self._path, error))
             return False
         return True

@@ -20,7 +20,7 @@ from isolcpus_dp import config, pool
 from isolcpus_dp.host import directories, machine, sockets
 from isolcpus_dp.host.hotplug import MachineWatch
 from isolcpus_dp.host.sockets import Identity, SocketWatch
-from isolcpus_dp.kubelet import endpoint, paths, registration
+from isolcpus_dp.kubelet import paths, registration
 from isolcpus_dp.kubelet.resource import Resource, State, status
 from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
 from isolcpus_dp.service import notify, process
@@ -120,10 +120,9 @@ class Daemon:
     async def _serve(self) -> None:
         if await self._waited_for_directory():
             return  # the next worker binds its sockets there
-        with endpoint.threads_of_grpc():
-            for resource in self._resources:
-                await resource.endpoint.publish()
-            await self._resources[0].endpoint.prove()
+        for resource in self._resources:
+            await resource.endpoint.publish()
+        await self._resources[0].endpoint.prove()
         # Only now is it certain that no other daemon serves: these could be its metrics.
         async with self._metrics_served():
             for resource in self._resources:
@@ -241,7 +240,7 @@ class Daemon:
         emit(
             log, Event.REGISTERED,
             "registered %s with the kubelet, %d ms after its socket was created", resource.summary,
-            (time.time_ns() - kubelet.bound_ns) // 1_000_000,
+            max(0, time.time_ns() - kubelet.bound_ns) // 1_000_000,
             resource=resource.name, cpus=resource.cpus,
         )  # fmt: skip
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # The most values in a document when its aliases are expanded, and the deepest nesting.
 _MOST_VALUES = 100_000
 _DEEPEST = 100
+# The most characters of an integer. Python refuses to print one of more than 4300 digits.
+_LONGEST_NUMBER = 100
+_INTEGER = "tag:yaml.org,2002:int"
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -81,9 +84,14 @@ def _first(file: Path, loader: yaml.SafeLoader) -> Any:
 
 
 def _values(node: yaml.Node, known: dict[int, int], depth: int = 0) -> int:
-    """The number of values below a node, its aliases expanded. Raises RecursionError."""
+    """The number of values below a node, its aliases expanded.
+
+    Raises RecursionError, and ValueError for a number that is too long.
+    """
     if depth > _DEEPEST:
         raise RecursionError  # also a node that is its own alias
+    if node.tag == _INTEGER and len(node.value) > _LONGEST_NUMBER:
+        raise ValueError(f"a number has more than {_LONGEST_NUMBER} characters")
     if id(node) not in known:
         children = node.value if isinstance(node.value, list) else []
         flat = [one for child in children for one in (child if type(child) is tuple else [child])]

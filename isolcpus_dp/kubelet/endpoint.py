@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.host import sockets
 from isolcpus_dp.kubelet import paths
-from isolcpus_dp.service import process
 
 if TYPE_CHECKING:
     from isolcpus_dp.host.sockets import Identity
@@ -33,21 +33,22 @@ log = logging.getLogger(__name__)
 # grpc loads a module only when the first service is defined. A worker must not have to load it.
 grpc.unary_unary_rpc_method_handler(lambda request, context: None)
 
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Shortens what gRPC logs about a message that it cannot parse: the sender is at fault."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, (DecodeError, UnicodeDecodeError)):
+        record.msg, record.args = "could not parse a message of the kubelet: %s", (error,)
+        record.exc_info = record.exc_text = None
+    return True
+
+
+for _name in ("grpc._common", "grpc._cython.cygrpc"):
+    logging.getLogger(_name).addFilter(_in_one_line)
+
 # Another starting daemon holds the directory's lock for milliseconds.
 _LOCK_SECONDS = 10.0
 _LOCK_INTERVAL = 0.005
-
-
-# Newer versions have threads that hand out work, and must wake up in time.
-_LAST_WITH_LATE_TIMERS = (1, 51)
-
-
-def threads_of_grpc() -> contextlib.AbstractContextManager[None]:
-    """The block in which gRPC starts its threads: an idle daemon is woken up less often by them."""
-    version = tuple(map(int, grpc.__version__.split(".")[:2]))
-    if version > _LAST_WITH_LATE_TIMERS:
-        return contextlib.nullcontext()
-    return process.threads_with_late_timers()
 
 
 class EndpointError(Exception):
@@ -152,7 +153,10 @@ class Endpoint:
         await self._drop()
         self._own = await self._serve(self._path)
         if not self._own:
-            raise EndpointError(f"cannot bind a socket in {self._path.parent}: it must be writable")
+            raise EndpointError(
+                f"cannot bind a socket in {self._path.parent}: it must be writable, and its file"
+                " system must not be full"
+            )
 
     async def _drop(self) -> None:
         await self.close()
@@ -209,11 +213,13 @@ async def _locked(directory: Path, lock_seconds: float) -> AsyncIterator[None]:
     """Holds an advisory lock on a directory: if two daemons start at once, one binds first.
 
     The same holds for two endpoints of this daemon. Waits without blocking the event loop, which
-    feeds the watchdog. Raises EndpointError.
+    feeds the watchdog. Raises EndpointError, or OSError if descriptors are used up.
     """
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno in sockets.USED_UP:
+            raise
         raise EndpointError(
             f"{directory} cannot be opened: {error.strerror}: it is the kubelet's directory for"
             " device plugins; see --kubelet-dir"

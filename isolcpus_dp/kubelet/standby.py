@@ -34,14 +34,14 @@ from isolcpus_dp.host import devices, machine
 from isolcpus_dp.kubelet import daemon, endpoint, paths
 from isolcpus_dp.kubelet.outcome import Earlier, Outcome, Reporter
 from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
-from isolcpus_dp.service import notify, pages, process, reload, worker
+from isolcpus_dp.service import failures, notify, pages, process, reload, worker
 from isolcpus_dp.service.events import Event, emit
+from isolcpus_dp.service.failures import Failures
 
 log = logging.getLogger(__name__)
 
 _SIGNALS = frozenset({signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 
-_FIRST_DELAY, _LONGEST_DELAY = 0.1, 10.0
 # A registration that lasted so long resets the delay before the same kubelet is called again.
 _LASTING_SECONDS = 60.0
 # How long a worker may take to end. Less than TimeoutStopSec= of the unit.
@@ -80,8 +80,7 @@ class _Standby:
         self._worker: worker.Worker | None = None
         self._forked = 0.0  # time.monotonic() of the last fork
         self._due: float | None = None  # time.monotonic() of the next attempt after a failure
-        self._delay = _FIRST_DELAY
-        self._failure = ""  # the reason of the last failure; empty after a registration
+        self._failures = Failures(self._systemd)
         self._earlier = Earlier()
         self._has_served = False
 
@@ -172,7 +171,7 @@ class _Standby:
             return
         outcome = self._learn(end)
         if outcome.registered:
-            self._delay, self._failure = _FIRST_DELAY, ""
+            self._failures.end()
         if end.status != 0:
             self._fail(outcome.failure or _death(end.status))
             return
@@ -193,8 +192,8 @@ class _Standby:
         """What the next worker must know about the kubelet of this one."""
         again = outcome.kubelet is not None and outcome.kubelet == self._earlier.kubelet
         if again and time.monotonic() - self._forked < _LASTING_SECONDS:
-            return Earlier(outcome.kubelet, min(2 * self._earlier.seconds, _LONGEST_DELAY))
-        return Earlier(outcome.kubelet, _FIRST_DELAY)
+            return Earlier(outcome.kubelet, min(2 * self._earlier.seconds, failures.LONGEST_DELAY))
+        return Earlier(outcome.kubelet, failures.FIRST_DELAY)
 
     def _fail(self, failure: str) -> None:
         """Logs a failure, unless it is the same as before, and plans the next attempt."""
@@ -205,19 +204,7 @@ class _Standby:
                 f"{directory} was replaced and cannot be written in the service's sandbox: ending,"
                 " so that systemd sets it up again"
             )
-        if failure != self._failure:
-            emit(
-                log, Event.FAILED, "%s; trying again, at intervals of up to %.0f s", failure,
-                _LONGEST_DELAY,
-            )  # fmt: skip
-        self._failure = failure
-        # READY=1: whoever waits for the start, such as systemctl or the kubelet's unit, goes on.
-        # WATCHDOG=1: there may be no worker that sends it, if no machine can be read or no process
-        # be forked. The next attempt is within 10 s, less than WatchdogSec= of the unit.
-        first_line = failure.partition("\n")[0]
-        self._systemd.notify(f"READY=1\nWATCHDOG=1\nSTATUS=Failed, trying again: {first_line}")
-        self._due = time.monotonic() + self._delay
-        self._delay = min(2 * self._delay, _LONGEST_DELAY)
+        self._due = time.monotonic() + self._failures.report(failure)
 
     def _reload(self) -> None:
         """Reads the configuration again, and replaces the worker if it differs."""
@@ -236,7 +223,8 @@ class _Standby:
         self._stop_worker()
         self._adopt(settings, claims)
         # A failure with the new configuration is logged, even if it is the same as before.
-        self._delay, self._failure, self._earlier = _FIRST_DELAY, "", Earlier()
+        self._failures.end()
+        self._earlier = Earlier()
         reload.succeeded("registering again")
         self._start()  # the new worker sends READY=1
         pages.release()

@@ -17,12 +17,22 @@ _CRIO_ANNOTATIONS = "io.kubernetes.cri-o.Annotations"
 def from_kubelet(runtime: str, container: api.Container) -> Mapping[str, str]:
     """A container's annotations, without those that a pod author can set.
 
-    `runtime` is the name of the runtime. Raises ValueError if CRI-O's JSON is not valid.
+    `runtime` is the name of the runtime. Raises ValueError if CRI-O's JSON is not a mapping of
+    texts.
     """
     if not runtime.lower().startswith(_CRIO):
         return container.annotations
     import json  # imported only for CRI-O: it takes a third of a MiB
 
     received = container.annotations.get(_CRIO_ANNOTATIONS, "null")
-    annotations: Mapping[str, str] | None = json.loads(received)
-    return annotations or {}
+    try:
+        annotations = json.loads(received)
+    except RecursionError:
+        raise ValueError(f"{_CRIO_ANNOTATIONS} is nested too deeply") from None
+    if annotations is None:
+        return {}
+    if not isinstance(annotations, dict) or not all(
+        isinstance(value, str) for value in annotations.values()
+    ):
+        raise ValueError(f"{_CRIO_ANNOTATIONS} is not a JSON object of texts")
+    return annotations

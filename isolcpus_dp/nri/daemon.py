@@ -1,8 +1,8 @@
 """The life of the pinning daemon: waits for a container runtime, serves it, and waits again.
 
-It runs until it is stopped; runtimes may end and start. Every connection begins with Synchronize,
-so no container is missed in between. When the host's CPUs or the configuration change, a new
-connection updates all containers.
+It runs until it is stopped; runtimes may end and start, and limits of the host may be reached.
+Every connection begins with Synchronize, so no container is missed in between. When the host's CPUs
+or the configuration change, a new connection updates all containers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from isolcpus_dp.nri.session import Session
 from isolcpus_dp.nri.unconfirmed import Unconfirmed
 from isolcpus_dp.service import notify, process, reload
 from isolcpus_dp.service.events import Event, emit
+from isolcpus_dp.service.failures import Failures
 
 log = logging.getLogger(__name__)
 
@@ -42,19 +44,28 @@ class Host:
         """Where cgroups are mounted."""
         return self.sysfs / "fs" / "cgroup"
 
-
-class HostError(Exception):
-    """The runtime's socket cannot be watched; the message is one sentence."""
+    def rules(self, present: machine.Machine, settings: config.Config) -> pinning.Rules:
+        """The rules for containers. Raises MachineError if a file cannot be read."""
+        nameable = cgroup.nameable(self.cgroups, present)
+        return pinning.rules(present, settings, nameable, machine.nodes_with_memory(self.sysfs))
 
 
 def serve(host: Host, config_file: Path | None) -> None:
     """Runs the daemon until SIGTERM or SIGINT. SIGHUP makes it read its configuration again.
 
-    Raises MachineError, ConfigError or HostError, each with a sentence for the operator.
+    A machine that cannot be read is read again until it can be. Raises ConfigError, with a sentence
+    for the operator, or OSError.
     """
-    present = machine.read(host.sysfs)
-    settings = config.load(config_file, present.last)
-    process.run(lambda: Daemon(host, config_file, settings, present).live())
+    failures = Failures(notify.Systemd())
+    while True:
+        try:
+            present = machine.read(host.sysfs)
+            settings = config.load(config_file, present.last)
+            rules = host.rules(present, settings)
+            break
+        except machine.MachineError as error:
+            time.sleep(failures.report(str(error)))
+    process.run(lambda: Daemon(host, config_file, settings, present, rules).live())
 
 
 class Daemon:
@@ -66,13 +77,15 @@ class Daemon:
         config_file: Path | None,
         settings: config.Config,
         present: machine.Machine,
+        rules: pinning.Rules,
     ) -> None:
         self._host = host
         self._config_file = config_file
         self._settings = settings
         self._published = reload.Published(host.runtime_dir)
-        self._rules = self._rules_for(present, settings)
+        self._rules = rules
         self._systemd = notify.Systemd()
+        self._failures = Failures(self._systemd)
         self._machine = MachineWatch(
             host.sysfs, present, self._machine_changed, self._machine_unreadable
         )
@@ -114,10 +127,7 @@ class Daemon:
             except sockets.Gone as gone:
                 emit(log, Event.RUNTIME_LEFT, "%s", gone)
             except OSError as error:
-                raise HostError(
-                    f"cannot watch files on this host: {error.strerror}: see the limits of"
-                    " inotify(7) and of open files"
-                ) from error
+                await asyncio.sleep(self._failures.report(process.explain(error)))
 
     async def _serve_sessions(self, watch: SocketWatch) -> None:
         """Runs sessions; session.py describes when the next one starts. Raises Gone."""
@@ -147,19 +157,13 @@ class Daemon:
             if serving:
                 serving.close()
 
-    def _rules_for(self, present: machine.Machine, settings: config.Config) -> pinning.Rules:
-        nameable = cgroup.nameable(self._host.cgroups, present)
-        return pinning.rules(
-            present, settings, nameable, machine.nodes_with_memory(self._host.sysfs)
-        )
-
     def _reload(self) -> None:
         """Reads the configuration again, and applies it if it is right."""
         self._systemd.notify(reload.began())
         present = self._machine.machine
         try:
             settings = config.load(self._config_file, present.last)
-            rules = self._rules_for(present, settings)
+            rules = self._host.rules(present, settings)
         except (config.ConfigError, machine.MachineError) as error:
             reload.failed(error)
         else:
@@ -195,7 +199,7 @@ class Daemon:
     def _machine_changed(self, present: machine.Machine) -> None:
         """Applies the rules if they have changed."""
         try:
-            rules = self._rules_for(present, self._settings)
+            rules = self._host.rules(present, self._settings)
         except machine.MachineError as error:
             self._machine_unreadable(error)
             return
@@ -211,6 +215,7 @@ class Daemon:
         emit(log, Event.DEGRADED, "could not read the CPUs: %s; continuing as before", error)
 
     def _report_connected(self, runtime: str) -> None:
+        self._failures.end()
         isolated = cpulist.render(self._rules.isolated) or "(none)"
         status = f"STATUS=Connected to {runtime}, isolated CPU {isolated}"
         if self._refuses_others():

@@ -72,7 +72,7 @@ VERSION = "0.6.0"
 # The runtime gives a plugin 5 s to register.
 _REGISTER_SECONDS = 5.0
 # The runtime updates one container after the other, and starts others in between.
-_UPDATE_SECONDS = 30.0
+UPDATE_SECONDS = 30.0
 # A runtime that keeps a synchronized plugin for less time than this may drop the next one, too.
 LASTING_SECONDS = 10.0
 
@@ -117,7 +117,8 @@ class Session:
     async def run(self) -> Outcome:
         """Connects, registers, and returns when the connection is closed or outdated.
 
-        Then it is closed, except for what `serving` returns.
+        Then it is closed, except for what `serving` returns. Raises OSError if descriptors or
+        inotify's limits are used up.
         """
         outcome = None
         try:
@@ -194,14 +195,19 @@ class Session:
             self._predecessor = None
 
     async def _connect(self) -> ttrpc.Connection | None:
-        """None if no process listens, or if the socket was replaced while connecting."""
+        """None if no process listens, or if the socket was replaced while connecting.
+
+        Raises OSError if descriptors are used up.
+        """
         identity = sockets.identify(self._socket)
         try:
             _, connection = await asyncio.get_running_loop().create_unix_connection(
                 lambda: ttrpc.Connection(plugin.TO_PLUGIN, plugin.TO_RUNTIME, self._plugin.answer),
                 str(self._socket),
             )
-        except OSError:
+        except OSError as error:
+            if error.errno in sockets.USED_UP:
+                raise
             return None
         if identity is None or sockets.identify(self._socket) != identity:
             connection.close()
@@ -209,7 +215,7 @@ class Session:
         return connection
 
     async def _register(self, connection: ttrpc.Connection) -> str:
-        """Registers with the runtime. If that fails, the connection is closed: why, or nothing."""
+        """Registers with the runtime. If it rejects that, closes the connection; the reason."""
         request = api.RegisterPluginRequest(
             plugin_name=NAME, plugin_idx=INDEX, NRI_version=VERSION
         ).SerializeToString()
@@ -217,7 +223,9 @@ class Session:
             await connection.call(
                 plugin.RUNTIME_SERVICE, "RegisterPlugin", request, _REGISTER_SECONDS
             )
-        except (ttrpc.CallError, ttrpc.Lost, asyncio.TimeoutError) as error:
+        except ttrpc.Lost:
+            return ""
+        except (ttrpc.CallError, asyncio.TimeoutError) as error:
             connection.close()
             return str(error) or "no answer"
         return ""
@@ -227,7 +235,7 @@ class Session:
         try:
             async with self._turn:
                 answer = await connection.call(
-                    plugin.RUNTIME_SERVICE, "UpdateContainers", request, _UPDATE_SECONDS
+                    plugin.RUNTIME_SERVICE, "UpdateContainers", request, UPDATE_SECONDS
                 )
             if not api.UpdateContainersResponse.FromString(answer).failed:
                 if update.confirms:
@@ -236,7 +244,7 @@ class Session:
             _update_failed(update, "see the runtime's log")
         except ttrpc.Lost:
             pass  # the next connection reports all containers again
-        except (ttrpc.CallError, asyncio.TimeoutError, DecodeError) as error:
+        except (ttrpc.CallError, asyncio.TimeoutError, DecodeError, UnicodeDecodeError) as error:
             # containerd reports a failed update as the call's error. A container that has ended
             # needs no update; the others are updated by the next connection. A new connection is
             # not forced: its update might fail the same way, again and again.

@@ -129,7 +129,8 @@ class Connection(asyncio.Protocol):
             ).SerializeToString()
             if len(response) > frames.MOST_DATA:
                 raise CallError(Code.RESOURCE_EXHAUSTED, "the response is too long for ttrpc")
-        except DecodeError as error:
+        # Older versions of protobuf raise the second one for text that is not UTF-8.
+        except (DecodeError, UnicodeDecodeError) as error:
             return _failure(Code.INVALID_ARGUMENT, f"unexpected message: {error}")
         except CallError as error:
             return _failure(error.code, str(error))

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from isolcpus_dp.host import cpulist
+from isolcpus_dp.host import cpulist, files
 
 
 class Event(enum.Enum):
@@ -77,12 +77,24 @@ def emit(
     `cpus` becomes the field CPU, a CPU list; other keyword arguments become fields with their name
     in upper case. With `exception`, the traceback of the current exception is added. A unit test
     checks that every call passes all fields of its event.
+
+    Words and fields may contain names that others chose: what is not printable becomes `?`, and no
+    word adds a line. Only a failure may be a traceback, which keeps its lines.
     """
     extra: dict[str, object] = {"EVENT": event.name.lower(), "MESSAGE_ID": event.message_id}
     if cpus is not None:
         extra["CPU"] = cpulist.render(cpus)
-    extra.update((name.upper(), str(value)) for name, value in more.items())
-    log.log(event.severity, message, *words, exc_info=exception, extra=extra, stacklevel=2)
+    extra.update((name.upper(), files.printable(str(value))) for name, value in more.items())
+    shown = (_shown(word, has_lines=event is Event.FAILED) for word in words)
+    log.log(event.severity, message, *shown, exc_info=exception, extra=extra, stacklevel=2)
+
+
+def _shown(word: object, *, has_lines: bool) -> object:
+    """A word of a message as it is logged; numbers are formatted by the message."""
+    if isinstance(word, (int, float)):
+        return word
+    lines = str(word).split("\n") if has_lines else [str(word)]
+    return "\n".join(map(files.printable, lines))
 
 
 def set_up(identifier: str, level: int) -> None:
@@ -95,7 +107,11 @@ def _handler(identifier: str) -> logging.Handler:
         return logging.StreamHandler(sys.stderr)
     from systemd.journal import JournalHandler  # imported only when needed: it takes 8 ms
 
-    handler: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER=identifier)
+    from isolcpus_dp.service import journal
+
+    handler: logging.Handler = JournalHandler(
+        sender_function=journal.Sender(), SYSLOG_IDENTIFIER=identifier
+    )
     return handler
 
 

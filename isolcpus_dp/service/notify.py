@@ -10,6 +10,8 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from isolcpus_dp.host import files
+
 # Sends the text of a message; does nothing without systemd.
 Send = Callable[[str], None]
 
@@ -23,17 +25,21 @@ def _sender() -> Send:
         def send(state: str) -> None:
             # As with sdnotify, a daemon does not end because systemd cannot be reached.
             with contextlib.suppress(OSError):
-                systemd.daemon.notify(_encodable(state))
+                systemd.daemon.notify(_safe(state))
 
         return send
     notifier = sdnotify.SystemdNotifier()
     # sdnotify encodes to Latin-1, and drops what it cannot encode. systemd expects UTF-8.
-    return lambda state: notifier.notify(_encodable(state).encode().decode("latin-1"))
+    return lambda state: notifier.notify(_safe(state).encode().decode("latin-1"))
 
 
-def _encodable(state: str) -> str:
-    """The message without what UTF-8 cannot encode, such as a file name in another encoding."""
-    return state.encode(errors="replace").decode()
+def _safe(state: str) -> str:
+    """The message with its STATUS=, which comes last, as one line that a terminal can show.
+
+    The text may come from others. A line of it would be an assignment, such as MAINPID=.
+    """
+    assignments, key, status = state.partition("STATUS=")
+    return f"{assignments}{key}{files.printable(status)}"
 
 
 class Systemd:

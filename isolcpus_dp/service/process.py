@@ -5,7 +5,6 @@ It knows nothing of devices, containers or the log's events.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import gc
@@ -13,14 +12,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import asyncio
 
 # <linux/prctl.h>
-_PR_SET_TIMERSLACK = 29
 _PR_SET_THP_DISABLE = 41
 
 _USED_UP = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM)
@@ -57,21 +55,6 @@ def disable_huge_pages() -> None:
     With transparent huge pages, the stack of one thread may take 2 MiB.
     """
     ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
-
-
-@contextlib.contextmanager
-def threads_with_late_timers() -> Iterator[None]:
-    """In the block, threads are created whose timers may expire a second late (prctl(2)).
-
-    The kernel wakes such a thread when the CPU is awake anyway, and gRPC's timer threads then do at
-    once what they would otherwise do at several times in each second.
-    """
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_TIMERSLACK, 1_000_000_000, 0, 0, 0)
-    try:
-        yield
-    finally:
-        prctl(_PR_SET_TIMERSLACK, 0, 0, 0, 0)  # this thread's default
 
 
 def unload(*names: str) -> None:
@@ -131,24 +114,37 @@ async def until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await cancel(tasks)
-        # Of all tasks, also if this one is cancelled: asyncio logs an exception that nobody has
-        # asked for.
-        errors = [task.exception() for task in tasks if not task.cancelled()]
+        try:
+            await cancel(tasks)
+        finally:
+            # Of all tasks, also if this one is cancelled: asyncio logs an exception that nobody has
+            # asked for.
+            errors = [task.exception() for task in tasks if not task.cancelled()]
     for error in errors:
         if error:
             raise error
 
 
 async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancels tasks and waits until they have ended; ended ones are left alone."""
+    """Cancels tasks and waits until they have ended; ended ones are left alone.
+
+    If the caller is cancelled meanwhile, raises CancelledError when they have ended.
+    """
     import asyncio
 
+    cancelled = None
     # Before Python 3.12, wait_for() may swallow a cancellation (bpo-37658).
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
             task.cancel()
-        await asyncio.wait(pending, timeout=0.1)
+        waiting = asyncio.ensure_future(asyncio.wait(pending, timeout=0.1))
+        while not waiting.done():
+            try:
+                await asyncio.shield(waiting)
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled:
+        raise cancelled
 
 
 def explain(error: OSError) -> str:

@@ -115,9 +115,10 @@ async def dial(request: api.RegisterRequest, directory: Path) -> Plugin:
         config.check_resource_name(request.resource_name)
     except ValueError:
         raise ValueError(f"the ResourceName {request.resource_name!r} is invalid") from None
-    channel = grpc.aio.insecure_channel(
-        f"unix:{directory / request.endpoint}", options=[("grpc.default_authority", "localhost")]
-    )
+    # Without the pool of this process: it delays the connection to a socket that was dead before.
+    # The kubelet's connections share nothing.
+    options = [("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+    channel = grpc.aio.insecure_channel(f"unix:{directory / request.endpoint}", options=options)
     # Like the kubelet, which dials with grpc.WithBlock(), it calls only when it is connected.
     try:
         await asyncio.wait_for(channel.channel_ready(), _DIAL_SECONDS)
@@ -126,12 +127,12 @@ async def dial(request: api.RegisterRequest, directory: Path) -> Plugin:
         raise ValueError("failed to dial device plugin: context deadline exceeded") from None
     connected = time.monotonic()
     stub = rpc.DevicePluginStub(channel)
-    options = await stub.GetDevicePluginOptions(api.Empty())
+    answer = await stub.GetDevicePluginOptions(api.Empty())
     return Plugin(
         request.resource_name,
         channel,
         stub,
-        options.get_preferred_allocation_available,
+        answer.get_preferred_allocation_available,
         called,
         connected,
         answered=time.monotonic(),

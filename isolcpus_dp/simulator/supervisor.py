@@ -152,7 +152,9 @@ class Supervisor:
         try:
             await process.wait()
         except asyncio.CancelledError:
-            process.terminate()
+            # It may have ended at the same time, for another reason.
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
             await process.wait()
             raise
         finally:

@@ -28,14 +28,14 @@ def context_switches(pid: int) -> int:
 def tree_seconds(pid: int) -> float:
     """The processor time of a process, its running children, and those it has waited for."""
     seconds = 0.0
-    for one in (pid, *_children(pid)):
+    for one in (pid, *children(pid)):
         fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
         # utime, stime, cutime and cstime of proc_pid_stat(5), in clock ticks.
         seconds += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return seconds
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     return [
         int(child)
         for children in Path(f"/proc/{pid}/task").glob("*/children")

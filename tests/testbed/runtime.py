@@ -66,6 +66,7 @@ class Runtime:
         self._server: asyncio.AbstractServer | None = None
         self._connections: list[Connection] = []
         self._plugin: Connection | None = None  # the synchronized plugin
+        self.synchronized = 0  # how many plugins were
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
 
@@ -231,6 +232,7 @@ class Runtime:
                 self.outdated.add(update.container_id)
         self.synchronize_seconds = time.monotonic() - began
         self._plugin = plugin
+        self.synchronized += 1
         self._changed.set()
 
     def _apply(self, update: api.ContainerUpdate) -> None:

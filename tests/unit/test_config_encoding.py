@@ -62,3 +62,21 @@ def test_empty_file_with_a_byte_order_mark_is_an_error(main: Path) -> None:
 def test_line_ends_of_other_systems_are_accepted(main: Path, end: str) -> None:
     main.write_bytes(TEXT.replace("\n", end).encode())
     assert [pool.granularity for pool in config.load(main, 7).pools] == ["core"]
+
+
+@pytest.mark.parametrize(
+    ("line", "control"),
+    [
+        ("RootDirectory=/var\0", "\\x00"),
+        ("RootDirectory=/var/lib\x1b[2J/kubelet", "\\x1b"),
+        ("# a comment\x7f", "\\x7f"),
+    ],
+)
+def test_control_character_is_refused(main: Path, line: str, control: str) -> None:
+    main.write_text(f"[Kubelet]\n{line}\n")
+    assert error_of(main) == (f"{main}: line 2 has the control character '{control}'; remove it")
+
+
+def test_tabs_and_form_feeds_around_lines_are_accepted(main: Path) -> None:
+    main.write_text("\f\n[Plugin]\n\tGranularity\t=\tcore\f\n")
+    assert [pool.granularity for pool in config.load(main, 7).pools] == ["core"]

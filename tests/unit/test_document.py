@@ -66,6 +66,15 @@ def test_document_of_many_values_is_not_read() -> None:
         document.parse(FILE, f"a: [{'b,' * 100_000}]")
 
 
+@pytest.mark.parametrize("number", ["9" * 101, f"0x{'f' * 4000}", f"1{':00' * 3000}"])
+def test_number_that_cannot_be_printed_is_not_read(number: str) -> None:
+    with pytest.raises(Unseen) as error:
+        document.parse(FILE, f"a: {{b: [{number}]}}")
+    assert (
+        str(error.value) == "/etc/a.yaml is not valid YAML: a number has more than 100 characters"
+    )
+
+
 def test_drop_ins_are_read_in_the_kubelets_order(tmp_path: Path) -> None:
     for name in ("10-a.conf", "20-more/10-b.conf", "20-more/no.yaml", "30-c.conf", "README"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import os
@@ -21,11 +20,10 @@ from isolcpus_dp.api import deviceplugin_pb2 as api
 from isolcpus_dp.api import deviceplugin_pb2_grpc as rpc
 from isolcpus_dp.config import Config, ConfigError
 from isolcpus_dp.host import machine, sockets
-from isolcpus_dp.kubelet import endpoint, paths
+from isolcpus_dp.kubelet import paths
 from isolcpus_dp.kubelet.endpoint import Endpoint, EndpointError
 from isolcpus_dp.kubelet.plugin import DevicePlugin
 from isolcpus_dp.kubelet.registration import OPTIONS
-from isolcpus_dp.service import process
 
 from .conftest import MakeUp
 
@@ -298,16 +296,3 @@ async def test_removed_socket_is_no_longer_there(plugin: DevicePlugin, tmp_path:
     assert not path.exists()
     (tmp_path / "kept.sock").rename(path)
     await endpoint.close()
-
-
-@pytest.mark.parametrize(
-    ("version", "late"), [("1.46.7", True), ("1.51.1", True), ("1.54.0", False), ("1.85.3", False)]
-)
-def test_threads_of_newer_grpc_wake_up_in_time(
-    monkeypatch: pytest.MonkeyPatch, version: str, late: bool
-) -> None:
-    """With late timers, grpcio 1.85 takes up to two seconds to answer the first call."""
-    monkeypatch.setattr(grpc, "__version__", version)
-    entered: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    monkeypatch.setattr(process, "threads_with_late_timers", lambda: entered)
-    assert (endpoint.threads_of_grpc() is entered) == late

@@ -56,7 +56,8 @@ async def daemon(
     present = machine.read(host.root)
     settings = config.load(file, present.last)
     paths = pin.Host(host.root, tmp_path / "nri.sock", None)
-    running = asyncio.create_task(pin.Daemon(paths, file, settings, present).live())
+    rules = paths.rules(present, settings)
+    running = asyncio.create_task(pin.Daemon(paths, file, settings, present, rules).live())
     await asyncio.sleep(0)
     yield
     os.kill(os.getpid(), signal.SIGTERM)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import gc
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -207,16 +205,32 @@ async def test_failure_during_a_cancellation_is_not_logged(
     assert caplog.records == []
 
 
-def timer_slack() -> int:
-    """Of this thread, in nanoseconds."""
-    nanoseconds: int = ctypes.CDLL(None).prctl(30, 0, 0, 0, 0)  # PR_GET_TIMERSLACK
-    return nanoseconds
+async def test_failure_before_a_cancellation_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A kubelet and the daemon are stopped at once: `systemctl stop kubelet isolcpus-dp`."""
+    ending = asyncio.Event()
+    ended = []
 
+    async def fail() -> None:
+        raise ValueError("the work has failed")
 
-def test_threads_that_are_created_in_the_block_have_late_timers() -> None:
-    before, seen = timer_slack(), []
-    with process.threads_with_late_timers():
-        thread = threading.Thread(target=lambda: seen.append(timer_slack()))
-        thread.start()
-        thread.join()
-    assert (seen, timer_slack()) == ([1_000_000_000], before)
+    async def end_slowly() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ending.set()
+            await asyncio.shield(asyncio.sleep(0.01))
+            ended.append("slowly")
+
+    task = asyncio.create_task(process.until_one_ends([fail(), end_slowly()]))
+    await ending.wait()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    assert ended == ["slowly"]
+    del task
+    await asyncio.sleep(0)  # the event loop, too, forgets the tasks
+    gc.collect()  # asyncio logs an exception when its task is collected
+    assert caplog.records == []

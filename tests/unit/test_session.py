@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.config import Config
 from isolcpus_dp.host import machine
 from isolcpus_dp.nri import pinning
+from isolcpus_dp.nri.messages import Update
 from isolcpus_dp.nri.outcome import Outcome
 from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
 from isolcpus_dp.nri.requested import Requested
@@ -97,6 +99,23 @@ async def test_runtime_that_closes_before_synchronize_is_refused(
     ]
 
 
+async def test_update_that_the_runtime_does_not_answer_is_given_up(
+    session: Session,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("isolcpus_dp.nri.session.UPDATE_SECONDS", 0.0)
+
+    def update(connection: Connection) -> None:
+        session.update(Update(api.ContainerUpdate(container_id="1"), "default/pod", "main"))
+        asyncio.get_running_loop().call_later(0.1, connection.close)
+
+    async with runtime(tmp_path / "nri.sock", update):
+        await ended(session)
+    assert "could not update container main of pod default/pod: no answer" in caplog.messages
+
+
 async def serve(connection: Connection, *containers: api.Container) -> None:
     """Configures and synchronizes a plugin, as a runtime does."""
     configure = api.ConfigureRequest(runtime_name="r", runtime_version="1").SerializeToString()
@@ -112,8 +131,8 @@ async def serve(connection: Connection, *containers: api.Container) -> None:
         (
             10.0,
             Outcome.DROPPED,
-            "the runtime closed the connection 0.0 s after it had listed its containers; if it"
-            " does that again, the next connection is made later",
+            "the runtime closed the connection N s after it had listed its containers; if it does"
+            " that again, the next connection is made later",
         ),
     ],
 )
@@ -140,7 +159,8 @@ async def test_runtime_that_closes_after_synchronize_left_or_dropped_the_plugin(
     async with runtime(tmp_path / "nri.sock", on_register):
         assert await ended(session) is outcome
     await asyncio.gather(*tasks)
-    assert caplog.messages == ["r 1 listed 0 containers: updating 0", message]
+    assert caplog.messages[0] == "r 1 listed 0 containers: updating 0"
+    assert [re.sub(r"\d\.\d s", "N s", text) for text in caplog.messages[1:]] == [message]
 
 
 async def test_change_of_cpus_while_registering_is_not_a_rejection(

@@ -82,7 +82,7 @@ async def test_configuration_is_applied_when_it_is_right_again(
 ) -> None:
     await reload(host, connected, "[Pool dpdk]\n")
     await reload(host, connected, DPDK)
-    await until(lambda: len(runtime.registered) == 2 and runtime.connected)
+    await until(lambda: runtime.synchronized == 2 and runtime.connected)
     assert cpus(await runtime.create(pod, "owner", DPDK_OWNER)) == "6-7"
 
 

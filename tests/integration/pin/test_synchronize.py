@@ -75,7 +75,7 @@ async def test_retried_update_names_no_offline_cpu_on_cgroup_v1(
 ) -> None:
     assert cpus(starting_other) == "0-1,4-5"
     host.machine.set_offline(4)
-    await until(lambda: len(runtime.registered) == 2 and runtime.connected)
+    await until(lambda: runtime.synchronized == 2 and runtime.connected)
     await runtime.start_container(starting_other)
     await until(lambda: not runtime.outdated)
     assert cpus(starting_other) == "0-1,5"
@@ -87,7 +87,7 @@ async def test_starting_container_is_updated_after_a_daemon_crash(
     """The new daemon sees no difference: the runtime reports what the old one set."""
     assert runtime.outdated == {starting_other.id}
     os.kill(connected.workers[0].pid, 9)
-    await until(lambda: len(runtime.registered) == 2 and runtime.connected)
+    await until(lambda: runtime.synchronized == 2 and runtime.connected)
     await runtime.start_container(starting_other)
     await until(lambda: not runtime.outdated)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 
 import grpc
 import pytest
@@ -72,6 +73,24 @@ async def test_unwritable_mark_and_pidfile_are_logged(host: Host, kubelet: Kubel
     assert await process.wait() == 0
     for name in ("registered", "isolcpus-dp.pid", "configuration"):
         assert (f"{host.directory}/absent/{name}: No such file or directory;") in host.log
+
+
+async def test_threads_of_a_worker_wake_up_in_time(registered: Supervisor) -> None:
+    """gRPC's threads wait for each other by sleeping for microseconds, on Debian 13 and newer.
+
+    If their timers may expire late, an answer to the kubelet takes up to two seconds.
+    """
+    worker = await registered.worker(is_registered)
+    slacks = []
+    for task in Path(f"/proc/{worker.pid}/task").iterdir():
+        try:
+            slacks.append(Path(f"/proc/{task.name}/timerslack_ns").read_text())
+        except FileNotFoundError:
+            continue  # the thread has just ended
+        except PermissionError:
+            pytest.skip("this user may not see the timer slack of other processes")
+    assert len(slacks) > 1
+    assert set(slacks) == {"50000\n"}  # the default
 
 
 async def test_next_worker_waits_when_the_kubelet_ends(
