@@ -121,6 +121,26 @@ def _core_type(text: str) -> str:
     return text
 
 
+def _duration(text: str) -> float:
+    """Raises ArgumentTypeError."""
+    from isolcpus_dp.measure import quantity  # the daemons do not load it
+
+    try:
+        return quantity.seconds(text)
+    except quantity.QuantityError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _length(text: str) -> float:
+    """Raises ArgumentTypeError."""
+    from isolcpus_dp.measure import quantity
+
+    try:
+        return quantity.microseconds(text)
+    except quantity.QuantityError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 _CONFIG = Option(
     "--config",
     f"the configuration file; default: {config.DEFAULT_FILE}, if it exists",
@@ -236,6 +256,35 @@ SUBCOMMANDS = (
             _SYSFS,
         ),
         exclusive=("--machine", "--sysfs"),
+    ),
+    Subcommand(
+        "measure",
+        "measure how long isolated CPUs are interrupted, and by what",
+        (
+            Option("--cpus", "measure these CPUs; default: all free isolated CPUs", "LIST"),
+            Option(
+                "--duration",
+                "how long to measure, such as 500ms, 60s or 5m; a number is seconds; default: 60",
+                "TIME",
+                _duration,
+                60.0,
+            ),
+            Option(
+                "--limit",
+                "exit status 1 if an interruption is longer, such as 20us or 0.5ms",
+                "TIME",
+                _length,
+            ),
+            _JSON,
+            Option("--svg", "also write the histograms to an SVG file", "FILE", Path),
+            Option(
+                "--compare", "compare with an earlier measurement, made with --json", "FILE", Path
+            ),
+            Option("--watch-owned", "also count what happens on owned CPUs, without any load"),
+            _CONFIG,
+            _SYSFS,
+            _KUBELET_DIR,
+        ),
     ),
     Subcommand(
         "simulate",

@@ -98,8 +98,6 @@ def _pin(options: SimpleNamespace) -> int:
 
     try:
         daemon.serve(daemon.Host(options.sysfs, options.nri_socket, _runtime_dir()), options.config)
-    except daemon.HostError as error:
-        return _fail_daemon(str(error), FAILED)
     except OSError as error:
         return _fail_daemon(process.explain(error), FAILED)
     return process.exit_now(DONE)
@@ -161,6 +159,21 @@ def _plan(options: SimpleNamespace) -> int:
         return _fail(str(error), FAILED)
     _print(text)
     return DONE if is_as_planned else FAILED
+
+
+def _measure(options: SimpleNamespace) -> int:
+    from isolcpus_dp.measure import command
+
+    try:
+        output = command.run(options)
+    except command.RequestError as error:
+        return _fail(str(error), WRONG_USAGE)
+    except command.CommandError as error:
+        return _fail(str(error), FAILED)
+    _print(output.text)
+    for failure in output.failures:
+        _fail(failure, FAILED)
+    return FAILED if output.failures else DONE
 
 
 def _simulate(options: SimpleNamespace) -> int:
@@ -249,5 +262,6 @@ _COMMANDS = {
     "map": _map,
     "check": _check,
     "plan": _plan,
+    "measure": _measure,
     "simulate": _simulate,
 }

@@ -9,6 +9,7 @@ _isolcpus_dp() {
         [map]="--svg --watch --config --sysfs --kubelet-dir --help"
         [check]="--only --json --interval --nri-socket --config --sysfs --kubelet-dir --help"
         [plan]="--housekeeping --isolate --isolate-type --write --diff --json --os-release --machine --config --sysfs --help"
+        [measure]="--cpus --duration --limit --json --svg --compare --watch-owned --config --sysfs --kubelet-dir --help"
         [simulate]="--machine --isolated --config --sysfs --help"
     )
     # bash splits --config=FILE into three words.
@@ -18,7 +19,7 @@ _isolcpus_dp() {
         before=${COMP_WORDS[COMP_CWORD-2]}
     fi
     case $before in
-        --config | --nri-socket | --svg | --os-release)
+        --config | --nri-socket | --svg | --os-release | --compare)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
@@ -41,7 +42,7 @@ _isolcpus_dp() {
             mapfile -t COMPREPLY < <(compgen -W "performance efficient" -- "$word")
             return
             ;;
-        --isolated | --interval | --isolate | --housekeeping)
+        --isolated | --interval | --isolate | --housekeeping | --cpus | --duration | --limit)
             return
             ;;
     esac

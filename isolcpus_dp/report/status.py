@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from isolcpus_dp.host import cpulist
+from isolcpus_dp.host import cpulist, files
 from isolcpus_dp.pool import attributes
 from isolcpus_dp.service import units
 
@@ -22,6 +23,8 @@ SERVICES = (units.PLUGIN, units.PIN)
 ShowUnit = Callable[[str], Mapping[str, str]]
 
 
+# Where systemctl is. With sudo or su, PATH may be that of another user.
+_PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PROPERTIES = (
     "Id,LoadState,ActiveState,StatusText,ExecMainStartTimestampMonotonic,Type,Before,After,"
     "ExecStart"
@@ -48,10 +51,12 @@ def show_unit(unit: str) -> Mapping[str, str]:
         text=True,
         timeout=5,
         check=False,
+        env={**os.environ, "PATH": _PROGRAMS},
     )
     if shown.returncode != 0:
         raise OSError((shown.stderr.strip() or "systemctl failed").splitlines()[0])
-    return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+    # Not splitlines(): a status may contain other characters that it takes for the end of a line.
+    return dict(line.split("=", 1) for line in shown.stdout.split("\n") if "=" in line)
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def as_text(status: Status) -> str:
     registered = {True: "with the kubelet", False: "no", None: "unknown"}[status.registered]
     lines.append(f"registered: {registered}")
     lines += [f"unknown: {sentence}" for sentence in status.unseen]
-    return "\n".join(lines)
+    return "\n".join(map(files.printable, lines))
 
 
 def as_json(status: Status) -> str:

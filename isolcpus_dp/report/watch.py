@@ -43,7 +43,7 @@ async def follow(
         drawn: Snapshot | None = None
         root = kubelet_dir
         while True:
-            with _allocations(kubelet_dir, root, changed.set) as unseen:
+            with allocations(kubelet_dir, root, changed.set) as unseen:
                 while True:
                     changed.clear()
                     before: Machine | None = drawn.machine if drawn else None
@@ -61,7 +61,7 @@ async def follow(
 
 
 @contextlib.contextmanager
-def _allocations(
+def allocations(
     kubelet_dir: Path, root: Path, on_change: Callable[[], None]
 ) -> Iterator[tuple[str, ...]]:
     """Calls `on_change` when allocations may have changed; gives what could not be watched."""

@@ -142,7 +142,7 @@ def test_test_loads_no_daemon(daemon: str, options: list[str]) -> None:
 
 
 def test_directory_that_is_not_sysfs_is_named(tmp_path: Path) -> None:
-    result = isolcpus_dp("pin", "--sysfs", tmp_path)
+    result = isolcpus_dp("status", "--sysfs", tmp_path)
     assert result.returncode == 1
     assert result.stderr == (
         f"{tmp_path}/devices/system/cpu/present names no CPU:"
@@ -160,12 +160,12 @@ def test_unknown_subcommand_is_wrong_usage() -> None:
         (
             ["pin", "--kubelet-dir", "/nowhere"],
             "isolcpus-dp pin: error: pin does not take --kubelet-dir,"
-            " which is an option of serve, status, map, check",
+            " which is an option of serve, status, map, check, measure",
         ),
         (
             ["simulate", "--kubelet-dir=/nowhere"],
             "isolcpus-dp simulate: error: simulate does not take --kubelet-dir,"
-            " which is an option of serve, status, map, check",
+            " which is an option of serve, status, map, check, measure",
         ),
         (
             ["status", "-v"],

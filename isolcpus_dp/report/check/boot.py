@@ -9,6 +9,8 @@ NAMES = ("isolcpus", "nohz_full", "rcu_nocbs", "irqaffinity", "transparent_hugep
 HUGE_PAGES = "transparent_hugepage=madvise"
 # Values of it that the check huge-pages accepts.
 QUIET_HUGE_PAGES = ("madvise", "never")
+# The kernel numbers the CPU on which it starts as 0.
+BOOT_CPU = frozenset({0})
 
 
 def isolcpus(isolated: frozenset[int]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isolcpus_dp.host import daemons, sock_diag
+from isolcpus_dp.host import cmdline, daemons, sock_diag
 from isolcpus_dp.host.machine import Machine
 from isolcpus_dp.kubelet import paths, rancher
 from isolcpus_dp.nri.paths import DEFAULT_SOCKET
@@ -157,9 +157,6 @@ class Host:
     def arguments(self) -> Mapping[str, tuple[str, ...]]:
         """By name: the values of a kernel argument, in order; it may be given more than once."""
         arguments: dict[str, tuple[str, ...]] = {}
-        for word in files.text(self.roots.proc / "cmdline").split():
-            if word == "--":  # the rest is for init
-                break
-            name, _, value = word.replace('"', "").partition("=")
+        for name, value in cmdline.split(files.text(self.roots.proc / "cmdline")):
             arguments[name] = (*arguments.get(name, ()), value)
         return arguments

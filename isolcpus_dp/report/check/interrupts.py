@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from isolcpus_dp.host import cpulist, daemons
+from isolcpus_dp.host import cpulist, daemons, interrupts
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check import boot, files, settings
+from isolcpus_dp.report.check import advice, boot, files, settings
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 from isolcpus_dp.report.check.host import HOST_PROC, Host
 from isolcpus_dp.report.check.settings import BANNED_LIST, BANNED_MASK
 
+if TYPE_CHECKING:
+    from isolcpus_dp.host.interrupts import Counts
+
 # The limit for the kernel's own interrupts (timer, calls from other CPUs) on an isolated CPU. With
 # nohz_full= about one per second remains; without it, there are 100 to 1000.
 _FEW_PER_SECOND = 10.0
-
-# How often each interrupt has fired: by interrupt, then by CPU.
-Counts = Mapping[str, Mapping[int, int]]
 
 
 def affinity(host: Host) -> Finding:
@@ -42,9 +43,8 @@ def affinity(host: Host) -> Finding:
     if found:
         return warning(
             f"interrupts that may fire on isolated CPUs: {some(found)}",
-            f"Move each: echo {render(host.housekeeping)} > /proc/irq/NUMBER/smp_affinity_list. If"
-            " one cannot be moved, boot with the flag managed_irq in isolcpus=, or reduce the"
-            " device's queues.",
+            f"{advice.interrupts(host.housekeeping)}. If one cannot be moved, boot with the flag"
+            " managed_irq in isolcpus=, or reduce the device's queues.",
         )
     default = _default_targets(host) & host.isolated
     if default:
@@ -83,7 +83,7 @@ def judge(host: Host, before: Counts, after: Counts) -> Finding:
     if found:
         return problem(
             f"device interrupts fired on isolated CPUs {span}: {some(found)}",
-            f"Move each: echo {render(host.housekeeping)} > /proc/irq/NUMBER/smp_affinity_list",
+            advice.interrupts(host.housekeeping),
         )
     own = {irq: by_cpu for irq, by_cpu in fired.items() if irq not in devices}
     busiest, most = _busiest(own)
@@ -92,9 +92,8 @@ def judge(host: Host, before: Counts, after: Counts) -> Finding:
         named = ", ".join(f"{irq} {own[irq][busiest]}" for irq in frequent if busiest in own[irq])
         return warning(
             f"kernel interrupts fired {most} times on CPU {busiest} {span}: {named}",
-            "For LOC (the timer): boot with nohz_full=, which stops it on a CPU where one thread"
-            " runs. For CAL, TLB and RES (sent by other CPUs): find what shares memory with the"
-            " owner.",
+            f"For LOC (the timer): {advice.STOP_THE_TICK}. For CAL, TLB and RES (sent by other"
+            f" CPUs): {advice.FIND_SHARED_MEMORY}.",
         )
     return ok(f"no device interrupts and at most {most} kernel interrupts per CPU {span}")
 
@@ -252,17 +251,5 @@ def _busiest(fired: Counts) -> tuple[int, int]:
 
 
 def read(host: Host) -> Counts:
-    """The counts in /proc/interrupts.
-
-    Its first line lists the online CPUs; each further line is an interrupt.
-    """
-    headline, *lines = files.lines(host.roots.proc / "interrupts") or [""]
-    cpus = [int(word[3:]) for word in headline.split() if word[3:].isdecimal()]
-    return {
-        words[0].rstrip(":"): {
-            cpu: int(word) for cpu, word in zip(cpus, words[1:]) if word.isdecimal()
-        }
-        for words in map(str.split, lines)
-        # ERR and MIS have one count for all CPUs.
-        if len(words) > len(cpus)
-    }
+    """The counts in /proc/interrupts."""
+    return interrupts.parse(files.lines(host.roots.proc / "interrupts"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check import boot, files
+from isolcpus_dp.report.check import advice, boot, files
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, warning
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 # The names of the threads that run an offloaded CPU's RCU callbacks: rcuop/2, rcuos/2, rcuob/2.
 _OFFLOADED = re.compile(r"rcuo[bps]/([0-9]+)")
-
-# The kernel numbers the CPU on which it starts as 0.
-_BOOT_CPU = frozenset({0})
 
 
 def arguments(host: Host) -> Finding:
@@ -91,25 +88,23 @@ def nohz_full(host: Host) -> Finding:
             f"nohz_full={value}: {error}",
             "Set nohz_full= to a CPU list such as 2-3,6-7 and reboot.",
         )
-    if wanted - full - _BOOT_CPU:
+    if wanted - full - boot.BOOT_CPU:
         return problem(
             f"nohz_full={value}, but the timer tick runs on CPU {render(wanted - full)}",
             "Boot a kernel that has CONFIG_NO_HZ_FULL, and list the same CPUs in isolcpus=.",
         )
     isolated = host.machine.isolated & host.machine.present
     ticking = isolated - full
-    if ticking == _BOOT_CPU:
+    if ticking == boot.BOOT_CPU:
         return warning(
             "the timer tick interrupts processes on CPU 0: the kernel never stops it on the boot"
             " CPU",
-            f"Boot with {boot.isolcpus(isolated - _BOOT_CPU)}"
-            if isolated - _BOOT_CPU
-            else "Isolate another CPU instead.",
+            advice.tick_of_the_boot_cpu(isolated),
         )
     if ticking:
         return warning(
             f"the timer tick interrupts processes on CPU {render(ticking)}",
-            f"Boot with {boot.nohz_full(isolated)}",
+            advice.nohz_full(isolated),
         )
     return ok(f"nohz_full applies to CPU {render(full) or '(none)'}")
 
@@ -129,7 +124,7 @@ def rcu_nocbs(host: Host) -> Finding:
     if isolated - wanted:
         return warning(
             f"RCU callbacks run on isolated CPU {render(isolated - wanted)}",
-            f"Boot with {boot.rcu_nocbs(isolated)}, or with nohz_full=, which implies it.",
+            advice.rcu_nocbs(isolated),
         )
     missing = (wanted & host.isolated) - _offloaded(host)
     if missing:
@@ -188,7 +183,7 @@ def _configured(host: Host, text: str) -> frozenset[int]:
 def _isolable(host: Host, cpus: frozenset[int]) -> frozenset[int]:
     """Which of these CPUs the kernel isolates: if no present CPU is left, all but the boot CPU."""
     cpus &= host.machine.possible
-    return cpus if host.machine.present - cpus else cpus - _BOOT_CPU
+    return cpus if host.machine.present - cpus else cpus - boot.BOOT_CPU
 
 
 def _nohz_full(host: Host) -> frozenset[int]:

@@ -16,7 +16,7 @@ from isolcpus_dp.report.check import files
 # The PID of kthreadd, the parent of all kernel threads.
 _KTHREADD = "2"
 # Fields of stat (proc(5)), counted after the name, which may contain spaces and brackets.
-_FLAGS, _PROCESSOR = 6, 36
+_FLAGS, _USER_TICKS, _KERNEL_TICKS, _PROCESSOR = 6, 11, 12, 36
 # include/linux/sched.h: the kernel has bound the thread, and its CPUs cannot be changed.
 _PF_NO_SETAFFINITY = 0x04000000
 
@@ -35,6 +35,11 @@ class Thread:
     def last_cpu(self) -> int | None:
         """The CPU on which it runs or last ran; None if it has ended since."""
         return self._number(_PROCESSOR)
+
+    @property
+    def ticks(self) -> int:
+        """The processor time that it has used, in clock ticks of 10 ms."""
+        return (self._number(_USER_TICKS) or 0) + (self._number(_KERNEL_TICKS) or 0)
 
     @property
     def movable(self) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check import files, settings
+from isolcpus_dp.report.check import advice, files, settings
 from isolcpus_dp.report.check.finding import Finding, ok, problem, some, unknown, warning
 from isolcpus_dp.report.check.host import HOST_SYS, Host
 from isolcpus_dp.report.check.settings import Cpus
@@ -23,10 +23,9 @@ def workqueues(host: Host) -> Finding:
         return unknown(f"{file} does not exist", HOST_SYS)
     allowed = cpulist.parse_mask(text)
     if allowed & host.isolated:
-        command = settings.WORK_QUEUES.command(Cpus(host.isolated, host.housekeeping), file)
         return warning(
             f"unbound kernel work may run on isolated CPU {render(allowed & host.isolated)}",
-            f"Run: {command} (nohz_full= sets this mask at boot)",
+            advice.work_queues(Cpus(host.isolated, host.housekeeping), file),
         )
     return ok(f"unbound kernel work runs on CPU {render(allowed & host.machine.present)}")
 
@@ -39,17 +38,12 @@ def kernel_threads(host: Host) -> Finding:
         for thread in host.kernel_threads
         if thread.allowed & host.isolated and not thread.name.startswith("irq/") and thread.movable
     ]
-    advice = (
-        f"Move each: taskset -pc {render(host.housekeeping)} PID (nohz_full= keeps most of them off"
-        " isolated CPUs from boot on)"
-    )
+    move = advice.kernel_threads(host.housekeeping)
     ran = [thread for thread in may_run if thread.last_cpu in host.isolated]
     if ran:
-        return problem(f"ran on isolated CPUs: {some([_named(one) for one in ran])}", advice)
+        return problem(f"ran on isolated CPUs: {some([_named(one) for one in ran])}", move)
     if may_run:
-        return warning(
-            f"may run on isolated CPUs: {some([_named(one) for one in may_run])}", advice
-        )
+        return warning(f"may run on isolated CPUs: {some([_named(one) for one in may_run])}", move)
     count = len(host.kernel_threads)
     return ok(f"{count} kernel threads; none that can be moved may run on isolated CPUs")
 

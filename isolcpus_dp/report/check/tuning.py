@@ -7,7 +7,7 @@ import sys
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check import boot, files, settings
+from isolcpus_dp.report.check import advice, files, settings
 from isolcpus_dp.report.check.finding import Finding, ok, some, unknown, warning
 from isolcpus_dp.report.check.host import HOST_PROC, Host
 from isolcpus_dp.report.check.settings import QUICK_MICROSECONDS, Cpus, Setting
@@ -25,7 +25,7 @@ def watchdog(host: Host) -> Finding:
     if running and watched:
         return warning(
             f"the kernel's watchdog interrupts isolated CPU {render(watched)}",
-            f"{_run(host, settings.WATCHDOG_CPUS)} (nohz_full= sets this mask at boot)",
+            advice.watchdog(_cpus(host)),
         )
     return ok("the kernel's watchdog does not run on isolated CPUs")
 
@@ -58,7 +58,7 @@ def frequency(host: Host) -> Finding:
     if slow:
         return warning(
             f"the frequency governor of CPU {render(slow)} is {some(sorted(set(slow.values())))}",
-            f"Run: cpupower -c {render(slow)} frequency-set -g {wanted}",
+            advice.governor(Cpus(frozenset(slow), host.housekeeping)),
         )
     if not any(governors.values()):
         return ok("isolated CPUs have no frequency governor")
@@ -88,7 +88,7 @@ def huge_pages(host: Host) -> Finding:
     if chosen and chosen[1] == "always":
         return warning(
             "transparent huge pages are always used: khugepaged moves the memory of owners",
-            f"Boot with {boot.HUGE_PAGES} or transparent_hugepage=never.",
+            advice.HUGE_PAGES,
         )
     return ok(f"transparent huge pages: {chosen[1] if chosen else 'not in this kernel'}")
 
@@ -98,7 +98,7 @@ def numa_balancing(host: Host) -> Finding:
     if files.number(host.roots.proc / settings.NUMA_BALANCING.name):
         return warning(
             "automatic NUMA balancing is on: it interrupts processes with page faults",
-            _run(host, settings.NUMA_BALANCING),
+            advice.numa_balancing(_cpus(host)),
         )
     return ok("automatic NUMA balancing is off")
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.report import snapshot
 from isolcpus_dp.report.map import PictureError, model
+from isolcpus_dp.report.map.text import clean
 
 if TYPE_CHECKING:
     from isolcpus_dp.report.map.model import Mark, Node, Package
@@ -66,7 +67,7 @@ def picture(seen: Snapshot, width: int) -> RenderableType:
     legend = model.marks(seen)
     mark_by_cpu = model.mark_by_cpu(seen.machine, legend)
     frames = [_package(one, mark_by_cpu, width) for one in model.packages(seen.machine)]
-    unseen = [Text(f"not seen: {sentence}", overflow="fold") for sentence in seen.unseen]
+    unseen = [Text(f"not seen: {clean(sentence)}", overflow="fold") for sentence in seen.unseen]
     return Group(*frames, _legend(legend), *unseen)
 
 
@@ -136,9 +137,9 @@ def _legend(legend: Iterable[Mark]) -> Table:
     for mark in legend:
         table.add_row(
             Text(mark.label, style=style(mark)),
-            Text(mark.what),
+            Text(clean(mark.what)),
             Text(_folded(cpulist.render(mark.cpus))),
-            Text(mark.resource),
+            Text(clean(mark.resource)),
         )
     return table
 

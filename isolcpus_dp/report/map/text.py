@@ -1,4 +1,4 @@
-"""Text for a picture file: valid in XML, in lines that fit in any usual font."""
+"""Text for a picture: safe in XML and in a terminal, and in lines that fit in any usual font."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ADVANCE, _HEADING_ADVANCE = 0.62, 0.70
 
 
 def clean(text: str) -> str:
-    """The text in one line, without control characters: XML forbids most of them.
+    """The text in one line, without control characters: terminals obey them, XML forbids most.
 
     Names and sentences come from outside. Invisible characters, such as half of a surrogate pair
     or a change of the writing direction, become U+FFFD.

@@ -205,11 +205,11 @@ def test_unreadable_state_file_is_unknown(
 
     def without_root(path: Path) -> str:
         if str(path).endswith("_state"):
-            raise files.Unseen(f"cannot read {path}: Permission denied: run the check as root")
+            raise files.Unseen(f"cannot read {path}: Permission denied: run the command as root")
         return read(path)
 
     monkeypatch.setattr(trust, "text", without_root)
-    with pytest.raises(files.Unseen, match="run the check as root"):
+    with pytest.raises(files.Unseen, match="run the command as root"):
         kubelet.cpu_manager(made_up.host())
     # The other checks of the kubelet do not need it.
     assert kubelet.reserved_cpus(made_up.host()).verdict is Verdict.OK

@@ -79,7 +79,7 @@ def _of_file(value: Any) -> list[tuple[str, str, str]]:
 
 def _amount(node: str, resource: str, text: str) -> Reserved:
     amount = values.quantity(text)
-    if amount is None or not node.isdecimal():
+    if amount is None or not values.is_number(node):
         raise values.ValueRefused(f'reservedMemory has {resource}: "{text}" on node "{node}"')
     return Reserved(int(node), resource, amount)
 

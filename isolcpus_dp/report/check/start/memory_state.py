@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from isolcpus_dp.host.cpulist import render
-from isolcpus_dp.report.check.start import memory
+from isolcpus_dp.report.check.start import memory, values
 from isolcpus_dp.report.check.start.rule import Rule
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _machine_state(facts: Facts) -> dict[int, Mapping[str, Any]]:
     found: dict[int, Mapping[str, Any]] = {}
     for node, part in nodes.items() if isinstance(nodes, dict) else ():
         table = part.get("memoryMap") if isinstance(part, dict) else None
-        if str(node).isdecimal():
+        if values.is_number(node):
             found[int(node)] = table if isinstance(table, dict) else {}
     return found
 
@@ -107,8 +107,13 @@ def _other_pages(facts: Facts) -> str:
             if name != "memory"
         }
         if now is not None and saved != now:
-            names = sorted(set(saved.items()) ^ set(now.items()), key=str)
-            sizes = ", ".join(dict.fromkeys(name for name, _ in names))
+            # Values that are saved may be of any type.
+            names = sorted({*saved, *now})
+            sizes = ", ".join(
+                name
+                for name in names
+                if name not in saved or name not in now or saved[name] != now[name]
+            )
             wrong.append(f"another amount of {sizes} on node {node} than the host")
     return f"{FILE} has {', '.join(wrong)}" if wrong else ""
 

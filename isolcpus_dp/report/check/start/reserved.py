@@ -7,6 +7,7 @@ validateNodeAllocatable in pkg/kubelet/cm/node_container_manager_linux.go.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def _enforced_without_cgroup(facts: Facts) -> str:
 def _enforced(facts: Facts) -> str:
     words = values.words(facts.settings.get("enforceNodeAllocatable"))
     wrong = [f"the unknown word {word}" for word in words if word not in (*CGROUPS, *_ALONE)]
-    wrong += [f"{word} twice" for word in sorted(set(words)) if words.count(word) > 1]
+    wrong += [f"{word} twice" for word, times in sorted(Counter(words).items()) if times > 1]
     wrong += [
         f"both {word} and {word}-compressible"
         for word in ("system-reserved", "kube-reserved")

@@ -74,7 +74,7 @@ def cpus(value: str) -> frozenset[int]:
 
     Raises ValueRefused.
     """
-    found: set[int] = set()
+    ranges = list[tuple[int, int]]()
     for part in value.split(",") if value else []:
         match = _RANGE.fullmatch(part)
         if not match:
@@ -82,8 +82,18 @@ def cpus(value: str) -> frozenset[int]:
         low, high = (min(int(end), cpulist.MOST_CPUS) for end in (match[1], match[2] or match[1]))
         if int(match[1]) > int(match[2] or match[1]):
             raise ValueRefused(f"'{part}' ends before it starts")
-        found.update(range(low, high + 1))
+        ranges.append((low, high))
+    # Each CPU is added once: adding those of many long ranges would take minutes.
+    found, following = set[int](), 0
+    for low, high in sorted(ranges):
+        found.update(range(max(low, following), high + 1))
+        following = max(following, high + 1)
     return frozenset(found)
+
+
+def is_number(value: str) -> bool:
+    """Whether a text is a number in decimal digits, which int() accepts."""
+    return re.fullmatch("[0-9]{1,18}", value) is not None
 
 
 def boolean(value: str) -> bool | None:

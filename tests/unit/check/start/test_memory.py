@@ -129,7 +129,9 @@ def test_reserved_huge_pages_are_refused(start: Start) -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["0:memory", "memory=1Gi", "x:memory=1Gi", "0:memory=1GiB"])
+@pytest.mark.parametrize(
+    "text", ["0:memory", "memory=1Gi", "x:memory=1Gi", "0:memory=1GiB", f"{'9' * 5000}:memory=1Gi"]
+)
 def test_invalid_flag_is_refused(start: Start, text: str) -> None:
     assert list(refused(start({**static(), "reservedMemory": text}))) == [
         "reservedMemory that cannot be parsed"

@@ -89,6 +89,22 @@ def test_state_without_a_size_of_huge_pages_is_refused(start: Start, pages: int)
     ]
 
 
+def test_huge_pages_of_another_type_than_a_number_are_refused(start: Start) -> None:
+    text = state("Static", 0, 1, reserved=HALF, pages=0).replace('{"total": 0', '{"total": [0]')
+    assert refused(start(VALID, memory_state=text, huge_pages=0)) == {
+        "memory_manager_state with other huge pages": (
+            "memory_manager_state has another amount of hugepages-1Gi on node 0 than the host,"
+            " another amount of hugepages-1Gi on node 1 than the host"
+        )
+    }
+
+
+def test_node_of_more_digits_than_python_reads_is_no_node(start: Start) -> None:
+    found: dict[str, dict[str, object]] = {"9" * 5000: {}, "0": {}, "1": {}}
+    text = json.dumps({"policyName": "Static", "machineState": found})
+    assert refused(start(VALID, memory_state=text)) == {}
+
+
 def test_state_with_another_reserved_amount_is_refused(start: Start) -> None:
     text = state("Static", 0, 1, reserved=5)
     assert list(refused(start(VALID, memory_state=text))) == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from isolcpus_dp.report.check.start import reserved
+from isolcpus_dp.report.check.start import reserved, values
 
 from .conftest import Settings, Start, refused
 
@@ -109,6 +109,11 @@ def test_huge_range_is_refused_at_once(start: Start) -> None:
     assert list(refused(start({"reservedSystemCPUs": "0-99999999999999"}))) == [
         "reservedSystemCPUs with a CPU that is not online"
     ]
+
+
+def test_long_ranges_that_overlap_are_added_up_once() -> None:
+    assert values.cpus(",".join(["0-8191"] * 100_000)) == frozenset(range(8192))
+    assert values.cpus("6-7,0-1,1-3,3") == {0, 1, 2, 3, 6, 7}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Counts what happens on CPUs while they are measured."""

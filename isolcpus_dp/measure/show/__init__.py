@@ -1,0 +1,1 @@
+"""Prints the result of a measurement: a table, JSON, a picture."""
