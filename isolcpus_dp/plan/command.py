@@ -31,9 +31,11 @@ def run(options: SimpleNamespace, machine: Machine | None) -> tuple[str, bool]:
         text = "\n".join(found) or differ.NOTHING
         return show.as_json(plan, differences=found) if options.json else text, not found
     if options.write:
-        written = [str(path) for path in write.write(plan.files, options.write)]
-        text = show.after_writing(plan, written)
-        return show.as_json(plan, written=written) if options.json else text, True
+        changes = write.write(plan.files, options.write, plan.former)
+        written, removed = list(map(str, changes.written)), list(map(str, changes.removed))
+        if options.json:
+            return show.as_json(plan, written=written, removed=removed), True
+        return show.after_writing(plan, written, removed), True
     return show.as_json(plan) if options.json else show.as_text(plan, _writing(wanted)), True
 
 

@@ -6,23 +6,33 @@ the arguments in an entry for each kernel, which grubby changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import PurePosixPath
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from isolcpus_dp.host import cpulist, files
+from isolcpus_dp.host.cmdline import split
 from isolcpus_dp.plan.part import MARK, File, Part
 from isolcpus_dp.report.check import boot
 
 if TYPE_CHECKING:
     from isolcpus_dp.plan.part import Goal, Target
+    from isolcpus_dp.plan.survey import Known
 
 _DROP_IN = PurePosixPath("/etc/default/grub.d/90-isolcpus-dp.cfg")
+# All files that the part may ever write.
+PATHS = (_DROP_IN,)
+_HUGE_PAGES = "sys/kernel/mm/transparent_hugepage/enabled"
 # GRUB's environment block has 1024 bytes for all variables; on EL, kernelopts or tuned_params can
 # be among them. A part of it is for the other arguments of the host.
 _GRUBENV_BYTES = 1024
 _MUCH = 800
 
-# Words that the shell and grub-mkconfig split at spaces. A label, because neighbours share a space.
+# The shell and grub-mkconfig split the command line at spaces. The sed script loops (label a),
+# because two neighbouring arguments share a space. The arguments need no escaping, neither here nor
+# for grubby, which edits with sed: they have no other characters than usual arguments, such as
+# crashkernel=1G-4G:192M,4G-:256M and root=/dev/sda1.
 _SCRIPT = """\
 # {mark}
 # The last line adds to GRUB_CMDLINE_LINUX_DEFAULT: entries for recovery boot without isolation.
@@ -82,8 +92,23 @@ def arguments(goal: Goal, cmdline: str = "") -> tuple[str, ...]:
     return words
 
 
-def differences(words: Iterable[str], cmdline: str) -> list[str]:
-    """What of these arguments the running kernel was booted without, as sentences."""
+def differences(goal: Goal, known: Known, root: Path) -> Iterator[str]:
+    """What of the arguments the running kernel does not have, as sentences. Raises Unseen."""
+    yield from lacking(arguments(goal, known.cmdline), files.text(root / "proc/cmdline"))
+    isolated = cpulist.parse(files.text(root / "sys/devices/system/cpu/isolated"))
+    if isolated & goal.machine.present != goal.isolated:
+        names = cpulist.render(isolated) or "(none)"
+        yield f"the kernel isolates CPU {names}, and not {cpulist.render(goal.isolated)}"
+    chosen = re.search(r"\[(\w+)\]", files.text(root / _HUGE_PAGES))
+    if chosen and chosen[1] not in boot.QUIET_HUGE_PAGES:
+        yield (
+            f"/{_HUGE_PAGES} is {chosen[1]}: if the kernel was booted with {boot.HUGE_PAGES},"
+            " remove what sets it later, such as another profile of TuneD"
+        )
+
+
+def lacking(words: Iterable[str], cmdline: str) -> list[str]:
+    """What of these arguments a command line lacks, as sentences."""
     found = []
     for word in words:
         name, _, value = word.partition("=")
@@ -94,14 +119,6 @@ def differences(words: Iterable[str], cmdline: str) -> list[str]:
             shown = " ".join(f"{name}={one}" for one in present)
             found.append(f"the kernel command line has {shown}, and not only {word}")
     return found
-
-
-def split(cmdline: str) -> list[tuple[str, str]]:
-    """The name and value of each argument for the kernel."""
-    words = cmdline.split()
-    words = words[: words.index("--")] if "--" in words else words  # the rest is for init
-    parted = (word.replace('"', "").partition("=") for word in words)
-    return [(name, value) for name, _, value in parted]
 
 
 def _notes(words: Iterable[str], target: Target, cmdline: str) -> Iterable[str]:

@@ -6,12 +6,14 @@ not have before.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from isolcpus_dp.host import files
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.kubelet import paths
 from isolcpus_dp.plan.part import MARK, File, Part
@@ -19,11 +21,15 @@ from isolcpus_dp.report.check.start import advised, change, cpu_state, table, to
 
 if TYPE_CHECKING:
     from isolcpus_dp.plan.part import Goal, Target
+    from isolcpus_dp.plan.survey import Known
     from isolcpus_dp.report.check.start.change import Change
     from isolcpus_dp.report.check.start.facts import Facts
 
 DROP_IN = "90-isolcpus-dp.conf"
 _USUAL = PurePosixPath("/etc/kubernetes/kubelet.conf.d")
+# All files that the part may ever write, but for those in directories that the kubelet's command
+# line names: which one an earlier kubelet had is not known.
+PATHS = (_USUAL / DROP_IN,)
 # The versions since which the kubelet knows the flag, the option, and another option.
 _CONFIG_DIR, _STRICT, _MAX_NODES = (1, 30), (1, 33), (1, 31)
 _CPU_OPTIONS, _TOPOLOGY_OPTIONS = "cpuManagerPolicyOptions", "topologyManagerPolicyOptions"
@@ -34,6 +40,9 @@ _FLAGS = {
     "cpu-manager-policy-options": _CPU_OPTIONS,
     "topology-manager-policy": "topologyManagerPolicy",
     "topology-manager-policy-options": _TOPOLOGY_OPTIONS,
+    "system-reserved-cgroup": "systemReservedCgroup",
+    "kube-reserved-cgroup": "kubeReservedCgroup",
+    "enforce-node-allocatable": "enforceNodeAllocatable",
 }
 _STRICTER = ("restricted", "single-numa-node")
 
@@ -48,19 +57,13 @@ class Kubelet:
     flags: Mapping[str, str] | None = None  # None: its command line is not known
     version: tuple[int, int] | None = None
     unit: str = "kubelet"
+    present: Mapping[str, Any] | None = None  # its settings now, with the file; None: not known
+    unseen: str = ""  # why a kubelet's settings are not known, although it is set up
 
 
 def part(goal: Goal, target: Target, kubelet: Kubelet) -> Part:
     """The part: one file, and what else the kubelet needs to use it."""
-    machine = replace(goal.machine, isolated=goal.isolated)
-    system = _system_cpus(goal, kubelet.facts)
-    before = replace(
-        kubelet.facts,
-        machine=machine,
-        settings={**kubelet.facts.settings, "reservedSystemCPUs": render(system)},
-    )
-    planned = _change(before, kubelet)
-    directory = PurePosixPath((kubelet.flags or {}).get("config-dir") or _USUAL)
+    planned, directory = _planned(goal, kubelet), _directory(kubelet)
     commands: tuple[str, ...] = ()
     if planned.remove_cpu_state or kubelet.installed is None:
         state = paths.cpu_manager_state(kubelet.facts.directory)
@@ -72,6 +75,86 @@ def part(goal: Goal, target: Target, kubelet: Kubelet) -> Part:
         commands,
         tuple(_notes(target, kubelet, directory, planned)),
     )
+
+
+def differences(goal: Goal, known: Known, root: Path) -> Iterator[str]:
+    """Why the kubelet does not use the file, although it is as planned, as sentences."""
+    kubelet = known.kubelet
+    if kubelet.unseen:
+        yield f"the kubelet's settings are not known: {kubelet.unseen}"
+    if not kubelet.installed:
+        return
+    planned, directory = _planned(goal, kubelet), _directory(kubelet)
+    if kubelet.flags is None:
+        yield f"no kubelet is running: whether it reads {directory / DROP_IN} is not known"
+    else:
+        yield from _unused(known.target, kubelet, planned, directory, root)
+    if planned.remove_cpu_state:
+        state = paths.cpu_manager_state(kubelet.facts.directory)
+        yield (
+            f"with {state} and the planned settings, the kubelet does not start: drain the node,"
+            f" run systemctl stop {kubelet.unit} and rm -f {state}, and reboot"
+        )
+
+
+def _unused(
+    target: Target, kubelet: Kubelet, planned: Change, directory: PurePosixPath, root: Path
+) -> Iterator[str]:
+    """Which of the settings do not reach the kubelet, and what to do."""
+    path = directory / DROP_IN
+    flags = kubelet.flags or {}
+    lacking = _lacking(kubelet.facts.settings, planned.settings)
+    overriding = {flag: key for flag, key in _FLAGS.items() if flag in flags and key in lacking}
+    if overriding:
+        yield (
+            f"the kubelet's command line has {' and '.join(f'--{flag}' for flag in overriding)},"
+            f" which overrides {path}: remove it there"
+        )
+    left = [key for key in lacking if key not in overriding.values()]
+    if left and not flags.get("config-dir"):
+        [how] = _how_to_read(target, kubelet, directory)
+        yield (
+            f"the kubelet does not read {path}, and has another {' and '.join(left)}:"
+            f" {how[0].lower()}{how[1:-1]}"
+        )
+    elif (
+        kubelet.present is not None
+        and files.text(root / str(path).lstrip("/")) == _document(planned.settings).strip()
+    ):
+        now = _lacking(kubelet.present, {key: planned.settings[key] for key in left})
+        if now:
+            yield f"a later file in {directory} overrides {' and '.join(now)}: remove it there"
+
+
+def _lacking(present: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
+    """The keys whose planned value the kubelet does not have."""
+    return [key for key, value in planned.items() if not _has(present, key, value)]
+
+
+def _has(present: Mapping[str, Any], key: str, value: Any) -> bool:
+    if isinstance(value, Mapping):
+        wanted = {name: one for name, one in value.items() if one is not None}
+        return values.pairs(present, key) == wanted
+    if isinstance(value, list):
+        return values.words(present.get(key)) == value
+    if key == "reservedSystemCPUs":
+        with contextlib.suppress(values.ValueRefused):
+            return values.cpus(values.text(present, key)) == values.cpus(value)
+    default = "none" if key.endswith("Policy") else ""
+    return values.text(present, key, default) == (value or default)
+
+
+def _planned(goal: Goal, kubelet: Kubelet) -> Change:
+    """What the file changes, as far as it is known what there is."""
+    machine = replace(goal.machine, isolated=goal.isolated)
+    system = _system_cpus(goal, kubelet.facts)
+    settings = {**kubelet.facts.settings, "reservedSystemCPUs": render(system)}
+    return _change(replace(kubelet.facts, machine=machine, settings=settings), kubelet)
+
+
+def _directory(kubelet: Kubelet) -> PurePosixPath:
+    """Where the file is: in the directory of --config-dir, or in the one to name there."""
+    return PurePosixPath((kubelet.flags or {}).get("config-dir") or _USUAL)
 
 
 def _system_cpus(goal: Goal, facts: Facts) -> frozenset[int]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isolcpus_dp.plan import kernel, kubelet, plugin, runtime, systemd
+from isolcpus_dp.plan import kernel, kubelet, plugin, runtime, systemd, tuned, tuning
 
 if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+
     from isolcpus_dp.config import Config
     from isolcpus_dp.plan.part import File, Goal, Part
     from isolcpus_dp.plan.survey import Known
 
-
 _KUBELET = "kubelet"
+# All files that a plan may ever write, as far as they are known; those that a plan lacks may be
+# there from an earlier one.
+PATHS = (*kernel.PATHS, *systemd.PATHS, *kubelet.PATHS, *runtime.PATHS, *tuning.PATHS)
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,24 @@ class Plan:
     goal: Goal
     arguments: tuple[str, ...]  # of the kernel
     parts: tuple[Part, ...]
+    known: Known  # about the host
     notes: tuple[str, ...] = ()  # about the goal itself
     drain: bool = True  # whether pods may run on the host
 
     @property
     def files(self) -> list[File]:
         return [file for part in self.parts for file in part.files]
+
+    @property
+    def former(self) -> list[PurePosixPath]:
+        """The paths of files that this plan does not have, but an earlier one may have.
+
+        Without those of a runtime or of TuneD if it is not known whether the host has it.
+        """
+        keep = {file.path for file in self.files}
+        keep.update(() if self.known.runtime else runtime.PATHS)
+        keep.update(() if self.known.is_here else tuned.PATHS)
+        return [path for path in PATHS if path not in keep]
 
     @property
     def commands(self) -> list[str]:
@@ -53,6 +68,7 @@ def make(goal: Goal, known: Known, config: Config, notes: tuple[str, ...] = ()) 
         goal,
         kernel.arguments(goal, known.cmdline),
         tuple(_parts(goal, known, config)),
+        known,
         (*notes, *known.notes),
         drain=known.kubelet.installed is not False,
     )
@@ -63,7 +79,5 @@ def _parts(goal: Goal, known: Known, config: Config) -> Iterator[Part]:
     yield systemd.part(goal, known.target)
     yield kubelet.part(goal, known.target, known.kubelet)
     yield runtime.part(goal, known.target, known.runtime)
-    if importlib.util.find_spec("isolcpus_dp.plan.tuning"):
-        tuning = importlib.import_module("isolcpus_dp.plan.tuning")
-        yield tuning.part(goal, known.target)
+    yield tuning.part(goal, known.target)
     yield plugin.part(goal, known.target, config)

@@ -29,20 +29,26 @@ def as_text(plan: Plan, write: str) -> str:
     return "\n".join([*lines, "", *_next(plan, write)])
 
 
-def after_writing(plan: Plan, written: list[str]) -> str:
-    """What was written, what is left to the administrator, and what to run next."""
-    lines = [f"wrote {path}" for path in written] or ["all files are already as planned"]
+def after_writing(plan: Plan, written: list[str], removed: list[str]) -> str:
+    """What was written and removed, what is left to the administrator, and what to run next."""
+    lines = [f"wrote {path}" for path in written]
+    lines += [f"removed {path}" for path in removed]
+    lines = lines or ["all files are already as planned"]
     for part in plan.parts:
         lines += _notes(part.notes, f"{part.name}: ")
     return "\n".join([*lines, *_notes(plan.notes, ""), "", *_next(plan)])
 
 
 def as_json(
-    plan: Plan, *, written: list[str] | None = None, differences: list[str] | None = None
+    plan: Plan,
+    *,
+    written: list[str] | None = None,
+    removed: list[str] | None = None,
+    differences: list[str] | None = None,
 ) -> str:
     """Machine-readable output, described in docs/plan.schema.json.
 
-    With the paths that --write has written, or the differences that --diff has found.
+    With the paths that --write has written and removed, or the differences that --diff has found.
     """
     found: dict[str, object] = {
         "isolated": render(plan.goal.isolated),
@@ -61,10 +67,8 @@ def as_json(
         ],
         "next": plan.commands,
     }
-    if written is not None:
-        found["written"] = written
-    if differences is not None:
-        found["differences"] = differences
+    more = {"written": written, "removed": removed, "differences": differences}
+    found.update({name: value for name, value in more.items() if value is not None})
     return json.dumps(found, indent=2)
 
 

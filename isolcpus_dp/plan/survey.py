@@ -51,6 +51,7 @@ class Known:
     runtime: Runtime | None = None
     cmdline: str = ""
     notes: tuple[str, ...] = ()
+    is_here: bool = False  # otherwise the target's `tuned` is only assumed
 
 
 def of_machine(machine: Machine, os_release: Path | None, nodes: frozenset[int] | None) -> Known:
@@ -91,7 +92,7 @@ def of_host(
     )
     kubelet, notes = _kubelet(Host(roots, Snapshot(machine, Config(), (), (), ())))
     cmdline = files.text(roots.proc / "cmdline")
-    return Known(target, kubelet, _runtime(root), cmdline, notes)
+    return Known(target, kubelet, _runtime(root), cmdline, notes, is_here=True)
 
 
 def _target(os_release: Path | None) -> Target:
@@ -117,18 +118,24 @@ def _kubelet(host: Host) -> tuple[Kubelet, tuple[str, ...]]:
     nodes = facts.numa_nodes(host.roots.sysfs)
     nothing = Kubelet(facts.Facts({}, host.machine, nodes), installed=None)
     version = _program_version("kubelet")
+    is_set_up = True
     try:
         processes = [(thread.pid, thread.name) for thread in host.threads]
         found = running.find(host.roots.proc, processes, host.roots.rancher, host.roots.unit)
         unit = _unit(host, processes)
         version = _program_version("k3s") if unit.startswith("k3s") else version
-        if found is None and version is None and not _is_configured(host):
+        is_set_up = found is not None or _is_configured(host)
+        if not is_set_up and version is None:
             return replace(nothing, installed=False), ()
-        known = replace(facts.read(host), settings=kubelet_settings.read(host, without=DROP_IN))
+        present = facts.read(host)
+        known = replace(present, settings=kubelet_settings.read(host, without=DROP_IN))
     except files.Unseen as unseen:
         note = f"The kubelet's settings are not known: {unseen}."
-        return replace(nothing, version=version), (note,)
-    return Kubelet(known, flags=found.flags if found else None, version=version, unit=unit), ()
+        reason = str(unseen) if is_set_up else ""
+        return replace(nothing, version=version, unseen=reason), (note,)
+    flags = found.flags if found else None
+    kubelet = Kubelet(known, flags=flags, version=version, unit=unit, present=present.settings)
+    return kubelet, ()
 
 
 def _is_configured(host: Host) -> bool:

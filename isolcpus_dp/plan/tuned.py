@@ -6,8 +6,11 @@ not include cpu-partitioning, realtime or network-latency.
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import os.path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
+from isolcpus_dp.host import files as host_files
 from isolcpus_dp.host.cpulist import render
 from isolcpus_dp.plan.part import MARK, File
 from isolcpus_dp.report.check.settings import (
@@ -25,7 +28,14 @@ PROFILE = "isolcpus-dp"
 # second one only. Each ignores the other's.
 _DIRECTORIES = (PurePosixPath("/etc/tuned"), PurePosixPath("/etc/tuned/profiles"))
 
+PATHS = tuple(base / PROFILE / "tuned.conf" for base in _DIRECTORIES)
 COMMANDS = ("systemctl enable --now tuned.service", f"tuned-adm profile {PROFILE}")
+
+# The names of the selected profiles.
+_ACTIVE = "etc/tuned/active_profile"
+# The unit is enabled by a link in one of these directories.
+_UNITS = ("etc/systemd/system", "usr/lib/systemd/system")
+_ENABLED = "multi-user.target.wants/tuned.service"
 
 # The options of TuneD's plugin cpu for the settings that each CPU has.
 _CPU_OPTIONS = {GOVERNOR: "governor", LATENCY_LIMIT: "pm_qos_resume_latency_us"}
@@ -37,7 +47,17 @@ _FIRST = -1
 def files(cpus: Cpus) -> tuple[File, ...]:
     """The profile, for each version of TuneD in the directory that it reads."""
     text = profile(cpus)
-    return tuple(File(base / PROFILE / "tuned.conf", text) for base in _DIRECTORIES)
+    return tuple(File(path, text) for path in PATHS)
+
+
+def differences(root: Path) -> Iterator[str]:
+    """Whether TuneD starts at boot and has the profile selected, as sentences. Raises Unseen."""
+    enable, select = COMMANDS
+    if not any(os.path.lexists(root / units / _ENABLED) for units in _UNITS):
+        yield f"tuned.service is not enabled: run {enable}"
+    active = host_files.text(root / _ACTIVE).split()
+    if PROFILE not in active:
+        yield f"TuneD's profile is {' '.join(active) or '(none)'}, and not {PROFILE}: run {select}"
 
 
 def profile(cpus: Cpus) -> str:

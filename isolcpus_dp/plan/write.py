@@ -1,4 +1,4 @@
-"""Writes the files of a plan below a directory, all of them or none.
+"""Writes the files of a plan below a directory, all of them or none, and removes earlier ones.
 
 A file whose first line does not say that isolcpus-dp plan wrote it belongs to somebody else, and is
 never touched. No symbolic link is followed that leads out of the directory.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from isolcpus_dp.plan.part import MARK
 
@@ -24,11 +24,18 @@ _FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
 
 
 class WriteError(Exception):
-    """The files cannot be written, and none was; one sentence."""
+    """The files cannot be written, and none was, unless the message says so; one sentence."""
 
 
-def write(files: Sequence[File], directory: Path) -> list[Path]:
-    """Writes the files, and returns the paths of those that were new or differed.
+class Changes(NamedTuple):
+    """What was changed below the directory."""
+
+    written: list[Path]  # files that were new or differed
+    removed: list[Path]  # files of an earlier plan
+
+
+def write(files: Sequence[File], directory: Path, former: Iterable[PurePosixPath] = ()) -> Changes:
+    """Writes the files; then removes those at the paths `former` that an earlier plan wrote.
 
     Raises WriteError.
     """
@@ -36,6 +43,7 @@ def write(files: Sequence[File], directory: Path) -> list[Path]:
         raise WriteError(f"{directory} is not a directory: create it first")
     places = [(file, place(directory, file.path)) for file in files]
     changed = [(file, path) for file, path in places if content(path) != file.text]
+    left = [found for path in former if (found := leftover(directory, path, files))]
     temporary: dict[Path, Path] = {}
     try:
         for file, path in changed:
@@ -50,20 +58,83 @@ def write(files: Sequence[File], directory: Path) -> list[Path]:
                 new.unlink()
         name = error.filename or directory
         raise WriteError(f"could not write {name}: {error.strerror}") from error
-    return list(temporary)
+    written = list(temporary)
+    return Changes(written, _remove(left, written))
+
+
+def leftover(directory: Path, path: PurePosixPath, files: Iterable[File]) -> Path | None:
+    """Where a file is below the directory that an earlier plan wrote; None if there is none.
+
+    A link, or a path that leads out of the directory, is nothing that a plan has written. Nor is it
+    a file of an earlier plan if it is one of `files` by another name. Raises WriteError.
+    """
+    found = _inside(directory, path)
+    mode = _mode(found) if found else None
+    if not found or not mode or not stat.S_ISREG(mode) or not _is_ours(found):
+        return None
+    present = (_below(directory, file.path) for file in files)
+    return None if any(_is_same(one, found) for one in present) else found
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
+def _remove(left: Iterable[Path], written: Sequence[Path]) -> list[Path]:
+    removed: list[Path] = []
+    for path in left:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            done = "all files are as planned"
+            done += f"; wrote {_names(written)}" if written else ""
+            done += f"; removed {_names(removed)}" if removed else ""
+            raise WriteError(
+                f"could not remove {path}, which is left from an earlier plan: {error.strerror};"
+                f" {done}"
+            ) from error
+        removed.append(path)
+    return removed
+
+
+def _names(paths: Iterable[Path]) -> str:
+    return ", ".join(map(str, paths))
 
 
 def place(directory: Path, path: PurePosixPath) -> Path:
     """Where a file of the plan is below the directory. Raises WriteError if it cannot be there."""
-    found = directory / str(path).lstrip("/")
-    root = directory.resolve()
-    resolved = found.parent.resolve()
-    if ".." in path.parts or (resolved != root and root not in resolved.parents):
+    found = _inside(directory, path)
+    if not found:
         raise WriteError(
-            f"{found} is not written: a symbolic link on its way leads out of {directory}"
+            f"{_below(directory, path)} is not written: a symbolic link on its way leads out of"
+            f" {directory}"
         )
     _require_ours(found)
     return found
+
+
+def _below(directory: Path, path: PurePosixPath) -> Path:
+    return directory / str(path).lstrip("/")
+
+
+def _inside(directory: Path, path: PurePosixPath) -> Path | None:
+    """The path below the directory; None if a symbolic link on its way leads out of it.
+
+    Raises WriteError.
+    """
+    found = _below(directory, path)
+    root = directory.resolve()
+    try:
+        resolved = found.parent.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to each other
+        raise WriteError(f"cannot use {found}: {error}") from error
+    is_inside = ".." not in path.parts and (resolved == root or root in resolved.parents)
+    return found if is_inside else None
 
 
 def content(path: Path) -> str | None:
@@ -76,16 +147,28 @@ def content(path: Path) -> str | None:
         raise WriteError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _require_ours(path: Path) -> None:
+def _is_ours(path: Path) -> bool:
+    """Whether the first line says that a plan wrote the file. Raises WriteError."""
+    return _OURS in (content(path) or "").partition("\n")[0]
+
+
+def _mode(path: Path) -> int | None:
+    """The mode of a file or link; None if there is none. Raises WriteError."""
     try:
-        mode = path.lstat().st_mode
+        return path.lstat().st_mode
     except FileNotFoundError:
-        return
+        return None
     except OSError as error:
         raise WriteError(f"cannot use {path}: {error.strerror}") from error
+
+
+def _require_ours(path: Path) -> None:
+    mode = _mode(path)
+    if mode is None:
+        return
     if not stat.S_ISREG(mode):
         raise WriteError(f"{path} exists and is no regular file: remove it first")
-    if _OURS not in (content(path) or "").partition("\n")[0]:
+    if not _is_ours(path):
         raise WriteError(
             f"{path} exists and was not written by isolcpus-dp plan, so it is not replaced: move it"
             " away first; nothing was written"

@@ -35,6 +35,19 @@ def test_written_files_are_found_by_their_first_line(tmp_path: Path) -> None:
     assert len(written) >= 5
 
 
+def test_files_of_an_earlier_plan_are_removed(tmp_path: Path) -> None:
+    former = tmp_path / "etc/default/grub.d/90-isolcpus-dp.cfg"
+    former.parent.mkdir(parents=True)
+    former.write_text("# Written by isolcpus-dp plan, which replaces this file.\n")
+    release = tmp_path / "os-release"
+    release.write_text("ID=fedora\n")
+    words = ("--machine", "1x4x1", "--os-release", release, "--write", tmp_path)
+    ended = run("isolcpus-dp", "plan", *words)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"removed {former}" in ended.stdout.splitlines()
+    assert list(former.parent.iterdir()) == []
+
+
 def test_this_host_is_compared_with_its_plan() -> None:
     if run("isolcpus-dp", "plan").returncode:
         pytest.skip("this host has too few cores to isolate one")

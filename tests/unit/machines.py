@@ -1,7 +1,7 @@
 """Twelve unlike machines, as trees laid out like /sys.
 
 On each, all cores are isolated but the first one of every NUMA node with CPUs. `build` writes a
-machine; `read` reads it, and is cached.
+machine; `read` and `nodes` read it, and are cached.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 
 from isolcpus_dp.host import cpulist, machine
 from isolcpus_dp.host.machine import Cpu, Machine
-from isolcpus_dp.simulator.machine import MadeUpMachine, Place, regular
+from isolcpus_dp.report.check.start import facts
+from isolcpus_dp.simulator.machine import MadeUpMachine, Place, described, regular
+from tests.unit.conftest import without_smt
 
 
 def _all_but_the_first_core_of_a_node(places: Iterable[Place]) -> set[int]:
@@ -85,18 +87,17 @@ def big_little(root: Path) -> MadeUpMachine:
 
 
 def smt_off(root: Path) -> MadeUpMachine:
-    """Eight cores with two threads, booted with nosmt: CPUs 8-15 cannot come online."""
-    made_up = _made_up(root, regular(1, 8, 2))
-    _write(made_up, "system/cpu/smt/control", "off")
-    made_up.set_offline(*range(8, 16))
-    return made_up
+    """Two packages of eight cores with two threads, booted with nosmt: CPUs 16-31 are offline."""
+    return without_smt(_made_up(root, regular(2, 8, 2)))
 
 
 def offline(root: Path) -> MadeUpMachine:
-    """Two packages of eight cores with two threads. Offline are CPU 21, the sibling of CPU 5, and
-    both threads of a core, CPUs 10 and 26."""
+    """Two packages of eight cores with two threads.
+
+    Offline are CPU 21, the sibling of CPU 5, CPU 7, that of CPU 23, and a core, CPUs 10 and 26.
+    """
     made_up = _made_up(root, regular(2, 8, 2))
-    made_up.set_offline(10, 21, 26)
+    made_up.set_offline(7, 10, 21, 26)
     return made_up
 
 
@@ -114,25 +115,38 @@ def without_numa(root: Path) -> MadeUpMachine:
 
 
 def memory_only_nodes(root: Path) -> MadeUpMachine:
-    """Two packages of eight cores with two threads on nodes 0-1, and memory on nodes 2-3."""
+    """Two packages of eight cores with two threads on nodes 0-1, and memory on nodes 2-9.
+
+    That of even nodes is near node 0.
+    """
     made_up = _made_up(root, regular(2, 8, 2))
-    _add_nodes(made_up, ["10 21 14 24", "21 10 24 14", "14 24 10 26", "24 14 26 10"])
+
+    def distance(one: int, other: int) -> int:
+        low, high = sorted((one, other))
+        if low == high:
+            return 10
+        if low > 1:
+            return 26
+        return 21 if high == 1 else 14 if high % 2 == low else 24
+
+    rows = [" ".join(str(distance(one, other)) for other in range(10)) for one in range(10)]
+    _add_nodes(made_up, rows, range(10))
     return made_up
 
 
 def node_without_cpus(root: Path) -> MadeUpMachine:
-    """Two packages of eight cores with two threads on nodes 0 and 2; node 1 has no CPUs."""
+    """Two packages of eight cores with two threads on nodes 0 and 2; node 1 has neither CPUs nor
+    memory."""
     places = [replace(place, node=2 * place.package) for place in regular(2, 8, 2)]
     made_up = _made_up(root, places)
-    _add_nodes(made_up, ["10 21 21", "21 10 21", "21 21 10"])
+    _add_nodes(made_up, ["10 21 21", "21 10 21", "21 21 10"], (0, 2))
     return made_up
 
 
-def _add_nodes(made_up: MadeUpMachine, distances: list[str]) -> None:
-    """All nodes, with memory; of CPUs, they have those that they had."""
-    every = cpulist.render(range(len(distances)))
-    _write(made_up, "system/node/online", every)
-    _write(made_up, "system/node/has_memory", every)
+def _add_nodes(made_up: MadeUpMachine, distances: list[str], with_memory: Iterable[int]) -> None:
+    """All nodes; of CPUs, they have those that they had."""
+    _write(made_up, "system/node/online", cpulist.render(range(len(distances))))
+    _write(made_up, "system/node/has_memory", cpulist.render(with_memory))
     for node, row in enumerate(distances):
         _write(made_up, f"system/node/node{node}/distance", row)
 
@@ -151,9 +165,12 @@ def sixteen_nodes(root: Path) -> MadeUpMachine:
     return _made_up(root, places, distances)
 
 
+_LARGEST = regular(16, 64, 2)
+
+
 def largest(root: Path) -> MadeUpMachine:
     """2048 CPUs: sixteen packages of 64 cores with two threads."""
-    return _made_up(root, regular(16, 64, 2))
+    return _made_up(root, _LARGEST)
 
 
 MACHINES: Mapping[str, Callable[[Path], MadeUpMachine]] = {
@@ -177,11 +194,25 @@ def build(name: str, root: Path) -> MadeUpMachine:
     return MACHINES[name](root)
 
 
-@functools.cache
 def read(name: str) -> Machine:
     """A machine; its files are removed."""
+    return _seen(name)[0]
+
+
+def nodes(name: str) -> frozenset[int]:
+    """The NUMA nodes of a machine that the kubelet counts, also those without CPUs."""
+    return _seen(name)[1]
+
+
+@functools.cache
+def _seen(name: str) -> tuple[Machine, frozenset[int]]:
+    if MACHINES[name] is largest:  # without its files, which are many
+        return described(_LARGEST, _all_but_the_first_core_of_a_node(_LARGEST)), frozenset(
+            range(16)
+        )
     with tempfile.TemporaryDirectory() as directory:
-        return machine.read(build(name, Path(directory)).root)
+        root = build(name, Path(directory)).root
+        return machine.read(root), facts.numa_nodes(root)
 
 
 def without(host: Machine, offline: Iterable[int]) -> Machine:

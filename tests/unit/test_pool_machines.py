@@ -41,7 +41,7 @@ EXPECTED = {
     ),
     "hybrid 8P+16E": ("2-5", "16-31", "6-7", "8-15"),
     "big.LITTLE": ("4-7", "1-3", "", ""),
-    "SMT off at boot": ("1-4", "", "5-6", "7"),
+    "SMT off at boot": ("1-4", "", "5-6", "7,9-15"),
     "offline CPUs": ("1-2,17-18", "", "3,19", "4-7,9-15,20-23,25-31"),
     "no NUMA": ("1-2,9-10", "", "3,11", "4-7,12-15"),
     "memory-only nodes": ("1-2,17-18", "", "3,19", "4-7,9-15,20-23,25-31"),
@@ -91,9 +91,13 @@ WARNINGS = {
     },
     "SMT off at boot": {
         "dpdk": [
-            "CPU 9-15 is offline because SMT is off, and in no pool until it comes online",
+            "CPU 17-23 is offline because SMT is off, and in no pool until it comes online",
         ],
         "batch": [NO_EFFICIENT_CORES],
+        "workers": [
+            "CPU 25-31 is offline and in no pool until it comes online: whether it has Packages=0"
+            " Count=2/node is unknown",
+        ],
     },
 }
 

@@ -11,10 +11,10 @@ import pytest
 
 from isolcpus_dp import cli
 from isolcpus_dp.config import Config
-from isolcpus_dp.plan import differ, parts, show, wish, write
+from isolcpus_dp.plan import parts, show, wish
 from isolcpus_dp.plan.parts import Plan
 
-from .machines import case_of
+from .cases import case_of
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/plan.schema.json").read_text())
 
@@ -29,41 +29,6 @@ def release(tmp_path: Path) -> Path:
 def small() -> Plan:
     case = case_of("1x4x1")
     return parts.make(wish.apply(case.machine, case.wish)[0], case.known, Config())
-
-
-def as_planned(root: Path, plan: Plan) -> None:
-    """A host that was booted with the files of the plan."""
-    write.write(plan.files, root)
-    (root / "proc").mkdir()
-    (root / "proc/cmdline").write_text(f"root=/dev/vda1 ro {' '.join(plan.arguments)} quiet\n")
-    cpus = root / "sys/devices/system/cpu"
-    cpus.mkdir(parents=True)
-    (cpus / "isolated").write_text("1-3\n")
-
-
-def test_host_as_planned_has_no_differences(tmp_path: Path) -> None:
-    as_planned(tmp_path, small())
-    assert differ.differences(small(), tmp_path) == []
-
-
-def test_differences_of_a_host_are_named(tmp_path: Path) -> None:
-    plan = small()
-    as_planned(tmp_path, plan)
-    (tmp_path / "etc/systemd/system/init.scope.d/90-isolcpus-dp.conf").unlink()
-    (tmp_path / "etc/systemd/system/user.slice.d/90-isolcpus-dp.conf").write_text("[Slice]\n")
-    changed = tmp_path / "etc/default/grub.d/90-isolcpus-dp.cfg"
-    changed.write_text(changed.read_text().replace("1-3", "1-2"))
-    (tmp_path / "proc/cmdline").write_text(" ".join(plan.arguments[1:]))
-    (tmp_path / "sys/devices/system/cpu/isolated").write_text("\n")
-    other = tmp_path / "etc/systemd/system/user.slice.d/90-isolcpus-dp.conf"
-    assert differ.differences(plan, tmp_path) == [
-        "/etc/default/grub.d/90-isolcpus-dp.cfg differs from the plan",
-        "/etc/systemd/system/init.scope.d/90-isolcpus-dp.conf is missing",
-        f"{other} exists and was not written by isolcpus-dp plan, so it is not replaced: move it"
-        " away first",
-        "the kernel command line lacks isolcpus=nohz,domain,managed_irq,1-3",
-        "the kernel isolates CPU (none), and not 1-3",
-    ]
 
 
 def test_text_has_a_block_for_each_part_and_what_follows() -> None:
@@ -90,7 +55,15 @@ def test_text_has_a_block_for_each_part_and_what_follows() -> None:
     ]
 
 
-@pytest.mark.parametrize("more", [{}, {"written": ["/etc/a"]}, {"differences": ["x is missing"]}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"written": ["/etc/a"], "removed": ["/etc/b"]},
+        {"written": [], "removed": []},
+        {"differences": ["x is missing"]},
+    ],
+)
 def test_json_is_as_the_schema_describes(more: dict[str, list[str]]) -> None:
     printed = json.loads(show.as_json(small(), **more))
     jsonschema.validate(printed, SCHEMA)
@@ -120,7 +93,22 @@ def test_written_files_are_listed(
     assert written == {f"wrote {path}" for path in root.rglob("*") if path.is_file()}
     assert f"wrote {root}/etc/default/grub.d/90-isolcpus-dp.cfg" in written
     assert cli.main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["written"] == []
+    printed_again = json.loads(capsys.readouterr().out)
+    assert (printed_again["written"], printed_again["removed"]) == ([], [])
+
+
+def test_removed_files_are_listed(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grub = tmp_path / "etc/default/grub.d/90-isolcpus-dp.cfg"
+    words = ["plan", "--machine", "1x4x1", "--os-release", str(release), "--write", str(tmp_path)]
+    assert cli.main(words) == 0
+    assert grub.exists()
+    release.write_text("ID=fedora\n")
+    capsys.readouterr()
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"removed {grub}"
+    assert not grub.exists()
 
 
 def test_file_of_others_is_a_failure(

@@ -17,7 +17,7 @@ from isolcpus_dp.report.check.start import change, table
 from isolcpus_dp.report.check.start.facts import Facts
 from isolcpus_dp.simulator.machine import described, parse_shape
 
-from .machines import DEBIAN, EL
+from .cases import DEBIAN, EL
 
 
 def goal_of(shape: str, isolate: str | None = None) -> Goal:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -12,7 +14,7 @@ from isolcpus_dp.plan.part import Goal
 from isolcpus_dp.plan.runtime import Runtime
 from isolcpus_dp.simulator.machine import described, parse_shape
 
-from .machines import DEBIAN, EL, case_of
+from .cases import DEBIAN, EL, case_of
 
 
 @pytest.fixture
@@ -151,6 +153,48 @@ def test_pools_that_lose_cpus_are_reported(goal: Goal) -> None:
     assert found.summary.endswith("windriver.com/isolcpus: 3 devices; example.com/a: 1 devices.")
 
 
+def test_every_file_is_at_a_path_that_a_later_plan_knows() -> None:
+    case = case_of("2x16x2")
+    goal = wish.apply(case.machine, case.wish)[0]
+    targets = [
+        replace(target, tuned=tuned, cgroup_v2=cgroup_v2)
+        for target in (DEBIAN, EL, replace(EL, distribution="other"))
+        for tuned in (False, True)
+        for cgroup_v2 in (False, True)
+    ]
+    runtimes = [
+        None,
+        *(Runtime("containerd", version) for version in (None, (1, 6), (1, 7), (2, 0))),
+        *(Runtime("crio", version) for version in (None, (1, 25), (1, 30))),
+    ]
+    written = set[PurePosixPath]()
+    for target, one in itertools.product(targets, runtimes):
+        known = replace(case.known, target=target, runtime=one, is_here=True)
+        plan = parts.make(goal, known, Config())
+        present = {file.path for file in plan.files}
+        written |= present
+        assert present.isdisjoint(plan.former)
+        unknown = set() if one else set(runtime.PATHS)
+        assert present | set(plan.former) | unknown == set(parts.PATHS)
+        assert unknown.isdisjoint(plan.former)
+    assert written == set(parts.PATHS)
+    assert len(parts.PATHS) == len(written) == 13
+
+
+def test_files_for_programs_that_a_plan_does_not_know_of_may_stay() -> None:
+    """A plan for another machine does not know which programs the directory of --write has."""
+    case = case_of("1x4x1")
+    plan = parts.make(wish.apply(case.machine, case.wish)[0], case.known, Config())
+    assert plan.former == []
+    known = replace(case.known, runtime=Runtime("crio", (1, 30)), is_here=True)
+    plan = parts.make(plan.goal, known, Config())
+    assert list(map(str, plan.former)) == [
+        "/etc/containerd/conf.d/90-isolcpus-dp.toml",
+        "/etc/tuned/isolcpus-dp/tuned.conf",
+        "/etc/tuned/profiles/isolcpus-dp/tuned.conf",
+    ]
+
+
 def test_kubelet_is_stopped_after_the_drain() -> None:
     case = case_of("1x4x1")
     plan = parts.make(wish.apply(case.machine, case.wish)[0], case.known, Config())
@@ -166,9 +210,9 @@ def test_kubelet_is_stopped_after_the_drain() -> None:
 
 
 def test_differences_of_the_command_line_are_named() -> None:
-    assert kernel.differences(ARGUMENTS, " ".join(("quiet", *ARGUMENTS))) == []
+    assert kernel.lacking(ARGUMENTS, " ".join(("quiet", *ARGUMENTS))) == []
     changed = " ".join(("isolcpus=1", *ARGUMENTS[:2], ARGUMENTS[3], "transparent_hugepage=never"))
-    assert kernel.differences(ARGUMENTS, changed) == [
+    assert kernel.lacking(ARGUMENTS, changed) == [
         "the kernel command line has isolcpus=1 isolcpus=nohz,domain,managed_irq,2-3,6-7, and not"
         " only isolcpus=nohz,domain,managed_irq,2-3,6-7",
         "the kernel command line lacks rcu_nocbs=2-3,6-7",

@@ -9,8 +9,9 @@ import pytest
 from isolcpus_dp.host import cpulist, machine
 from isolcpus_dp.plan import wish
 from isolcpus_dp.plan.wish import Wish, WishError
+from tests.unit import machines
 
-from .machines import MACHINES, case_of
+from .cases import case_of
 
 
 def isolated(case_name: str, wanted: Wish) -> str:
@@ -109,7 +110,14 @@ def test_cores_of_the_other_type_stay(name: str, wanted: Wish, cpus: str) -> Non
                 " the plan again on the host with SMT on",
             ),
         ),
-        ("offline CPUs", ()),
+        (
+            "offline CPUs",
+            (
+                "CPU 10,26 is offline, its core is not known, and it is not isolated: if it is to"
+                " be isolated, bring it online and make the plan again",
+            ),
+        ),
+        ("1x4x1", ()),
     ],
 )
 def test_cpus_whose_core_is_unknown_are_named(name: str, notes: tuple[str, ...]) -> None:
@@ -118,12 +126,11 @@ def test_cpus_whose_core_is_unknown_are_named(name: str, notes: tuple[str, ...])
 
 
 def test_offline_cpu_that_no_core_lacks_is_named(tmp_path: Path) -> None:
-    case = MACHINES["1x4x1"](tmp_path / "sys")
-    root = tmp_path / "sys/devices/system/cpu"
+    root = machines.build("1x4x1", tmp_path / "sys").directory
     (root / "online").write_text("0-2\n")
     for name in ("topology", "cache"):
         (root / "cpu3" / name).rename(tmp_path / name)
-    goal, notes = wish.apply(machine.read(tmp_path / "sys"), case.wish)
+    goal, notes = wish.apply(machine.read(tmp_path / "sys"), Wish())
     assert goal.isolated == {1, 2}
     assert goal.housekeeping == {0, 3}
     assert notes == (

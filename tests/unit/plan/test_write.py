@@ -27,7 +27,7 @@ def below(directory: Path) -> dict[str, str]:
 
 
 def test_files_are_written_and_listed(tmp_path: Path) -> None:
-    assert write.write([FIRST, SECOND], tmp_path) == [
+    assert write.write([FIRST, SECOND], tmp_path).written == [
         tmp_path / "etc/a.d/90-isolcpus-dp.conf",
         tmp_path / "etc/b.d/90-isolcpus-dp.conf",
     ]
@@ -40,7 +40,7 @@ def test_files_are_written_and_listed(tmp_path: Path) -> None:
 def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        [path] = write.write([FIRST], tmp_path)
+        [path], _ = write.write([FIRST], tmp_path)
     finally:
         os.umask(before)
     modes = [stat.S_IMODE(one.stat().st_mode) for one in (path, path.parent, path.parent.parent)]
@@ -48,11 +48,11 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
 
 
 def test_our_files_are_replaced_and_equal_ones_kept(tmp_path: Path) -> None:
-    first, _ = write.write([FIRST, SECOND], tmp_path)
+    first, _ = write.write([FIRST, SECOND], tmp_path).written
     first.write_text(OLDER)
-    assert write.write([FIRST, SECOND], tmp_path) == [first]
+    assert write.write([FIRST, SECOND], tmp_path).written == [first]
     assert first.read_text() == FIRST.text
-    assert write.write([FIRST, SECOND], tmp_path) == []
+    assert write.write([FIRST, SECOND], tmp_path) == ([], [])
 
 
 @pytest.mark.parametrize("text", ["", "a=1\n", "# by hand\n# Written by isolcpus-dp plan\n"])
