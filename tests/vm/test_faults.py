@@ -112,6 +112,17 @@ def test_systemd_ends_a_worker_that_hangs(guest: Guest) -> None:
     wait_for_devices(guest)
 
 
+def test_service_is_started_again_after_the_oom_killer(guest: Guest) -> None:
+    """The limit is that of the service, so that the killer chooses one of its processes."""
+    main, before = main_process(guest), worker(guest)
+    guest.run("systemctl set-property --runtime isolcpus-dp MemoryMax=2M")
+    guest.wait_until("journalctl --boot --unit=isolcpus-dp | grep 'killed by the OOM killer'")
+    guest.run("systemctl set-property --runtime isolcpus-dp MemoryMax=infinity")
+    wait_for_main_process(guest, other_than=main)
+    guest.run(f"test ! -e /proc/{main} && test ! -e /proc/{before}")
+    assert_path_unit_watches(guest)
+
+
 def test_kubelet_has_its_devices_after_fifty_crashes(guest: Guest) -> None:
     main = main_process(guest)
     with drop_in(guest, "kubelet", CRASHING):
