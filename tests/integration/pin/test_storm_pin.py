@@ -1,0 +1,32 @@
+"""Restarts of the runtime at moments of the pinning daemon's life. `make storm` runs many more."""
+
+from __future__ import annotations
+
+import random
+
+from tests.testbed.daemon import is_ready, supervisor
+from tests.testbed.host import Host
+from tests.testbed.storm.plan import draw
+from tests.testbed.storm.storm import Storm, left_behind, pinning_daemon
+from tests.testbed.wait import until
+
+# The limit of a real storm is 1 s.
+LONG_SECONDS = 20.0
+
+
+async def test_nothing_grows_while_the_runtime_restarts(host: Host) -> None:
+    subject = pinning_daemon(host)
+    rounds = draw(random.Random(1), subject.moments, 3, 5, longest_apart=0.2, busy_loops=1)
+    async with supervisor(host, "pin").running() as daemon:
+        await daemon.worker(is_ready)
+        storm = Storm(subject, daemon)
+        await storm.run(rounds, LONG_SECONDS)
+        first, _, last = storm.record.samples
+        pids = subject.processes(daemon.current)
+    assert storm.record.failures == []
+    assert storm.record.restarts == 15
+    assert last["daemon"].holdings == first["daemon"].holdings
+    assert first["daemon"].holdings.threads == 1
+    assert len(daemon.runs) == 1
+    await until(lambda: left_behind(host, pids.values()) == [])
+    assert "Traceback" not in host.log
