@@ -1,0 +1,1 @@
+"""The figures that the programs of `bench/` measure, and the page and picture made from them."""
