@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from .guest import Guest, NeverCameUp
-from .image import BOOKWORM, FORKY, TRIXIE, Image, Recipe, cached
+from .image import Image, cached
 from .qemu import PANICKED, Lost
+from .recipe import BOOKWORM, FORKY, TRIXIE, Recipe
 from .state import ISOLATED, start
 
 REPORTS = Path(__file__).parents[2] / "build" / "vm"
@@ -26,6 +27,8 @@ GUESTS = [*(recipe.suite for recipe in (BOOKWORM, TRIXIE, FORKY)), "simple", "no
 
 # With several processes, the longest start first, so that all processes end at about the same time.
 LONGEST_FIRST = (
+    "test_plan-trixie",
+    "test_plan-bookworm",
     "test_book",
     "test_admission-simple",
     "test_admission-notify",

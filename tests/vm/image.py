@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import boot_loader
 from .disk import make_disk
+from .recipe import Recipe
 
 HERE = Path(__file__).parent
 AGENT = HERE / "agent.py"
@@ -50,63 +52,12 @@ MASKED = (
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A Debian suite and the packages to install; everything else is the same for all images."""
-
-    name: str
-    suite: str
-    packages: tuple[str, ...]
-    apt_options: tuple[str, ...] = ()  # lines of apt.conf
-
-
-@dataclass(frozen=True)
 class Image:
     """The files that qemu boots from."""
 
     disk: Path
-    kernel: Path
-    initrd: Path
-
-
-BOOKWORM = Recipe(
-    name="bookworm",
-    suite="bookworm",
-    packages=(
-        "systemd-sysv",
-        "dbus",
-        "udev",
-        "kmod",
-        "linux-image-cloud-amd64",
-        "procps",
-        "python3",
-        "python3-grpcio",
-        "python3-prometheus-client",
-        "python3-protobuf",
-        "python3-pyudev",
-        "python3-rich",
-        "python3-sdnotify",
-        "python3-systemd",
-        "python3-yaml",
-        "strace",
-    ),
-)
-
-RUNTIME = ("containerd", "runc")
-
-TRIXIE = Recipe(name="trixie", suite="trixie", packages=(*BOOKWORM.packages, *RUNTIME))
-
-FORKY = Recipe(
-    name="forky",
-    suite="forky",
-    packages=(
-        *BOOKWORM.packages,
-        *RUNTIME,
-        # The kernel package no longer depends on it; the files in root/ configure it.
-        "initramfs-tools",
-    ),
-    # The release file of a testing suite expires soon, so that of an outdated mirror is invalid.
-    apt_options=('Acquire::Check-Valid-Until "false"',),
-)
+    kernel: Path  # or a boot loader, which finds kernel and initrd on the disk
+    initrd: Path | None
 
 
 def cached(recipe: Recipe) -> Image:
@@ -124,7 +75,8 @@ def cached(recipe: Recipe) -> Image:
             with tempfile.TemporaryDirectory(dir=images) as scratch:
                 build(recipe, Path(scratch))
                 (Path(scratch) / "image").rename(entry)
-    return Image(entry / "disk", entry / "kernel", entry / "initrd")
+    initrd = entry / "initrd"
+    return Image(entry / "disk", entry / "kernel", initrd if initrd.exists() else None)
 
 
 @contextmanager
@@ -146,7 +98,8 @@ def cache_directory() -> Path:
 def key(recipe: Recipe) -> str:
     """Returns a hash of all inputs of the image except the state of the archive."""
     digest = hashlib.sha256(repr(recipe).encode())
-    for file in (Path(__file__), HERE / "disk.py", AGENT, *sorted(ROOT.rglob("*"))):
+    code = [HERE / name for name in ("image.py", "disk.py", "agent.py", "boot_loader.py")]
+    for file in (*code, *sorted(ROOT.rglob("*"))):
         if file.is_file():
             digest.update(f"\0{file.relative_to(HERE)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
@@ -160,8 +113,11 @@ def build(recipe: Recipe, scratch: Path) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         root = Path(directory) / "root"
         install(recipe, root, scratch)
-        for name, link in (("kernel", "vmlinuz"), ("initrd", "initrd.img")):
-            shutil.copy(root / (root / link).readlink(), image / name)
+        if recipe.boot_loader:
+            boot_loader.install(root, image / "kernel")
+        else:
+            for name, link in (("kernel", "vmlinuz"), ("initrd", "initrd.img")):
+                shutil.copy(root / (root / link).readlink(), image / name)
         make_disk(image / "disk", root, DISK_SIZE)
 
 
@@ -183,6 +139,7 @@ def install(recipe: Recipe, root: Path, scratch: Path) -> None:
         *(f"--aptopt={option}" for option in recipe.apt_options),
         # Before the packages, because installing the kernel creates the initrd.
         f"--setup-hook=sync-in {ROOT} /",
+        *pins(recipe, scratch),
         '--customize-hook=rm "$1"/etc/resolv.conf',
         f"--customize-hook=upload {AGENT} /usr/local/sbin/vm-agent",
         '--customize-hook=chmod 755 "$1"/usr/local/sbin/vm-agent',
@@ -190,8 +147,26 @@ def install(recipe: Recipe, root: Path, scratch: Path) -> None:
         f'--customize-hook=chroot "$1" systemctl mask {" ".join(MASKED)}',
         suite=recipe.suite,
         target=root,
-        sources=apt_sources(recipe.suite, scratch),
+        sources=[source for suite in suites(recipe) for source in apt_sources(suite, scratch)],
     )
+
+
+def suites(recipe: Recipe) -> list[str]:
+    return [recipe.suite, *([recipe.newer[0]] if recipe.newer else [])]
+
+
+def pins(recipe: Recipe, scratch: Path) -> list[str]:
+    """The option with which only the named packages come from the newer suite."""
+    if not recipe.newer:
+        return []
+    suite, packages = recipe.newer
+    preferences = scratch / "preferences"
+    # The pattern also matches its updates: trixie, trixie-updates, trixie-security.
+    preferences.write_text(
+        f"Package: *\nPin: release n={suite}*\nPin-Priority: 100\n\n"
+        f"Package: {' '.join(packages)}\nPin: release n={suite}*\nPin-Priority: 990\n"
+    )
+    return [f"--setup-hook=upload {preferences} /etc/apt/preferences"]
 
 
 def mmdebstrap(
@@ -227,7 +202,7 @@ def apt_sources(suite: str, scratch: Path) -> list[Path]:
             continue
         text = source.read_text()
         if release in text:
-            copy = scratch / source.name
+            copy = scratch / f"{suite}-{source.name}"
             copy.write_text(text.replace(release, suite))
             copies.append(copy)
     return copies

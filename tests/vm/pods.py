@@ -42,13 +42,18 @@ SLOW = re.compile("deadline|timed? ?out|start shim", re.IGNORECASE)
 
 Json = dict[str, Any]
 Made = TypeVar("Made")
+# The plugin's answer for a container of a pod of this name.
+Allocate = Callable[[str, Json], Awaitable[deviceplugin.ContainerAllocateResponse]]
 
 
 class Node:
-    """The part of a kubelet that concerns the CPUs of containers."""
+    """The part of a kubelet that concerns the CPUs of containers.
 
-    def __init__(self, plugin: grpc.aio.Channel, runtime: grpc.aio.Channel, image: str) -> None:
-        self._plugin = DevicePluginStub(plugin)
+    `allocate` returns what the device plugin answers for a container of a pod.
+    """
+
+    def __init__(self, allocate: Allocate, runtime: grpc.aio.Channel, image: str) -> None:
+        self._allocate = allocate
         self._runtime = RuntimeServiceStub(runtime)
         self._image = image
 
@@ -61,9 +66,9 @@ class Node:
         ]
 
     async def _run(self, sandbox: str, config: cri.PodSandboxConfig, container: Json) -> Json:
-        created = await self._create(sandbox, config, container)
+        created = await self.create(sandbox, config, container)
         try:
-            return await self._start(created, container)
+            return await self.start(created, container)
         except grpc.aio.AioRpcError:
             await self.remove(created)  # the retry uses the same name
             raise
@@ -73,7 +78,7 @@ class Node:
         sandbox, config = await self._sandbox(pod)
         os.kill(pid, signal.SIGSTOP)
         creations = [
-            asyncio.create_task(self._create(sandbox, config, container))
+            asyncio.create_task(self.create(sandbox, config, container))
             for container in pod["containers"]
         ]
         # Nothing shows that the request was sent: allow 1 s. The runtime waits 30 s for an answer.
@@ -82,7 +87,7 @@ class Node:
             raise SystemExit(f"process {pid} was not asked: a container is there already")
         os.kill(pid, signal.SIGKILL)
         return [
-            await self._start(await creation, container)
+            await self.start(await creation, container)
             for creation, container in zip(creations, pod["containers"])
         ]
 
@@ -95,7 +100,7 @@ class Node:
         async def work() -> None:
             for number in numbers:
                 container = pod["containers"][number % len(pod["containers"])]
-                created = await self._create(sandbox, config, container, suffix=f"-{number}")
+                created = await self.create(sandbox, config, container, suffix=f"-{number}")
                 info = await self._info(created)
                 planned = info["runtimeSpec"]["linux"]["resources"]["cpu"]["cpus"]
                 found = {"name": container["name"], "planned": planned}
@@ -103,7 +108,7 @@ class Node:
                     # Emulated CPUs may be too slow for so many at once. containerd then fails in
                     # various ways, and a kubelet would create another container.
                     with contextlib.suppress(grpc.aio.AioRpcError):
-                        found = {**found, **await self._start(created, container)}
+                        found = {**found, **await self.start(created, container)}
                 seen.append(found)
                 await self.remove(created)
 
@@ -136,35 +141,28 @@ class Node:
         return await retry_if_slow(partial(self._make_sandbox, pod))
 
     async def _make_sandbox(self, pod: Json) -> tuple[str, cri.PodSandboxConfig]:
-        uid = str(uuid.uuid4())
-        cgroup = f"kubepods-burstable-pod{uid.replace('-', '_')}.slice"
-        make_slice(cgroup, pod["quota"])
-        config = cri.PodSandboxConfig(
-            metadata=cri.PodSandboxMetadata(name=pod["name"], uid=uid, namespace="default"),
-            log_directory=f"{LOGS}/{pod['name']}",
-            dns_config=cri.DNSConfig(servers=["127.0.0.1"]),
-            annotations=pod["annotations"],
-            linux=cri.LinuxPodSandboxConfig(
-                cgroup_parent=cgroup,
-                security_context=cri.LinuxSandboxSecurityContext(
-                    namespace_options=cri.NamespaceOption(network=cri.NODE)
-                ),
-            ),
-        )
+        config = sandbox_config(pod, str(uuid.uuid4()))
+        make_slice(config.linux.cgroup_parent, pod["quota"])
         Path(config.log_directory).mkdir(parents=True, exist_ok=True)
         answer = await self._runtime.RunPodSandbox(cri.RunPodSandboxRequest(config=config))
         return answer.pod_sandbox_id, config
 
-    async def _create(
-        self, sandbox: str, config: cri.PodSandboxConfig, container: Json, suffix: str = ""
+    async def create(
+        self,
+        sandbox: str,
+        config: cri.PodSandboxConfig,
+        container: Json,
+        suffix: str = "",
+        attempt: int = 0,
     ) -> str:
-        allocated = await self._allocate(container["devices"])
+        """Creates a container of a pod; `attempt` differs from that of an earlier one."""
+        allocated = await self._allocate(config.metadata.name, container)
         envs = {**container["environment"], **allocated.envs}
         name = container["name"] + suffix
         request = cri.CreateContainerRequest(
             pod_sandbox_id=sandbox,
             config=cri.ContainerConfig(
-                metadata=cri.ContainerMetadata(name=name),
+                metadata=cri.ContainerMetadata(name=name, attempt=attempt),
                 image=cri.ImageSpec(image=self._image),
                 command=["/workload", str(container["threads"])],
                 envs=[cri.KeyValue(key=key, value=value) for key, value in envs.items()],
@@ -184,20 +182,11 @@ class Node:
         created: str = (await self._runtime.CreateContainer(request)).container_id
         return created
 
-    async def _allocate(self, devices: list[str]) -> deviceplugin.ContainerAllocateResponse:
-        if not devices:
-            return deviceplugin.ContainerAllocateResponse()
-        wanted = deviceplugin.ContainerAllocateRequest(devices_ids=devices)
-        answer = await self._plugin.Allocate(
-            deviceplugin.AllocateRequest(container_requests=[wanted])
-        )
-        return answer.container_responses[0]
-
-    async def _start(self, created: str, container: Json) -> Json:
+    async def start(self, created: str, container: Json) -> Json:
         """Starts a container. Returns its process, its cgroup and the CPUs that it starts with."""
         await self._runtime.StartContainer(cri.StartContainerRequest(container_id=created))
         pid = (await self._info(created))["pid"]
-        cgroup = CGROUPS / Path(f"/proc/{pid}/cgroup").read_text().strip().partition("::/")[2]
+        cgroup = cgroup_of(pid)
         return {
             "name": container["name"],
             "id": created,
@@ -212,8 +201,48 @@ class Node:
         status = await self._runtime.ContainerStatus(
             cri.ContainerStatusRequest(container_id=container, verbose=True)
         )
-        info: Json = json.loads(status.info["info"])
-        return info
+        return info_of(status)
+
+
+class Plugin:
+    """The device plugin, called for devices that are named beforehand."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = DevicePluginStub(channel)
+
+    async def allocate(self, _pod: str, container: Json) -> deviceplugin.ContainerAllocateResponse:
+        """The plugin's answer for the devices of a container."""
+        if not container["devices"]:
+            return deviceplugin.ContainerAllocateResponse()
+        wanted = deviceplugin.ContainerAllocateRequest(devices_ids=container["devices"])
+        answer = await self._stub.Allocate(
+            deviceplugin.AllocateRequest(container_requests=[wanted])
+        )
+        return answer.container_responses[0]
+
+
+def sandbox_config(pod: Json, uid: str, attempt: int = 0) -> cri.PodSandboxConfig:
+    """The sandbox of a pod; `attempt` differs from that of an earlier one."""
+    return cri.PodSandboxConfig(
+        metadata=cri.PodSandboxMetadata(
+            name=pod["name"], uid=uid, namespace="default", attempt=attempt
+        ),
+        log_directory=f"{LOGS}/{pod['name']}",
+        dns_config=cri.DNSConfig(servers=["127.0.0.1"]),
+        annotations=pod["annotations"],
+        linux=cri.LinuxPodSandboxConfig(
+            cgroup_parent=f"kubepods-burstable-pod{uid.replace('-', '_')}.slice",
+            security_context=cri.LinuxSandboxSecurityContext(
+                namespace_options=cri.NamespaceOption(network=cri.NODE)
+            ),
+        ),
+    )
+
+
+def info_of(status: cri.ContainerStatusResponse) -> Json:
+    """What is specific to containerd in the verbose status of a container, such as its `pid`."""
+    info: Json = json.loads(status.info["info"])
+    return info
 
 
 async def retry_if_slow(make: Callable[[], Awaitable[Made]]) -> Made:
@@ -239,6 +268,11 @@ def make_slice(name: str, quota: int) -> None:
         stdout=subprocess.DEVNULL,
         check=True,
     )
+
+
+def cgroup_of(pid: int) -> Path:
+    """The directory of a process's cgroup."""
+    return CGROUPS / Path(f"/proc/{pid}/cgroup").read_text().strip().partition("::/")[2]
 
 
 def allowed(pid: int) -> str:
@@ -281,7 +315,7 @@ async def main() -> None:
         grpc.aio.insecure_channel(PLUGIN) as plugin,
         grpc.aio.insecure_channel(RUNTIME) as runtime,
     ):
-        node = Node(plugin, runtime, options.image)
+        node = Node(Plugin(plugin).allocate, runtime, options.image)
         if options.verb == "run":
             print(json.dumps(await node.run(options.pod)))
         elif options.verb == "run-while-it-dies":

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from .boot_loader import KERNEL_ARGUMENTS
 from .image import Image
 
 PANIC = b"end Kernel panic"  # the last line of one: what it has to say is on the console by then
@@ -36,7 +37,10 @@ class Lost(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """An image and kernel arguments. A saved state can only be resumed on the same machine."""
+    """An image and kernel arguments. A saved state can only be resumed on the same machine.
+
+    If a boot loader boots the image, the arguments are in its configuration, and not here.
+    """
 
     image: Image
     append: str
@@ -53,10 +57,10 @@ class Machine:
         - A kernel that marks its emulated clock as unstable patches its own running code, and
           crashes.
         """
-        kernel = (
-            "root=/dev/vda rw console=ttyS0 norandmaps mitigations=off tsc=nowatchdog"
-            f" {self.append}"
-        )
+        kernel = ["-kernel", str(self.image.kernel)]
+        if self.image.initrd:
+            words = f"root=/dev/vda rw {KERNEL_ARGUMENTS} {self.append}"
+            kernel += ["-initrd", str(self.image.initrd), "-append", words]
         return [
             "qemu-system-x86_64",
             *("-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"),
@@ -67,8 +71,7 @@ class Machine:
             *("-object", "memory-backend-ram,id=ram1,size=1G"),
             *("-numa", "node,nodeid=0,memdev=ram0,cpus=0-3"),
             *("-numa", "node,nodeid=1,memdev=ram1,cpus=4-7"),
-            *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd)),
-            *("-append", kernel),
+            *kernel,
         ]
 
 

@@ -19,9 +19,8 @@ FILES = "/mnt/files"
 CONFIG = "/etc/containerd/config.toml"
 IMAGE = "localhost/workload:1"
 
-# Settings that differ from the defaults, by major version of containerd: the systemd cgroup driver,
-# the image of the pause containers, and in 1.7 NRI. The timeouts are longer than the default (2 s),
-# because a plugin on emulated CPUs may be slower.
+# Settings that differ from the defaults, by major version of containerd: the systemd cgroup driver
+# and the image of the pause containers.
 SETTINGS = {
     1: f"""\
 version = 2
@@ -31,11 +30,6 @@ sandbox_image = "{IMAGE}"
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
 SystemdCgroup = true
-[plugins."io.containerd.nri.v1.nri"]
-disable = false
-disable_connections = false
-plugin_registration_timeout = "30s"
-plugin_request_timeout = "30s"
 """,
     2: f"""\
 version = 3
@@ -45,11 +39,18 @@ sandbox = "{IMAGE}"
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 SystemdCgroup = true
-[plugins."io.containerd.nri.v1.nri"]
-plugin_registration_timeout = "30s"
-plugin_request_timeout = "30s"
 """,
 }
+
+# NRI: enabled, which only 1.7 needs. The timeouts are longer than the default (2 s), because a
+# plugin on emulated CPUs may be slower.
+NRI = """\
+[plugins."io.containerd.nri.v1.nri"]
+disable = false
+disable_connections = false
+plugin_registration_timeout = "30s"
+plugin_request_timeout = "30s"
+"""
 
 # Hides the containers' mounts from systemd. It creates a unit for each one, which takes longer on
 # emulated CPUs than starting the containers.
@@ -131,10 +132,13 @@ class Runtime:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
 
-    def start(self) -> None:
-        """Imports the image, writes the settings, and restarts containerd to read both."""
+    def start(self, nri: str = NRI) -> None:
+        """Imports the image, writes the settings, and restarts containerd to read both.
+
+        Without the text `nri`, NRI is as containerd has it by default.
+        """
         version = self._guest.run("containerd --version").stdout.split()[2]
-        settings = SETTINGS[int(version.lstrip("v").partition(".")[0])]
+        settings = SETTINGS[int(version.lstrip("v").partition(".")[0])] + nri
         self._guest.run(f"ctr --namespace k8s.io images import {FILES}/image.tar")
         self._guest.run(
             f"mkdir -p {DROP_IN.parent}\n"
