@@ -1,4 +1,4 @@
 """Makes the CPUs that the kernel has isolated available to Kubernetes, for containers to own."""
 
 # The only place of the version: setup.cfg, the Makefile and tools/dist read this line.
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -15,10 +15,14 @@ ROOT = Path(__file__).parents[1]
 
 # The pages whose commands are run on a guest, in this order. The last two remove the packages.
 ON_A_GUEST = (
+    "docs/quickstart.md",
     "README.md",
+    "docs/plan.md",
     "docs/kubelet.md",
     "docs/runtime.md",
     "docs/check.md",
+    "docs/measure.md",
+    "docs/fleet.md",
     "docs/operations.md",
     "docs/starlingx.md",
 )
@@ -30,10 +34,6 @@ ELSEWHERE = {
     "dnf upgrade isolcpus-dp isolcpus-dp-pin": "tests/packages/test_rpm.py",
     "dnf remove isolcpus-dp-pin isolcpus-dp": "tests/packages/test_rpm.py",
     "rpmbuild --rebuild isolcpus-dp-*.src.rpm": "tests/packages/test_rpm.py",
-    "isolcpus-dp plan --machine 2x16x2 --housekeeping 2": "tests/integration/test_plan.py",
-    "isolcpus-dp plan --write /": "tests/integration/test_plan.py",
-    "isolcpus-dp plan --diff": "tests/integration/test_plan.py",
-    "grep -rl '^# Written by isolcpus-dp plan' /etc": "tests/integration/test_plan.py",
     "build/venv/bin/python -m pytest -q -o faulthandler_timeout=0 tests/vm/test_guest.py": (
         "tests/unit/test_book.py"
     ),
@@ -44,8 +44,10 @@ BY_HAND = {
     "make help": "prints the targets; unit/test_book.py runs it",
     "make test-unit": "a part of make test",
     "make test-placement": "make test runs 2,000 of its cases",
+    "make test-measure": "make test-vm does it three times",
     "make bench": "takes minutes, and needs an idle host; make lint checks its types",
-    "make fuzz": "a random search; make lint checks its types",
+    "make storm": "takes half an hour; integration tests run a few of its restarts",
+    "make soak": "takes an hour",
     "make picture": "a test draws the picture to another file and compares it",
     "make clean": "removes the environment of the tests; a test runs it in another directory",
 }
@@ -57,6 +59,11 @@ _PROGRAM = re.compile(r"(\S*/s?bin/|\./)?[a-z][a-z0-9_.+-]* ")
 # except for these, with the reason.
 NOT_COMMANDS = {
     "disable = true": "a line of containerd's configuration",
+    "kubeadm init": "needs packages of Kubernetes",
+    "kubectl taint nodes --all node-role.kubernetes.io/control-plane-": "needs a cluster",
+    "kubectl describe node NODE": "needs a cluster",
+    "kubectl describe pod forwarder": "needs a cluster",
+    "kubectl exec forwarder -- grep Cpus_allowed_list /proc/self/status": "needs a cluster",
     "test -nt": "a part of the command in isolcpus-dp-kubelet.service",
     "ostree admin unlock --hotfix": "needs a system that OSTree has deployed",
     "system host-lock": "needs StarlingX's services",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -74,14 +75,14 @@ def packages(suite: str) -> list[Path]:
 
 
 def previous() -> list[Path]:
-    """Both binary packages of the previous version, built on this host from the git history.
+    """Both binary packages of the previous version as released, built here from the git history.
 
     Empty if there is no history, as in an unpacked source archive.
     """
     if not (TOP / ".git").exists():
         return []
     directory = BUILD / "packages" / "previous"
-    commit = _last_of_previous_version()
+    commit = _previous_release()
     assert commit, "the previous version is not in this clone: run git fetch --unshallow"
     with _locked(directory):
         if not (directory / commit).exists():
@@ -100,17 +101,30 @@ def previous() -> list[Path]:
     return sorted(directory.glob("*.deb"))
 
 
-def _last_of_previous_version() -> str:
-    """The commit before the one that added this version to the changelog."""
-    line = rf"^isolcpus-dp \({isolcpus_dp.__version__}-"
+def _previous_release() -> str:
+    """The commit that added the previous version to the changelog; empty if it is not there.
+
+    In a shallow clone, the oldest commit seems to add the whole changelog.
+    """
+    changelog = (TOP / "packaging/deb/changelog").read_text()
+    _, before, *_ = re.findall(r"^isolcpus-dp \((.+)\) ", changelog, re.MULTILINE)
+    line = rf"^isolcpus-dp \({re.escape(before)}\) "
     found = subprocess.run(
-        ["git", "log", "-1", "--format=%P", f"-G{line}", "--", "packaging/deb/changelog"],
+        ["git", "log", "-1", "--format=%H", f"-G{line}", "--", "packaging/deb/changelog"],
         cwd=TOP,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         encoding="utf-8",
     )
-    return found.stdout.strip()
+    commit = found.stdout.strip()
+    shown = subprocess.run(
+        ["git", "show", f"{commit}:packaging/deb/changelog"],
+        cwd=TOP,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    )
+    return commit if re.match(line, shown.stdout) else ""
 
 
 def _replace(directory: Path, files: list[Path]) -> None:

@@ -224,7 +224,10 @@ def test_main_package_requires_packages_of_the_distribution(packages: Packages) 
         "python3-rich >= 12.2",
         "python3-sdnotify",
     ]
-    assert packages.rpm("-qp", "--suggests", packages.main) == ["python3-prometheus_client"]
+    assert packages.rpm("-qp", "--suggests", packages.main) == [
+        "python3-prometheus_client",
+        "realtime-tests",
+    ]
     pin_requires = packages.rpm("-qp", "--requires", packages.pin)
     assert f"isolcpus-dp = {packages.version}-1" in pin_requires
 

@@ -150,17 +150,25 @@ def test_targets_made_by_hand_are_in_the_pages_and_not_in_ci() -> None:
 
 
 def test_make_test_includes_its_parts() -> None:
-    assert recipe("test").endswith(" -m pytest -q\n")
+    assert recipe("test").endswith(" -m pytest -q -n 2 --dist loadfile\n")
     settings = (ROOT / "pyproject.toml").read_text()
     assert 'testpaths = ["tests/unit", "tests/integration"]' in settings
     assert recipe("test-unit").endswith(" -m pytest -q tests/unit\n")
     assert recipe("test-placement").endswith(" -q tests/unit/test_placement_proof.py\n")
 
 
-@pytest.mark.parametrize(("target", "directory"), [("bench", "bench"), ("fuzz", "tests/fuzz")])
-def test_make_runs_every_program_of_the_directory(target: str, directory: str) -> None:
-    programs = {path.name for path in (ROOT / directory).iterdir() if path.is_file()}
-    assert set(re.findall(rf"/{directory}/(\S+)", recipe(target))) == programs
+def test_make_bench_runs_every_program_of_its_directory() -> None:
+    programs = {path.name for path in (ROOT / "bench").iterdir() if path.is_file()}
+    [listed] = re.findall(r"^BENCHES := (.+)$", MAKEFILE, re.MULTILINE)
+    assert {*listed.split(), "storm"} == programs
+    assert "for program in $(BENCHES);" in recipe("bench")
+    assert "/bench/storm " in recipe("storm")
+
+
+def test_make_fuzz_searches_ten_minutes_and_ci_thirty_seconds() -> None:
+    assert "\nFUZZ_SECONDS := 600\n" in MAKEFILE
+    assert recipe("fuzz").endswith(" -m tests.fuzz --seconds $(FUZZ_SECONDS)\n")
+    assert "\nmake fuzz FUZZ_SECONDS=30\n" in (ROOT / ".ci/run").read_text()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -239,7 +247,7 @@ def test_pods_request_as_much_as_their_limits(page: str) -> None:
 def test_guaranteed_pod_is_guaranteed() -> None:
     [pod] = [
         one
-        for one in documents("docs/kubelet.md")
+        for one in documents("docs/pods.md")
         if one.get("metadata", {}).get("name") == "guaranteed"
     ]
     for container in pod["spec"]["containers"]:
@@ -265,7 +273,7 @@ def test_containerd_settings_are_those_of_the_tests() -> None:
     [nri_on] = [one for one in blocks("docs/runtime.md", "toml") if "version = 2" in one.text]
     lines = [line.strip() for line in nri_on.text.splitlines() if line.strip()]
     assert len(lines) == 4
-    assert set(lines) <= set(runtime.SETTINGS[1].splitlines())
+    assert set(lines) <= set(f"{runtime.SETTINGS[1]}{runtime.NRI}".splitlines())
 
 
 def test_drop_ins_for_another_directory_match_the_units() -> None:
@@ -325,6 +333,12 @@ def test_every_directory_and_module_is_in_the_layout() -> None:
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert sorted(layout()) == sorted(found - {"__init__.py", "__main__.py"})
+
+
+def test_no_module_has_more_than_three_hundred_lines() -> None:
+    files = [*(ROOT / "isolcpus_dp").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
+    long = [path.name for path in files if len(path.read_text().splitlines()) > 300]
+    assert [name for name in long if "_pb2" not in name] == []
 
 
 def test_modules_import_only_from_rows_above() -> None:

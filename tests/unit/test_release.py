@@ -63,13 +63,14 @@ def joined(text: str) -> str:
 
 
 def releases_in_news() -> dict[str, tuple[dt.date, list[str]]]:
-    """By version: the date, and the items without backticks."""
+    """By version: the date, and the items before the first section, without backticks."""
     found = {}
     for section in (ROOT / "NEWS.md").read_text().split("\n## ")[1:]:
         title, _, text = section.partition("\n")
         if title != "Unreleased":
             [(version, date)] = re.findall(r"^([0-9.]+) \(([0-9-]+)\)$", title)
-            items = [joined(item.replace("`", "")) for item in f"\n{text}".split("\n- ")[1:]]
+            important = f"\n{text}".partition("\n### ")[0]
+            items = [joined(item.replace("`", "")) for item in important.split("\n- ")[1:]]
             found[version] = (dt.date.fromisoformat(date), items)
     return found
 

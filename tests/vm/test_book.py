@@ -1,7 +1,8 @@
 """Follows the pages of the documentation in order: writes their files, runs their commands.
 
-The simulated kubelet of the installed package runs as kubelet.service. The container of its only
-pod runs on containerd.
+The guest is a bare host, which is configured as the quickstart says: `plan`, its commands, and a
+reboot. The simulated kubelet of the installed package runs as kubelet.service. The container of its
+only pod runs on containerd.
 """
 
 from __future__ import annotations
@@ -18,18 +19,13 @@ from tests import book
 from tests.book import Block, Command, Typed
 from tests.packages.build import as_made
 
-from . import runtime
+from . import configured_kubelet, pinning, runtime
 from .guest import Guest, Result
-from .image import TRIXIE, Recipe
+from .recipe import TRIXIE_BARE, Recipe
 from .runtime import Container, Pod, Runtime
 
 HOUSEKEEPING = "0-1,4-5"
-STATUS = "/var/lib/kubelet/node-status.json"
-
-KUBELET = """\
-[Service]
-ExecStart=/usr/bin/python3 -m isolcpus_dp.simulator {pods}
-"""
+PLAN = "isolcpus-dp plan --write /"
 
 # Substitutes for programs of StarlingX that a page uses: the commands of its process monitor, which
 # do nothing here, and its Go plugin, which only listens on a socket here.
@@ -67,14 +63,21 @@ AS_ABOVE = {
 
 # Commands that change nothing. They are repeated until their output matches, for up to SECONDS.
 LOOKS = re.compile(
-    r"(cat|dmesg|grep|isolcpus-dp|journalctl|ls|tr) |systemctl (is-active|show|status) "
+    r"(cat|dmesg|grep|isolcpus-dp(?! plan --write)|journalctl|ls|tr) "
+    r"|systemctl (is-active|show|status) "
 )
 SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    return TRIXIE
+    return TRIXIE_BARE
+
+
+@pytest.fixture(scope="module")
+def arguments() -> str:
+    """None: the boot loader of the guest has them."""
+    return ""
 
 
 @pytest.fixture(scope="module")
@@ -90,24 +93,24 @@ class Reader:
         self._containerd = Runtime(guest)
         self._written: list[Path] = []
         self._typed: set[str] = set()
+        self._is_planned = False
         # The placeholders in commands, and their values.
         self._placeholders = {"LIST": HOUSEKEEPING, "N": "4"}
 
     def prepare(self) -> None:
         """Prepares the host for the first page: the packages are built, kubelet.service exists."""
-        self._containerd.start()
+        self._containerd.start(nri="")
         self._guest.run(
             "mkdir build; cp /mnt/files/*.deb .; cp *.deb build/\n"
             # Answers apt's question whether to continue.
-            "echo 'APT::Get::Assume-Yes \"true\";' > /etc/apt/apt.conf.d/90yes\n"
-            "systemd-run --quiet --unit=stray sleep infinity"
+            "echo 'APT::Get::Assume-Yes \"true\";' > /etc/apt/apt.conf.d/90yes"
         )
-        self._write_kubelet("")
+        configured_kubelet.install(self._guest)
+        self._guest.run("systemctl enable kubelet")
 
     def read(self, page: str) -> None:
-        # Commands in check.md move a process: use stray.service, which belongs to no pod.
         if page == "docs/check.md":
-            self._placeholders["PID"] = self._show("stray", "MainPID")
+            self._prepare_checks()
         elif page == "docs/starlingx.md":
             self._guest.run(STARLINGX)
         for step in book.steps(page):
@@ -117,6 +120,28 @@ class Reader:
                 self._write(step)
             elif step.language == "yaml":
                 self._apply_yaml(step)
+
+    def _prepare_checks(self) -> None:
+        """What the page shows is not ok, and a process that belongs to no pod, for it to move."""
+        self._guest.run(
+            "sysctl kernel.numa_balancing=1\nsystemd-run --quiet --unit=stray sleep infinity"
+        )
+        self._placeholders["PID"] = self._show("stray", "MainPID")
+
+    def _follow(self, next_commands: str) -> None:
+        """Runs the commands that a plan ends with, as an administrator does, up to the reboot."""
+        self._guest.run(
+            "echo KUBELET_EXTRA_ARGS=--config-dir=/etc/kubernetes/kubelet.conf.d"
+            " > /etc/default/kubelet"
+        )
+        for command in map(str.strip, next_commands.splitlines()):
+            if command == "systemctl reboot":
+                self._guest.reboot()
+                break
+            if not command.startswith("kubectl "):  # there is no API server
+                self._guest.run(command, timeout=120)
+        self._is_planned = True
+        self._wait_for_daemons()
 
     def undo(self) -> None:
         """Removes the files of a page, so that the next one starts with the same host."""
@@ -156,7 +181,9 @@ class Reader:
         if text in AS_ABOVE:
             self._guest.run(AS_ABOVE[text], timeout=600)
         result = self._guest.run(text, timeout=600, check=False)
-        if text.startswith("apt install ./build/"):
+        if text == PLAN and not self._is_planned:
+            self._follow(result.stdout.partition("\nNext, as root;")[2].partition("\n")[2])
+        elif text.startswith("apt install ./build/"):
             self._wait_for_daemons()
         elif text.startswith("apt install"):
             self._guest.run("systemctl start kubelet")
@@ -173,37 +200,23 @@ class Reader:
         document = yaml.safe_load(block.text)
         if document.get("kind") != "Pod":
             self._guest.run(f"cat > /var/lib/kubelet/config.yaml <<'END'\n{block.text}END")
-            # The kubelet would write it.
-            self._guest.run(
-                'echo \'{"policyName": "static", "defaultCpuSet": "1,4-5"}\''
-                " > /var/lib/kubelet/cpu_manager_state"
-            )
-        elif block.page == "README.md":  # the other pages show similar pods
+        elif block.page == "docs/quickstart.md":  # the other pages show similar pods
             self._make_pod(document)
 
     def _make_pod(self, pod: dict[str, dict[str, object]]) -> None:
         name = str(pod["metadata"]["name"])
-        self._write_kubelet(f"--pod {name}=2")
-        self._guest.wait_until(f'cat {STATUS}; grep \'"{name}": "Running"\' {STATUS}', timeout=120)
+        configured_kubelet.set_pods(self._guest, f"{name}=2")
         running = self._containerd.run(Pod(name, [Container("main", devices=("2", "3"))]))
         # The kubelet would create this link; isolcpus-dp finds the pod of a process by it.
         log = f"/var/log/containers/{name}_default_main-{running['main'].id}.log"
         self._guest.run(f"mkdir -p /var/log/containers; ln -s /var/log/pods/{name} {log}")
         self._placeholders["PID"] = str(running["main"].pid)
 
-    def _write_kubelet(self, pods: str) -> None:
-        unit = "/etc/systemd/system/kubelet.service"
-        self._guest.run(
-            f"cat > {unit} <<'END'\n{KUBELET.format(pods=pods)}END\nsystemctl daemon-reload"
-        )
-        # The package contains the simulator.
-        if self._guest.run("test -e /usr/bin/isolcpus-dp", check=False).status == 0:
-            self._guest.run("systemctl restart kubelet")
-
     def _wait_for_daemons(self) -> None:
         self._guest.run("systemctl start kubelet")
-        for unit, state in (("isolcpus-dp", "Registered"), ("isolcpus-dp-pin", "Connected")):
-            self._guest.wait_until(f"systemctl show -p StatusText {unit} | grep {state}")
+        self._guest.wait_until("systemctl show -p StatusText isolcpus-dp | grep Registered")
+        if self._is_planned:  # before, the runtime has no NRI
+            pinning.wait_for_connection(self._guest)
 
     def _show(self, unit: str, name: str) -> str:
         return self._guest.run(f"systemctl show --property={name} --value {unit}").stdout.strip()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ import pytest
 from isolcpus_dp.service.events import Event
 from tests.packages.build import TOP, packages, previous
 
+from . import runtime
 from .guest import Guest
-from .image import BOOKWORM, TRIXIE, Recipe
 from .node import messages, remove_kubelet, show, start_kubelet, wait_for_devices
+from .pinning import EXPECTED, mixed_pod, wait_for_connection
+from .recipe import BOOKWORM, TRIXIE, Recipe
+from .runtime import LOOK, Running, Runtime, looks
 
 # By daemon: the directories that it may write to, besides its private temporary ones.
 WRITABLE = {
@@ -59,7 +63,23 @@ def guest_files(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Seq
     script = shutil.copy(
         TOP / "packaging/deb/tests/service", tmp_path_factory.mktemp("autopkgtest") / "autopkgtest"
     )
-    return [*packages(recipe.suite), *previous(), Path(script)]
+    made = [*packages(recipe.suite), *previous(), Path(script)]
+    if recipe is TRIXIE:
+        made += runtime.files(tmp_path_factory.mktemp("runtime"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def running(guest: Guest, recipe: Recipe) -> dict[str, Running]:
+    """Containers that the previous version has pinned, on Debian 13. Installs that version."""
+    containerd = Runtime(guest)
+    if recipe is TRIXIE:
+        containerd.start()
+    guest.run(f"{INSTALL} {names(previous())}", timeout=600)
+    if recipe is not TRIXIE:
+        return {}
+    wait_for_connection(guest)
+    return containerd.run(mixed_pod("before"))
 
 
 def names(files: Sequence[Path]) -> str:
@@ -73,6 +93,16 @@ def version_of(files: Sequence[Path]) -> str:
 
 def version(guest: Guest) -> str:
     return guest.run("dpkg-query --show --showformat '${Version}' isolcpus-dp").stdout
+
+
+@contextmanager
+def watched(guest: Guest, containers: Mapping[str, Running]) -> Iterator[Callable[[], str]]:
+    """Looks at the CPUs of containers all the time. Yields what returns each look that differed."""
+    guest.run(
+        f"{LOOK}while :; do\n{looks(containers)}\nsleep 0.1; done > /run/looks 2>&1 &\n"
+        "echo $! > /run/looking"
+    )
+    yield lambda: guest.run("kill $(cat /run/looking); sort -u /run/looks").stdout
 
 
 def seconds_without_devices(guest: Guest) -> float:
@@ -108,11 +138,10 @@ def install(guest: Guest, *arguments: str) -> None:
 
 
 @on_both
-def test_upgrade_keeps_the_configuration_and_restarts_once(
-    guest: Guest, recipe: Recipe, note: Callable[[str], None]
+def test_upgrade_keeps_configuration_and_owners_and_restarts_once(
+    guest: Guest, recipe: Recipe, running: dict[str, Running], note: Callable[[str], None]
 ) -> None:
     old, new = previous(), packages(recipe.suite)
-    guest.run(f"{INSTALL} {names(old)}", timeout=600)
     guest.run(f"printf '{EDITED}' > {CONFIGURATION} && systemctl restart isolcpus-dp")
     start_kubelet(guest)
     wait_for_devices(guest, healthy=3)
@@ -122,7 +151,13 @@ def test_upgrade_keeps_the_configuration_and_restarts_once(
     before = version(guest), len(messages(guest, Event.STARTED))
     pid = show(guest, "isolcpus-dp", "MainPID")
 
-    install(guest, names(new))
+    with watched(guest, running) as looks_that_differ:
+        install(guest, names(new))
+        if running:
+            wait_for_connection(guest)
+        # Each container had the same CPUs all the time, in its cgroup and in its threads.
+        expected = sorted(f"{name} {cpus} {cpus}\n" for name, cpus in EXPECTED.items())
+        assert looks_that_differ() == ("".join(expected) if running else "")
     assert (before[0], version(guest)) == (version_of(old), version_of(new))
     # One restart of each daemon. The old one runs on while the files are replaced.
     assert len(messages(guest, Event.STARTED)) - before[1] == 2
