@@ -17,7 +17,7 @@ SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.p
 SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service systemd/isolcpus-dp-generator
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-placement test-packages test-vm fuzz lint picture dist deb rpm sbom bench clean force
+.PHONY: help run test test-unit test-placement test-packages test-vm test-measure fuzz lint picture dist deb rpm sbom bench storm soak clean force
 
 ## print the targets
 help:
@@ -31,7 +31,7 @@ run: $(VENV)/installed
 
 ## run the unit and integration tests
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
 
 ## run only the unit tests
 test-unit: $(VENV)/installed
@@ -44,19 +44,23 @@ test-placement: $(VENV)/installed
 ## build the packages, install them into directories and run them; as root
 test-packages: $(VENV)/installed $(DEB) $(RPM) sbom
 	tools/need autopkgtest busybox-static createrepo-c dnf mmdebstrap rpmlint
-	$(VENV)/bin/python -m pytest -q -o faulthandler_timeout=0 tests/packages
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile -o faulthandler_timeout=0 tests/packages
 
 ## boot virtual machines and install the packages in them; as root
 test-vm: $(VENV)/installed $(DEB)
 	tools/need e2fsprogs mmdebstrap qemu-system-x86 qemu-utils
 	tools/test-vm $(VENV)/bin/python
 
-FUZZ_SECONDS := 60
-## search for bytes that crash the NRI transport
+## put each disturbance ten times onto CPUs of virtual machines, and measure them; as root
+test-measure: $(VENV)/installed $(DEB)
+	tools/need e2fsprogs mmdebstrap qemu-system-x86 qemu-utils
+	MEASURE_TURNS=10 tools/test-vm $(VENV)/bin/python tests/vm/test_measure.py
+
+FUZZ_SECONDS := 600
+## search for input that is a fault: ten minutes for each target, two at a time
 fuzz: $(VENV)/installed
 	$(VENV)/bin/pip install -q --disable-pip-version-check atheris
-	mkdir -p build/fuzz/corpus
-	cd build/fuzz && PYTHONPATH=../.. ../venv/bin/python ../../tests/fuzz/nri.py -max_total_time=$(FUZZ_SECONDS) corpus
+	$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 ## check format, style, types, spelling, manual pages, shell scripts and units
 lint: $(LINT)/installed
@@ -91,18 +95,37 @@ sbom: $(VENV)/installed $(DEB)
 	$(VENV)/bin/python tools/sbom build/isolcpus-dp-$(VERSION).cdx.json $(DEB) $(subst dp_,dp-pin_,$(DEB))
 
 # With Debian's own python3 and grpcio, which the packages depend on. The programs also import
-# tests.testbed, from the source tree, which comes after the package.
-MEASURE := cd $(SHIPPED) && PYTHONPATH=$(CURDIR)/$(SHIPPED):$(CURDIR) $(DEBIAN_PYTHON)
-## measure the times, memory and placement that the documentation states
+# tests.testbed and bench.figures, from the source tree, which comes after the package. Each appends
+# its figures to the file FIGURES. At the end they are put into bench/results/, and the page and the
+# picture are made from all results there.
+MEASURE = cd $(SHIPPED) && FIGURES=$(CURDIR)/build/figures/$(KIND).jsonl PYTHONPATH=$(CURDIR)/$(SHIPPED):$(CURDIR) $(DEBIAN_PYTHON)
+FINISH = $(MEASURE) -m bench.figures finish $(CURDIR)/bench/results $(CURDIR)/docs
+BENCHES := service memory calls metrics placement pinning report check plan growth
+## measure all figures of cost, in about a quarter of an hour, for docs/measurements.md; as root
+bench: KIND = bench
 bench: $(SHIPPED)/built
 	$(MEASURE) -P -c 'import isolcpus_dp as p; assert p.__path__ == ["$(CURDIR)/$(SHIPPED)/isolcpus_dp"], p'
-	$(MEASURE) $(CURDIR)/bench/service
-	$(MEASURE) $(CURDIR)/bench/metrics
-	$(MEASURE) $(CURDIR)/bench/placement
-	$(MEASURE) $(CURDIR)/bench/pinning
-	$(MEASURE) $(CURDIR)/bench/report
-	$(MEASURE) $(CURDIR)/bench/check
-	$(MEASURE) $(CURDIR)/bench/plan
+	$(MEASURE) -m bench.figures begin
+	failed=; for program in $(BENCHES); do \
+		($(MEASURE) $(CURDIR)/bench/$$program) || failed="$$failed $$program"; \
+	done; \
+	($(FINISH)) && if [ "$$failed" ]; then echo "failed, or above a limit:$$failed" >&2; exit 1; fi
+
+STORM_RESTARTS := 1000
+## restart kubelet and container runtime a thousand times each, for docs/measurements.md; as root
+storm: KIND = storm
+storm: $(SHIPPED)/built
+	$(MEASURE) -m bench.figures begin
+	$(MEASURE) $(CURDIR)/bench/storm --restarts $(STORM_RESTARTS)
+	$(FINISH)
+
+SOAK_MINUTES := 60
+SOAK := FIGURES=$(CURDIR)/build/figures/soak.jsonl $(VENV)/bin/python -m
+## let pods, CPUs, kubelet and container runtime come and go in a virtual machine for an hour; as root
+soak: $(VENV)/installed $(DEB)
+	tools/need e2fsprogs gcc mmdebstrap protobuf-compiler protobuf-compiler-grpc qemu-system-x86 qemu-utils
+	$(SOAK) tests.vm.soak --minutes $(SOAK_MINUTES)
+	$(SOAK) bench.figures finish bench/results docs
 
 ## remove build/
 clean:

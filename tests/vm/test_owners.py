@@ -16,9 +16,9 @@ from tests.packages.build import as_made
 
 from . import pinning, runtime
 from .guest import Guest
-from .image import FORKY, TRIXIE, Recipe
 from .node import messages
 from .pinning import EXPECTED, GUARANTEED, OWNER, PIN, PLAIN, mixed_pod, quota, throttled
+from .recipe import FORKY, TRIXIE, Recipe
 from .runtime import Container, Pod, Running, Runtime, assert_cpus, wait_for_cpus
 
 DROP_IN = "/etc/isolcpus-dp/isolcpus-dp.conf.d/test.conf"

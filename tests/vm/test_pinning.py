@@ -17,8 +17,8 @@ from tests.packages.build import as_made
 
 from . import pinning, runtime
 from .guest import Guest
-from .image import FORKY, TRIXIE, Recipe
 from .pinning import EXPECTED, PIN, PLAIN, mixed_pod, wait_for_connection
+from .recipe import FORKY, TRIXIE, Recipe
 from .runtime import Container, Pod, Running, Runtime, assert_cpus, wait_for_cpus
 
 on_both = pytest.mark.parametrize(
