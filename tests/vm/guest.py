@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 import time
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from typing import Any
 from .qemu import Lost, Qemu
 
 BOOT_SECONDS = 200.0  # several times what a busy host with two cores needs
+RESETS = 2  # of a boot; about one in six of them panics or hangs
 GRACE_SECONDS = 30.0  # beyond a command's own timeout: then the guest hangs, not the command
+
+logger = logging.getLogger(__name__)
 
 STARTS_A_CPU = re.compile(r"echo (1 > \S+/online|on > \S+/smt/control)")
 
@@ -45,14 +49,29 @@ class Guest:
         self._boot = ""
 
     def finish_boot(self) -> None:
-        """Waits for a boot that is not the one before, and for everything that starts with it."""
+        """Waits for a boot that is not the one before, and for everything that starts with it.
+
+        If the emulated kernel panics or hangs, which happens in some of the boots, the machine is
+        reset, at most RESETS times. Raises NeverCameUp if that does not help.
+        """
         try:
-            while (boot := self._qemu.receive(BOOT_SECONDS).get("boot", self._boot)) == self._boot:
-                pass
-            self._boot = boot
-            self.run("systemctl is-system-running --wait", timeout=BOOT_SECONDS, check=False)
-        except Lost as lost:
-            raise NeverCameUp(str(lost)) from lost
+            for _ in range(RESETS):
+                try:
+                    self._wait_for_boot()
+                except Lost as lost:
+                    logger.warning("resetting the machine: %s", lost)
+                    self._qemu.reset()
+                else:
+                    return
+            self._wait_for_boot()
+        except (Lost, OSError) as error:
+            raise NeverCameUp(str(error)) from error
+
+    def _wait_for_boot(self) -> None:
+        while (boot := self._qemu.receive(BOOT_SECONDS).get("boot", self._boot)) == self._boot:
+            pass
+        self._boot = boot
+        self.run("systemctl is-system-running --wait", timeout=BOOT_SECONDS, check=False)
 
     def resume(self) -> None:
         """After a restore: sets the clock, mounts the disk with the files."""

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -132,6 +133,9 @@ class Monitor:
             time.sleep(0.1)
         self._execute("quit")
 
+    def reset(self) -> None:
+        self._execute("system_reset")
+
     def _execute(self, command: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
         request = {"execute": command, "arguments": arguments or {}}
         self._stream.write(json.dumps(request) + "\n")
@@ -153,7 +157,7 @@ class Qemu:
         self, agent: socket.socket, monitor: socket.socket, console: IO[bytes], log: IO[bytes]
     ) -> None:
         self._agent = agent
-        self._monitor = monitor
+        self._monitor_connection = monitor
         self._console = console
         self._log = log
         self._tail = b""
@@ -181,9 +185,18 @@ class Qemu:
         message: dict[str, Any] = json.loads(line)
         return message
 
+    @cached_property
+    def _monitor(self) -> Monitor:
+        return Monitor(self._monitor_connection)
+
     def save(self, memory: Path) -> None:
         """Writes the state to `memory` and ends the machine. Its agent must be idle."""
-        Monitor(self._monitor).save(memory)
+        self._monitor.save(memory)
+
+    def reset(self) -> None:
+        """Starts the machine again, as its reset button does. Its disk keeps what was written."""
+        self._monitor.reset()
+        self._tail = self._pending = b""
 
     def _read_agent(self) -> None:
         try:

@@ -19,6 +19,17 @@ Depends: python3-grpcio, systemd
 Description: something to install
 """
 
+PANIC_ONCE = """\
+[Unit]
+DefaultDependencies=no
+ConditionPathExists=/root/panics
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'rm /root/panics; sync; echo c > /proc/sysrq-trigger'
+[Install]
+WantedBy=sysinit.target
+"""
+
 
 @pytest.fixture(scope="module")
 def guest_files(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
@@ -108,3 +119,14 @@ def test_reboot_keeps_the_disk_and_restarts_everything(guest: Guest) -> None:
     assert guest.run("systemctl is-system-running").stdout == "running\n"
     assert "before the reboot" in guest.run("journalctl --boot=-1").stdout
     assert "before the reboot" not in guest.journal()
+
+
+def test_boot_that_panics_is_repeated(guest: Guest) -> None:
+    guest.run(
+        f"cat > /etc/systemd/system/panic.service <<'END'\n{PANIC_ONCE}END\n"
+        "touch /root/panics; systemctl enable panic"
+    )
+    guest.reboot()
+    guest.run("test ! -e /root/panics")
+    assert "sysrq triggered crash" in guest.console.read_text(errors="replace")
+    assert guest.run("systemctl is-system-running").stdout == "running\n"
