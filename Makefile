@@ -17,7 +17,7 @@ SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.p
 SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service systemd/isolcpus-dp-generator
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-placement test-packages test-vm test-admission test-measure fuzz lint picture dist deb rpm sbom bench storm soak clean force
+.PHONY: help run test test-unit test-placement test-packages test-vm test-vm-full fuzz lint picture dist deb rpm sbom bench storm soak clean force
 
 ## print the targets
 help:
@@ -51,15 +51,10 @@ test-vm: $(VENV)/installed $(DEB)
 	tools/need e2fsprogs mmdebstrap qemu-system-x86 qemu-utils
 	tools/test-vm $(VENV)/bin/python
 
-## start kubelet and plugin twenty times on busy virtual machines, with a pod to admit; as root
-test-admission: $(VENV)/installed $(DEB)
+## the same with all releases and repetitions, for hours; as root
+test-vm-full: $(VENV)/installed $(DEB)
 	tools/need e2fsprogs mmdebstrap qemu-system-x86 qemu-utils
-	ADMISSION_BOOTS=2 tools/test-vm $(VENV)/bin/python tests/vm/test_admission.py
-
-## put each disturbance ten times onto CPUs of virtual machines, and measure them; as root
-test-measure: $(VENV)/installed $(DEB)
-	tools/need e2fsprogs mmdebstrap qemu-system-x86 qemu-utils
-	MEASURE_TURNS=10 tools/test-vm $(VENV)/bin/python tests/vm/test_measure.py
+	VM_TESTS=full tools/test-vm $(VENV)/bin/python
 
 FUZZ_SECONDS := 600
 ## search for input that is a fault: ten minutes for each target, two at a time

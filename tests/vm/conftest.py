@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from .extent import FULL, in_full_run
 from .guest import Guest, NeverCameUp
 from .image import Image, cached
 from .qemu import PANICKED, Lost
@@ -28,18 +29,18 @@ GUESTS = [*(recipe.suite for recipe in (BOOKWORM, TRIXIE, FORKY)), "simple", "no
 # With several processes, the longest start first, so that all processes end at about the same time.
 LONGEST_FIRST = (
     "test_plan-trixie",
-    "test_plan-bookworm",
     "test_book",
-    "test_admission-simple",
-    "test_admission-notify",
+    "test_plan-bookworm",
     "test_pinning-trixie",
-    "test_service",
-    "test_packages-trixie",
-    "test_pinning-forky",
-    "test_owners-trixie",
     "test_owners-forky",
+    "test_owners-trixie",
+    "test_pinning-forky",
     "test_packages-bookworm",
+    "test_service",
+    "test_admission-simple",
+    "test_packages-trixie",
     "test_report",
+    "test_admission-notify",
     "test_faults",
     "test_odd_hosts",
 )
@@ -91,7 +92,12 @@ def note(record_property: Callable[[str, object], None]) -> Callable[[str], None
     return lambda text: record_property("measured", text)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not FULL:
+        left_out = [item for item in items if item.get_closest_marker(in_full_run.name)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
     def rank(item: pytest.Item) -> int:
         name = guest_name(item.nodeid)
         return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)

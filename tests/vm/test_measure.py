@@ -9,7 +9,6 @@ CPU 7 is isolated but not in nohz_full=, so its timer tick is not stopped.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from tests.packages.build import as_made
 
+from .extent import times
 from .guest import Guest
 from .recipe import REALTIME, STOCK, Recipe
 
@@ -33,8 +33,8 @@ TRACING = "/sys/kernel/tracing/instances"
 SERIAL = 4  # the interrupt of the first serial port, which is the guest's console
 
 # In each of these turns one CPU has no disturbance; in the others only CPU 7 has one. In ten turns
-# each CPU has each disturbance twice: `make test-measure`.
-DISTURBED = int(os.environ.get("MEASURE_TURNS", "2"))
+# each CPU has each disturbance twice.
+DISTURBED = times(1, full=10)
 QUIET = 1
 
 # oslat for the CPU in the file gets a second thread, which runs on a housekeeping CPU.

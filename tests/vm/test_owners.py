@@ -15,6 +15,7 @@ from isolcpus_dp.service.events import Event
 from tests.packages.build import as_made
 
 from . import pinning, runtime
+from .extent import in_full_run
 from .guest import Guest
 from .node import messages
 from .pinning import EXPECTED, GUARANTEED, OWNER, PIN, PLAIN, mixed_pod, quota, throttled
@@ -24,12 +25,13 @@ from .runtime import Container, Pod, Running, Runtime, assert_cpus, wait_for_cpu
 DROP_IN = "/etc/isolcpus-dp/isolcpus-dp.conf.d/test.conf"
 
 on_both = pytest.mark.parametrize(
-    "recipe", [TRIXIE, FORKY], ids=["trixie-containerd-1.7", "forky-containerd-2.1"], indirect=True
+    "recipe",
+    [
+        pytest.param(TRIXIE, id="trixie-containerd-1.7", marks=in_full_run),
+        pytest.param(FORKY, id="forky-containerd-2.1"),
+    ],
+    indirect=True,
 )
-on_debian_13 = pytest.mark.parametrize(
-    "recipe", [TRIXIE], ids=["trixie-containerd-1.7"], indirect=True
-)
-
 on_forky = pytest.mark.parametrize("recipe", [FORKY], ids=["forky-containerd-2.1"], indirect=True)
 
 
@@ -119,7 +121,7 @@ def test_limit_is_restored_if_the_owner_ended_unseen(guest: Guest, containerd: R
     containerd.remove(containers)
 
 
-@on_debian_13
+@on_both
 def test_cpu_limits_do_not_throttle_an_owner(guest: Guest, containerd: Runtime) -> None:
     pod = Pod(
         "quick",

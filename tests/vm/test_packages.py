@@ -14,6 +14,7 @@ from isolcpus_dp.service.events import Event
 from tests.packages.build import TOP, packages, previous
 
 from . import runtime
+from .extent import in_full_run
 from .guest import Guest
 from .node import messages, remove_kubelet, show, start_kubelet, wait_for_devices
 from .pinning import EXPECTED, mixed_pod, wait_for_connection
@@ -44,10 +45,9 @@ EDITED = "[Plugin]\nCPUs=2-3,6\n"
 # --force-confold keeps the administrator's version of the configuration file.
 INSTALL = "apt-get install --yes --no-install-recommends -o Dpkg::Options::=--force-confold"
 
-on_both = pytest.mark.parametrize(
-    "recipe", [BOOKWORM, TRIXIE], ids=lambda recipe: recipe.suite, indirect=True
-)
-on_debian_12 = pytest.mark.parametrize("recipe", [BOOKWORM], ids=["bookworm"], indirect=True)
+on_debian_12 = pytest.param(BOOKWORM, id="bookworm", marks=in_full_run)
+on_debian_13 = pytest.param(TRIXIE, id="trixie")
+on_both = pytest.mark.parametrize("recipe", [on_debian_12, on_debian_13], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_upgrade_keeps_configuration_and_owners_and_restarts_once(
     )
 
 
-@on_debian_12
+@pytest.mark.parametrize("recipe", [on_debian_12], indirect=True)
 def test_downgrade_and_reinstallation_keep_the_configuration(guest: Guest, recipe: Recipe) -> None:
     old, new = previous(), packages(recipe.suite)
     install(guest, "--allow-downgrades", names(old))
