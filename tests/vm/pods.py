@@ -103,8 +103,9 @@ class Node:
                 created = await self.create(sandbox, config, container, suffix=f"-{number}")
                 info = await self._info(created)
                 planned = info["runtimeSpec"]["linux"]["resources"]["cpu"]["cpus"]
-                found = {"name": container["name"], "planned": planned}
-                if starts and number % START_EVERY == 0:
+                start = starts and number % START_EVERY == 0
+                found = {"name": container["name"], "planned": planned, "start": start}
+                if start:
                     # Emulated CPUs may be too slow for so many at once. containerd then fails in
                     # various ways, and a kubelet would create another container.
                     with contextlib.suppress(grpc.aio.AioRpcError):

@@ -158,7 +158,8 @@ class Runtime:
     def churn(self, count: int, pod: Pod) -> list[dict[str, Any]]:
         """Creates and removes `count` containers, cycling through those of the pod, 8 at a time.
 
-        Returns for each the CPUs in its specification and, if it was started, its CPUs then.
+        Returns for each the CPUs in its specification, whether it was to be started and, if it was
+        started in time, its CPUs then.
         """
         printed = self._pods("churn", dumped(pod), str(count), "--start", timeout=1200)
         seen: list[dict[str, Any]] = json.loads(printed)

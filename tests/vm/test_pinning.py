@@ -216,14 +216,15 @@ def test_many_containers_start_on_their_cpus(
     first_containers: dict[str, Running],
     note: Callable[[str], None],
 ) -> None:
-    number = times(50, full=200)
+    number = times(80, full=200)
     seen = containerd.churn(number, mixed_pod("crowd"))
     assert len(seen) == number
     assert {(found["name"], found["planned"]) for found in seen} == set(EXPECTED.items())
-    started = [found for found in seen if "pid" in found]
-    note(f"of 23 containers that were started, {len(started)} were so in time")
-    assert len(started) >= 12, "of 23"
-    assert {(found["name"], found["allowed"], found["cpuset"]) for found in started} == {
+    attempts = [found for found in seen if found["start"]]
+    started = [found for found in attempts if "pid" in found]
+    note(f"of {len(attempts)} containers that were started, {len(started)} were so in time")
+    assert len(started) >= len(attempts) / 3 > 1
+    assert {(found["name"], found["allowed"], found["cpuset"]) for found in started} <= {
         (name, cpus, cpus) for name, cpus in EXPECTED.items()
     }
     assert_cpus(guest, first_containers, {**EXPECTED, "guaranteed": "0-1,4-5"})
