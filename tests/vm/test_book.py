@@ -19,7 +19,7 @@ from tests import book
 from tests.book import Block, Command, Typed
 from tests.packages.build import as_made
 
-from . import configured_kubelet, pinning, runtime
+from . import configured_kubelet, pinning, runtime, tracing
 from .guest import Guest, Result
 from .recipe import TRIXIE_BARE, Recipe
 from .runtime import Container, Pod, Runtime
@@ -111,6 +111,8 @@ class Reader:
     def read(self, page: str) -> None:
         if page == "docs/check.md":
             self._prepare_checks()
+        elif page == "docs/measure.md":
+            tracing.keep_tracepoints_on(self._guest)
         elif page == "docs/starlingx.md":
             self._guest.run(STARLINGX)
         for step in book.steps(page):

@@ -17,6 +17,7 @@ import pytest
 
 from tests.packages.build import as_made
 
+from . import tracing
 from .extent import times
 from .guest import Guest
 from .recipe import REALTIME, STOCK, Recipe
@@ -29,7 +30,6 @@ HERE = Path(__file__).parent
 TICKING = 7
 # The kinds of each measurement of a turn.
 GROUPS = (("thread", "ipi", "none"), ("device", "work", "tick"))
-TRACING = "/sys/kernel/tracing/instances"
 SERIAL = 4  # the interrupt of the first serial port, which is the guest's console
 
 # In each of these turns one CPU has no disturbance; in the others only CPU 7 has one. In ten turns
@@ -85,23 +85,6 @@ while True:
 }
 
 
-# The kernel changes its own code when a tracepoint gets its first and its second user, and an
-# emulated kernel may crash then. Here two users come before anything is busy, and stay. They record
-# nothing.
-USERS = """\
-for name in first second; do
-    mkdir /sys/kernel/tracing/instances/$name
-    cd /sys/kernel/tracing/instances/$name
-    echo 0 > tracing_on
-    echo 4 > buffer_size_kb
-    for event in sched/sched_switch sched/sched_migrate_task workqueue/workqueue_execute_start \\
-            irq irq_vectors osnoise; do
-        test ! -e events/$event || echo 1 > events/$event/enable
-    done
-done
-"""
-
-
 @pytest.fixture(
     scope="module", params=[STOCK, REALTIME], ids=[f"{one.name}" for one in (STOCK, REALTIME)]
 )
@@ -137,7 +120,7 @@ def host(guest: Guest) -> Guest:
         "chmod 755 /usr/local/bin/oslat; echo none > /root/interrupted",
         timeout=600,
     )
-    guest.run(USERS)
+    tracing.keep_tracepoints_on(guest)
     return guest
 
 
@@ -198,7 +181,7 @@ def test_quiet_cpus_have_no_cause(host: Guest, turn: int) -> None:
 
 
 def test_nothing_of_the_measurement_remains(host: Guest) -> None:
-    assert host.run(f"ls {TRACING}").stdout == "first\nsecond\n"
+    assert host.run(f"ls {tracing.INSTANCES}").stdout == "first\nsecond\n"
     assert host.run("ls /run | grep isolcpus-dp-measure | grep -v lock || true").stdout == ""
     assert host.run("pgrep oslat || true").stdout == ""
 
@@ -208,12 +191,13 @@ def test_killed_measurement_is_cleaned_up_by_the_next_one(host: Guest) -> None:
     before = host.run(f"cat {options}", check=False).stdout
     host.run(
         "isolcpus-dp measure --cpus 2-3 --duration 60s > /root/killed 2>&1 < /dev/null &\n"
-        f"until pgrep -x oslat && test -d {TRACING}/isolcpus-dp-measure; do sleep 0.2; done\n"
+        f"until pgrep -x oslat && test -d {tracing.INSTANCES}/isolcpus-dp-measure\n"
+        "do sleep 0.2; done\n"
         "sleep 2; kill -KILL $!; wait $!; true",
         timeout=90,
     )
     host.wait_until("! pgrep -x oslat")  # no loop outlives the command
-    assert "isolcpus-dp-measure" in host.run(f"ls {TRACING}").stdout
+    assert "isolcpus-dp-measure" in host.run(f"ls {tracing.INSTANCES}").stdout
     host.run("isolcpus-dp measure --cpus 2 --duration 1s", timeout=90)
-    assert host.run(f"ls {TRACING}").stdout == "first\nsecond\n"
+    assert host.run(f"ls {tracing.INSTANCES}").stdout == "first\nsecond\n"
     assert host.run(f"cat {options}", check=False).stdout == before
