@@ -51,7 +51,7 @@ test-vm: $(VENV)/installed $(DEB)
 	tools/need e2fsprogs mmdebstrap qemu-system-x86 qemu-utils
 	tools/test-vm $(VENV)/bin/python
 
-## the same with all releases and repetitions, for hours; as root
+## run test-vm with all releases and repetitions, for more than an hour; as root
 test-vm-full: $(VENV)/installed $(DEB)
 	tools/need e2fsprogs mmdebstrap qemu-system-x86 qemu-utils
 	VM_TESTS=full tools/test-vm $(VENV)/bin/python

@@ -44,7 +44,7 @@ BY_HAND = {
     "make help": "prints the targets; unit/test_book.py runs it",
     "make test-unit": "a part of make test",
     "make test-placement": "make test runs 2,000 of its cases",
-    "make test-vm-full": "takes hours; make test-vm runs a part of it",
+    "make test-vm-full": "takes more than an hour; make test-vm runs a part of it",
     "make bench": "takes minutes, and needs an idle host; make lint checks its types",
     "make storm": "takes half an hour; integration tests run a few of its restarts",
     "make soak": "takes an hour",
