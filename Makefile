@@ -57,10 +57,11 @@ test-vm-full: $(VENV)/installed $(DEB)
 	VM_TESTS=full tools/test-vm $(VENV)/bin/python
 
 FUZZ_SECONDS := 600
+FUZZ_SEED := 0
 ## search for input that is a fault: ten minutes for each target, two at a time
 fuzz: $(VENV)/installed
 	$(VENV)/bin/pip install -q --disable-pip-version-check atheris
-	$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+	$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 ## check format, style, types, spelling, manual pages, shell scripts and units
 lint: $(LINT)/installed

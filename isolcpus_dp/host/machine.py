@@ -37,8 +37,11 @@ class Cpu:
 
     @property
     def placed(self) -> bool:
-        """Whether its core is known. It is not if the CPU was offline at every reading."""
-        return self.online or self.core is not None
+        """Whether its core is known.
+
+        It is not if the CPU was offline at every reading, and no online CPU names it as a sibling.
+        """
+        return self.online or self.core is not None or len(self.siblings) > 1
 
 
 @dataclass(frozen=True)

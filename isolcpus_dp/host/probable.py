@@ -43,10 +43,10 @@ def positions(machine: Machine) -> Machine:
     for core in siblings.hidden_cores(machine, unplaced):
         for cpu in core:
             cpus[cpu] = replace(cpus[cpu], siblings=core, cache=core)
-        cache = _cache_beside(cpus, core)
+        cache = _cache_beside(cpus, core, unplaced)
         if cache:
             _join(cpus, cache, core)
-    _infer_packages(cpus)
+    _infer_packages(cpus, unplaced)
     return replace(machine, cpus=cpus)
 
 
@@ -77,10 +77,11 @@ def _join(cpus: dict[int, Cpu], cache: frozenset[int], new: frozenset[int]) -> N
         cpus[cpu] = replace(cpus[cpu], cache=cache | new)
 
 
-def _cache_beside(cpus: dict[int, Cpu], core: frozenset[int]) -> frozenset[int]:
+def _cache_beside(cpus: dict[int, Cpu], core: frozenset[int], unplaced: set[int]) -> frozenset[int]:
     """The cache of a core that is offline; empty if the caches of its neighbours leave doubts."""
     first = min(core)
-    node = [one for one in cpus.values() if one.node == cpus[first].node and one.placed]
+    placed = [one for one in cpus.values() if one.cpu not in unplaced]
+    node = [one for one in placed if one.node == cpus[first].node]
     caches = {one.cache for one in node}
     if len(caches) == 1:
         return caches.pop()
@@ -95,13 +96,13 @@ def _cache_beside(cpus: dict[int, Cpu], core: frozenset[int]) -> frozenset[int]:
     return incomplete.pop() if len(incomplete) == 1 else frozenset()
 
 
-def _infer_packages(cpus: dict[int, Cpu]) -> None:
+def _infer_packages(cpus: dict[int, Cpu], unplaced: set[int]) -> None:
     """A NUMA node is in one package, if all of its CPUs whose package is known are."""
     packages = defaultdict(set)
-    for one in cpus.values():
-        if one.placed:
-            packages[one.node].add(one.package)
     for cpu, one in cpus.items():
-        if not one.placed and len(packages[one.node]) == 1:
-            [package] = packages[one.node]
-            cpus[cpu] = replace(one, package=package)
+        if cpu not in unplaced:
+            packages[one.node].add(one.package)
+    for cpu in unplaced:
+        if len(packages[cpus[cpu].node]) == 1:
+            [package] = packages[cpus[cpu].node]
+            cpus[cpu] = replace(cpus[cpu], package=package)

@@ -19,10 +19,10 @@ FOUND = Path("build/fuzz")  # what a search finds, below ROOT
 _OPTIONS = ("-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1")
 
 
-def search(name: str, seconds: int, temporary: str) -> str:
+def search(name: str, seconds: int, seed: int, temporary: str) -> str:
     """What is wrong with a target: the end of the output and how to repeat it; empty if nothing.
 
-    The files that a target writes are in the directory `temporary`.
+    A seed of 0 is a random one. The files that a target writes are in the directory `temporary`.
     """
     corpus, faults = FOUND / "corpus" / name, FOUND / "faults" / name
     for directory in (corpus, faults):
@@ -32,6 +32,7 @@ def search(name: str, seconds: int, temporary: str) -> str:
     options = (
         *_OPTIONS,
         f"-max_total_time={seconds}",
+        f"-seed={seed}",
         f"-artifact_prefix={faults}/",
         f"-dict={dictionary}",
     )
@@ -70,12 +71,12 @@ def _runs(output: str) -> str:
     return lines[-1].split()[-1] if lines else "no"
 
 
-def _search_all(seconds: int) -> int:
+def _search_all(seconds: int, seed: int) -> int:
     # Some targets write files in each run, which is several times as fast in memory.
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as temporary, ThreadPoolExecutor(2) as pool:
         faults = list(
-            filter(None, pool.map(lambda name: search(name, seconds, temporary), table.NAMES))
+            filter(None, pool.map(lambda name: search(name, seconds, seed, temporary), table.NAMES))
         )
     print("\n\n".join(faults), end="\n" if faults else "")
     return 1 if faults else 0
@@ -94,7 +95,8 @@ if __name__ == "__main__":
     parser.add_argument("target", nargs="?", choices=table.NAMES, help="all, if it is missing")
     parser.add_argument("files", nargs="*", type=Path, help="run these files, without a search")
     parser.add_argument("--seconds", type=int, default=600, help="for each target; default: 600")
+    parser.add_argument("--seed", type=int, default=0, help="of the search; default: a random one")
     given = parser.parse_args()
     if not given.target:
-        sys.exit(_search_all(given.seconds))
+        sys.exit(_search_all(given.seconds, given.seed))
     sys.exit(_repeat(given.target, given.files or table.corpus(given.target)))

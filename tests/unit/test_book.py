@@ -167,8 +167,8 @@ def test_make_bench_runs_every_program_of_its_directory() -> None:
 
 def test_make_fuzz_searches_ten_minutes_and_ci_thirty_seconds() -> None:
     assert "\nFUZZ_SECONDS := 600\n" in MAKEFILE
-    assert recipe("fuzz").endswith(" -m tests.fuzz --seconds $(FUZZ_SECONDS)\n")
-    assert "\nmake fuzz FUZZ_SECONDS=30\n" in (ROOT / ".ci/run").read_text()
+    assert recipe("fuzz").endswith(" -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)\n")
+    assert "\nmake fuzz FUZZ_SECONDS=30 FUZZ_SEED=1\n" in (ROOT / ".ci/run").read_text()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from isolcpus_dp import placement
-from isolcpus_dp.host import siblings
+from isolcpus_dp.host import probable, siblings
 from isolcpus_dp.host.machine import Machine, is_current, read
 from isolcpus_dp.report.map import model
 from isolcpus_dp.simulator.machine import MadeUpMachine
@@ -57,6 +57,21 @@ def test_offline_cpu_that_its_sibling_names_is_of_its_core(make_up: MakeUp) -> N
     assert machine.conflicting == set()
     assert cores(machine) == [{0, 4}, {1, 5}, {2, 6}, {3, 7}]
     assert machine.cpus[6] == replace(machine.cpus[2], cpu=6, online=False, cache=frozenset({6}))
+
+
+def test_offline_cpu_that_its_sibling_names_is_in_no_other_core(make_up: MakeUp) -> None:
+    made_up = make_up("1x4x2", {2, 6})
+    made_up.set_offline(4, 5, 6, 7)
+    claim(made_up, {1: "1,5", 3: "3,6"})  # the pattern of the first one has 6 beside 2
+    for cpu in (1, 3):
+        (made_up.directory / f"cpu{cpu}/topology/core_id").unlink()
+    machine = read(made_up.root)
+    assert cores(machine) == [{0}, {1, 5}, {2}, {3, 6}]
+    host = probable.positions(machine)
+    assert {one.siblings for one in host.cpus.values() if one.cpu in (1, 3, 5, 6)} == {
+        frozenset({1, 5}),
+        frozenset({3, 6}),
+    }
 
 
 def test_core_that_becomes_known_in_parts_is_one_core(make_up: MakeUp) -> None:
