@@ -45,7 +45,10 @@ def _check_quoted(text: str) -> None:
     """Each argument in quotes is the same argument."""
     found = split(text)
     assert all('"' not in name + value for name, value in found)
-    quoted = [f'"{name}={value}"' if value else f'"{name}"' for name, value in found]
+    # `--=` is an argument, but `--` in quotes ends them, as without.
+    quoted = [
+        f'"{name}={value}"' if value or name == "--" else f'"{name}"' for name, value in found
+    ]
     assert split(" ".join(quoted)) == found
 
 
