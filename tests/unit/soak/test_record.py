@@ -57,5 +57,6 @@ def test_figures_have_a_limit_for_what_was_wrong() -> None:
     found = {figure.name: figure for figure in figures(record)}
     assert found["things that were wrong"].median == 1
     assert found["things that were wrong"].limit == "0"
+    assert {figure.command for figure in found.values()} == {"make soak SEED=1"}
     [recovery] = [figure for figure in found.values() if figure.unit == "s"]
     assert (recovery.median, recovery.worst, recovery.runs) == (3.0, 4.0, 3)

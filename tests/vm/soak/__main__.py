@@ -145,6 +145,9 @@ class Soak:
             found = self._look()
         self._record.comparisons += 1
         self._record.pods = found["pods"]
+        if found["lost"]:
+            tell(f"killed {found['lost']} processes of containers that containerd had lost")
+            self._record.lost += found["lost"]
         for sentence in found["wrong"]:
             self._fault(sentence)
         if samples:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,15 @@ class Containers:
         everything = await self.containers()
         await self._remove_containers(
             one for one in everything if one.state != cri.CONTAINER_RUNNING
+        )
+
+    async def collect_garbage(self, uids: Collection[str]) -> None:
+        """Removes the containers of the pods with these UIDs that do not run."""
+        sandboxes = {one.id for one in await self.sandboxes() if one.metadata.uid in uids}
+        await self._remove_containers(
+            one
+            for one in await self.containers()
+            if one.state != cri.CONTAINER_RUNNING and one.pod_sandbox_id in sandboxes
         )
 
     async def _sandbox(self, pod: Pod, wanted: pods.Json) -> tuple[str, Any]:

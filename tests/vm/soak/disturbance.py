@@ -37,10 +37,13 @@ WRONG = (
     "[Plugin]\nResourceName=isolcpus\n",
 )
 
-_WORKER = "$(pgrep --parent $(systemctl show --property=MainPID --value isolcpus-dp))"
-_PINNING_DAEMON = "$(systemctl show --property=MainPID --value isolcpus-dp-pin)"
+_MAIN = "$(systemctl show --property=MainPID --value {} | grep -vx 0)"
+_WORKER = f"$(pgrep --parent {_MAIN.format('isolcpus-dp')})"
+_PINNING_DAEMON = _MAIN.format("isolcpus-dp-pin")
 _KILL = "systemctl kill --kill-whom=main --signal=KILL"
-_PAUSE = "pid={}; kill -STOP $pid; sleep 3; kill -CONT $pid"
+# After another disturbance, a process may be there only a moment later.
+_RETRIED = "for n in $(seq 40); do {} && break; sleep 0.25; ((n < 40)); done"
+_PAUSE = "{{ " + _RETRIED.format("pid={} && kill -STOP $pid") + "; }} && sleep 3 && kill -CONT $pid"
 # A daemon that is being started cannot be reloaded yet.
 _RELOAD = (
     f"for n in $(seq 40); do systemctl is-active --quiet {UNITS} && break; sleep 0.5; done;"
@@ -50,17 +53,17 @@ _RELOAD = (
 # By name: the command and how often it is drawn.
 AT_ANY_TIME: Mapping[str, tuple[str, int]] = {
     "kubelet restarted": ("systemctl restart kubelet", 3),
-    "kubelet killed": (f"{_KILL} kubelet", 3),
+    "kubelet killed": (_RETRIED.format(f"{_KILL} kubelet"), 3),
     "containerd restarted": ("systemctl restart containerd", 2),
-    "containerd killed": (f"{_KILL} containerd", 2),
+    "containerd killed": (_RETRIED.format(f"{_KILL} containerd"), 2),
     "worker stopped for 3 s": (_PAUSE.format(_WORKER), 1),
     "pinning daemon stopped for 3 s": (_PAUSE.format(_PINNING_DAEMON), 1),
 }
 # These end a process of a daemon.
 EARLY: Mapping[str, tuple[str, int]] = {
-    "worker killed": (f"kill -KILL {_WORKER}", 2),
-    "main process killed": (f"{_KILL} isolcpus-dp", 1),
-    "pinning daemon killed": (f"{_KILL} isolcpus-dp-pin", 2),
+    "worker killed": (_RETRIED.format(f"kill -KILL {_WORKER}"), 2),
+    "main process killed": (_RETRIED.format(f"{_KILL} isolcpus-dp"), 1),
+    "pinning daemon killed": (_RETRIED.format(f"{_KILL} isolcpus-dp-pin"), 2),
     "both daemons restarted": (f"systemctl restart {UNITS}", 1),
 }
 OFFLINE, ONLINE, RELOADED, NOT_RELOADED = (

@@ -58,6 +58,7 @@ class Pods:
         self._kubelet = kubelet
         self._containers = Containers(runtime, IMAGE, self._answer)
         self._pods: dict[str, Pod] = {}
+        self._found: dict[str, Pod] = {}  # those with a manifest at the first look
         self._work: dict[str, asyncio.Task[None]] = {}
         self._node = node_name()
 
@@ -67,9 +68,12 @@ class Pods:
         listed = asyncio.get_running_loop().time()
         while True:
             wanted = manifest.read(paths.MANIFESTS, self._node, self._pods)
-            for name in self._pods.keys() - wanted.keys():
-                self._set(name, "Ending")
-                self._spawn(name, self._end(self._pods.pop(name)))
+            for name, pod in {**self._found, **self._pods}.items():
+                if name not in wanted:
+                    self._pods.pop(name, None)
+                    self._set(name, "Ending")
+                    self._spawn(name, self._end(pod))
+            self._found = {}
             for name in wanted.keys() - self._pods.keys():
                 await self._admit(wanted[name])
             now = asyncio.get_running_loop().time()
@@ -82,6 +86,7 @@ class Pods:
         """Removes what belongs to no manifest, and marks the containers that run."""
         await self._containers.remove_what_does_not_run()
         wanted = manifest.read(paths.MANIFESTS, self._node, {})
+        self._found = wanted
         uids = {pod.uid for pod in wanted.values()}
         for sandbox in await self._containers.sandboxes():
             if sandbox.metadata.uid not in uids:
@@ -130,8 +135,16 @@ class Pods:
         self._write_status()
 
     async def _relist(self) -> None:
-        """Starts again what has ended by itself."""
+        """Starts again what has ended by itself, and removes what another start has left over.
+
+        A runtime may go on with a call whose kubelet has ended, after the next kubelet's first
+        look. A real kubelet removes such a container in its garbage collection.
+        """
+        settled = {
+            pod.uid for name, pod in self._pods.items() if self._phases.get(name) == "Running"
+        }
         try:
+            await self._containers.collect_garbage(settled)
             running = await self._containers.running()
         except grpc.aio.AioRpcError as error:
             log.info("could not list the containers: %s", error.details())

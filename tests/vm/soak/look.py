@@ -3,13 +3,17 @@
 python3 -m tests.vm.soak.look SECONDS RULES CHECK...
 
 RULES is a `books.Rules` as JSON. Each CHECK is a check of `isolcpus-dp check` that has to be ok.
-Prints an object: what is `wrong`, the `samples` of the daemons, the `pods` that the author created.
+Prints an object: what is `wrong`, how many processes of `lost` containers it has killed, the
+`samples` of the daemons, the `pods` that the author created.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -34,13 +38,18 @@ from tests.vm.soak.manifest import RESOURCE
 
 _SYSFS = Path("/sys")
 _AGAIN_SECONDS = 0.5
+_STARTED_BY_THEN_SECONDS = 30.0
 # What may fail while something changes.
 _CHANGING = (OSError, KeyError, grpc.aio.AioRpcError, machine.MachineError)
 
 
-async def settled(seconds: float, rules: Rules, checks: Sequence[str]) -> list[str]:
-    """What is wrong when everything has been given `seconds` to become right."""
+async def settled(seconds: float, rules: Rules, checks: Sequence[str]) -> tuple[list[str], int]:
+    """What is wrong when everything has been given `seconds` to become right.
+
+    With the number of processes of lost containers that were killed meanwhile.
+    """
     deadline = time.monotonic() + seconds
+    killed = set[int]()
     async with channel() as runtime:
         containers = Containers(runtime, "", _no_answer)
         while True:
@@ -48,10 +57,14 @@ async def settled(seconds: float, rules: Rules, checks: Sequence[str]) -> list[s
                 view = await look(containers)
                 wrong = books.wrong(view, rules) or books.differences(status(), view)
                 wrong = wrong or list(not_ok(checks))
+                # As docs/operations.md advises.
+                for pid in await lost(containers) if wrong else ():
+                    os.kill(pid, signal.SIGKILL)
+                    killed.add(pid)
             except _CHANGING as error:
                 wrong = [f"could not look: {type(error).__name__}: {error}"]
             if not wrong or time.monotonic() > deadline:
-                return wrong
+                return wrong, len(killed)
             await asyncio.sleep(_AGAIN_SECONDS)
 
 
@@ -86,6 +99,35 @@ async def look(containers: Containers) -> View:
         ),
         pins=show("isolcpus-dp-pin", "StatusText").startswith("Connected"),
     )
+
+
+async def lost(containers: Containers) -> list[int]:
+    """The processes that wait to become a container which containerd no longer knows.
+
+    runc has prepared them, and containerd was killed before it noticed. While a container starts,
+    there is such a process for a moment.
+    """
+    waiting = [
+        process
+        for process in Path("/proc").glob("[0-9]*")
+        if is_named(process, "runc:[2:INIT]") and age(process) > _STARTED_BY_THEN_SECONDS
+    ]
+    known = {one.id for one in (*await containers.containers(), *await containers.sandboxes())}
+    cgroups = {int(process.name): pods.cgroup_of(int(process.name)).name for process in waiting}
+    return [pid for pid, name in cgroups.items() if not any(one in name for one in known)]
+
+
+def is_named(process: Path, name: str) -> bool:
+    """Whether a process in /proc has this name; not if it has ended."""
+    with contextlib.suppress(OSError):
+        return (process / "comm").read_text() == f"{name}\n"
+    return False
+
+
+def age(process: Path) -> float:
+    """The seconds since the start of a process in /proc: field 22 of its file `stat`, proc(5)."""
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def container(pod: str, name: str, pid: int) -> Container:
@@ -159,9 +201,9 @@ async def _no_answer(_pod: str, _container: pods.Json) -> Any:
 
 def main() -> None:
     seconds, rules, *checks = sys.argv[1:]
-    wrong = asyncio.run(settled(float(seconds), Rules(**json.loads(rules)), checks))
+    wrong, killed = asyncio.run(settled(float(seconds), Rules(**json.loads(rules)), checks))
     record = json.loads(paths.CREATED.read_text()) if paths.CREATED.exists() else {}
-    print(json.dumps({"wrong": wrong, "samples": samples(), "pods": record}))
+    print(json.dumps({"wrong": wrong, "lost": killed, "samples": samples(), "pods": record}))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from bench.figures.figure import Figure, of_values
 from tests.testbed.storm.holdings import Holdings, Memory
 from tests.testbed.storm.storm import Sample, growth
 
-COMMAND = "make soak"
 # Memory that was not touched before is no leak.
 GROWTH_MIB = 1.0
 # Fewer samples say nothing.
@@ -30,6 +29,7 @@ class Record:
     recoveries: list[tuple[float, str]] = field(default_factory=list)  # seconds, after what
     comparisons: int = 0
     hangs: int = 0  # containerd did not answer, and was restarted; the cause is not determined
+    lost: int = 0  # processes of containers that a killed containerd forgot; they were killed
     pods: dict[str, dict[str, int]] = field(default_factory=dict)  # as the author counted them
     samples: list[Samples] = field(default_factory=list)  # of the second half
     entries: Counter[str] = field(default_factory=Counter)  # of the journal, by kind
@@ -75,6 +75,7 @@ def summary(record: Record) -> list[str]:
         lines.append(f"  slowest recovery: {seconds:.1f} s, after: {after}")
     lines.append(f"  comparisons of the books with the containers: {record.comparisons}")
     lines.append(f"  times that containerd did not answer, ended by its restart: {record.hangs}")
+    lines.append(f"  processes of containers that containerd lost, killed: {record.lost}")
     lines.append(
         _line("warnings and errors in the journal", sum(record.entries.values()), record.entries)
     )
@@ -93,9 +94,10 @@ def summary(record: Record) -> list[str]:
 
 def figures(record: Record) -> list[Figure]:
     """The figures for the table of measurements."""
+    command = f"make soak SEED={record.seed}"
 
     def number(name: str, value: float, unit: str = "", limit: str = "") -> Figure:
-        return Figure(COMMAND, name, unit, value, limit=limit)
+        return Figure(command, name, unit, value, limit=limit)
 
     return [
         number("duration", record.seconds / 60, "min"),
@@ -104,10 +106,11 @@ def figures(record: Record) -> list[Figure]:
         *(number(f"disturbances: {name}", times) for name, times in record.disturbances.items()),
         number("comparisons of the books with the containers", record.comparisons),
         number("times that containerd did not answer, ended by its restart", record.hangs),
+        number("processes of containers that containerd lost, killed", record.lost),
         *(
             [
                 of_values(
-                    COMMAND,
+                    command,
                     "from a disturbance to all devices reported and the runtime connected",
                     "s",
                     [seconds for seconds, _ in record.recoveries],
