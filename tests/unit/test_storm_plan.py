@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from pathlib import Path
 
 from tests.testbed.storm.holdings import Holdings, Memory
 from tests.testbed.storm.plan import KUBELET, draw
-from tests.testbed.storm.storm import Sample, growth
+from tests.testbed.storm.storm import Record, Sample, Subject, growth, not_met
 
 
 def sampled(anonymous: float, descriptors: int = 5) -> dict[str, Sample]:
@@ -61,3 +63,23 @@ def test_garbage_is_no_growth_but_a_leak_is() -> None:
     assert growth(garbage, 0.5) == []
     leak = [sampled(size) for size in (12.0, 12.2, 12.4, 12.6, 12.8, 13.0)]
     assert growth(leak, 0.5) == ["the anonymous memory of the daemon grew by 0.80 MiB"]
+
+
+def test_storm_that_never_met_the_daemon_forking_says_so() -> None:
+    subject = Subject(
+        "kubelet",
+        (),
+        Path(),
+        KUBELET,
+        lambda _: {},
+        lambda *_: "",
+        states=("forking", "waiting"),
+        calls=("Register", "ListAndWatch", "Allocate"),
+    )
+    met = Counter({("SIGTERM", "Register"): 3, ("SIGKILL", "Allocate"): 1})
+    assert not_met(subject, Record(starts=Counter({"waiting": 9}), ends=met)) == [
+        "no kubelet's socket was created while the daemon was forking",
+        "no kubelet ended in the middle of ListAndWatch",
+    ]
+    met["SIGTERM", "ListAndWatch"] = 1
+    assert not_met(subject, Record(starts=Counter({"waiting": 9, "forking": 1}), ends=met)) == []

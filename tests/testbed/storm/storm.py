@@ -35,6 +35,10 @@ class Subject:
     moments: Moments
     processes: Callable[[Run], Mapping[str, int]]  # by name: the pids of the daemon
     doing: Callable[[Run, float], str]  # what the daemon did at this time
+    # What a long storm meets: what the daemon does at a socket, as `doing` calls it, and the calls
+    # in the middle of which the other process ends.
+    states: tuple[str, ...]
+    calls: tuple[str, ...]
 
 
 def device_plugin(host: Host) -> Subject:
@@ -42,7 +46,14 @@ def device_plugin(host: Host) -> Subject:
     devices = len(machine.read(host.machine.root).isolated)
     arguments = (str(host.kubelet_dir), str(host.containers), str(devices))
     return Subject(
-        "kubelet", arguments, host.directory / "kubelet-log", KUBELET, _main_and_worker, _doing
+        "kubelet",
+        arguments,
+        host.directory / "kubelet-log",
+        KUBELET,
+        _main_and_worker,
+        _doing,
+        ("forking", "before serving", "waiting"),
+        ("Register", "ListAndWatch", "Allocate"),
     )
 
 
@@ -59,6 +70,8 @@ def pinning_daemon(host: Host) -> Subject:
         RUNTIME,
         lambda run: {"daemon": _main(run)},
         lambda *_: "running",
+        ("running",),
+        ("Configure", "Synchronize", "StateChange", "CreateContainer"),
     )
 
 
@@ -190,6 +203,22 @@ async def _loaded(subject: Subject, restarts: Iterable[Restart]) -> AsyncIterato
     finally:
         for peer in peers:
             await peer.remove()
+
+
+def not_met(subject: Subject, record: Record) -> list[str]:
+    """What a long storm meets, and this one has not, as sentences."""
+    states = [
+        f"no {subject.module}'s socket was created while the daemon was {state}"
+        for state in subject.states
+        if not record.starts[state]
+    ]
+    last = {event for _, event in record.ends}
+    calls = [
+        f"no {subject.module} ended in the middle of {call}"
+        for call in subject.calls
+        if call not in last
+    ]
+    return states + calls
 
 
 def growth(samples: Sequence[Mapping[str, Sample]], mib: float) -> list[str]:
