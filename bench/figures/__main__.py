@@ -12,6 +12,7 @@ import argparse
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from bench.figures import conditions, page, plot, records
@@ -22,7 +23,8 @@ PAGE = "measurements.md"
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m bench.figures")
     parts = parser.add_subparsers(dest="part", required=True, metavar="{begin,finish,page}")
-    parts.add_parser("begin", help="start a new file, with the conditions of this host")
+    part = parts.add_parser("begin", help="start a new file, with the conditions of this host")
+    part.add_argument("--guest", default="", help="the virtual machine in which the daemons run")
     for word, text in (
         ("finish", "keep the figures of the run, write page and picture, print the run's table"),
         ("page", "write page and picture"),
@@ -39,7 +41,7 @@ def main(arguments: list[str]) -> int:
         if not name:
             parser.error(f"set the environment variable {records.VARIABLE} to the file of the run")
         if options.part == "begin":
-            records.begin(Path(name), conditions.here())
+            records.begin(Path(name), replace(conditions.here(), guest=options.guest))
         else:
             _finish(Path(name), options.results, options.docs)
     except (OSError, ValueError) as error:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from isolcpus_dp import __version__
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -25,6 +27,7 @@ class Conditions:
     load: float  # the load average of the minute before the run
     is_root: bool  # otherwise the daemons do not have the priority of their units
     guest: str = ""  # the virtual machine in which the daemons run, if they run in one
+    version: str = ""  # of isolcpus-dp; older records have none
 
 
 def here() -> Conditions:
@@ -52,4 +55,5 @@ def read(proc: Path, os_release: Path, now: datetime, grpcio: str) -> Conditions
         grpcio=grpcio,
         load=float((proc / "loadavg").read_text().split()[0]),
         is_root=os.geteuid() == 0,
+        version=__version__,
     )

@@ -18,7 +18,9 @@ _TOP = """\
 
 What isolcpus-dp costs and survives, and how that grows with the host. The commands below wrote this
 page and the picture; do not edit them. A value is the median of all runs; the worst one is in
-brackets. If there are no brackets, it is the only value: a count, a mean or a rate.
+brackets. If there are no brackets, there is only one value: a count, a mean, a rate, or a size that
+was measured once. To measure a row again without a change of this page, run `make figure` with the
+words after `bench/` in its last column, such as `make figure RUN="service latency"`.
 """
 
 # The kinds of runs in the order of the page: the command, and what is measured.
@@ -27,6 +29,11 @@ _KINDS = {
         "make bench",
         "The machines, the kubelet and the container runtime are simulated. The daemons and the"
         "\ncommands are real processes.",
+    ),
+    "upgrade": (
+        "make upgrade",
+        "Version 0.2.0 is upgraded in virtual machines, whose emulated CPUs are slow. The value"
+        "\nof a restart of the service on the same machine is there for comparison.",
     ),
     "storm": (
         "make storm",
@@ -88,6 +95,7 @@ def _conditions(conditions: Conditions) -> str:
     guest = [("virtual machine", conditions.guest)]
     rows = (
         ("date", conditions.day),
+        *([("isolcpus-dp", conditions.version)] if conditions.version else []),
         ("machine", machine),
         *(guest if conditions.guest else [("system", system), ("Python", python)]),
         ("load average before the run", f"{conditions.load:.2f}"),

@@ -220,7 +220,7 @@ def test_page_has_a_section_for_each_run_in_order() -> None:
 
 
 def test_unknown_kind_of_run_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"^'other' is not a kind .* bench, storm, soak$"):
+    with pytest.raises(ValueError, match=r"^'other' is not a kind .* bench, upgrade, storm, soak$"):
         page.in_order([Run("other", QUIET, ())])
 
 

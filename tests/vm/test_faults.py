@@ -113,14 +113,18 @@ def test_systemd_ends_a_worker_that_hangs(guest: Guest) -> None:
     wait_for_devices(guest)
 
 
-def test_service_is_started_again_after_the_oom_killer(guest: Guest) -> None:
-    """The limit is that of the service, so that the killer chooses one of its processes."""
+@pytest.mark.parametrize("victim", ["main process", "worker"])
+def test_service_is_started_again_after_the_oom_killer(guest: Guest, victim: str) -> None:
+    """The limit is that of the service, and the killer must not choose its other process."""
     main, before = main_process(guest), worker(guest)
+    killed, spared = (main, before) if victim == "main process" else (before, main)
+    guest.run(f"echo -1000 > /proc/{spared}/oom_score_adj")
     guest.run("systemctl set-property --runtime isolcpus-dp MemoryMax=2M")
-    guest.wait_until("journalctl --boot --unit=isolcpus-dp | grep 'killed by the OOM killer'")
+    guest.wait_until(f"journalctl --dmesg | grep 'out of memory: Killed process {killed} '")
+    guest.wait_until(f"test ! -e /proc/{main} && test ! -e /proc/{before}")
     guest.run("systemctl set-property --runtime isolcpus-dp MemoryMax=infinity")
     wait_for_main_process(guest, other_than=main)
-    guest.run(f"test ! -e /proc/{main} && test ! -e /proc/{before}")
+    assert "killed by the OOM killer" in guest.journal("isolcpus-dp")
     assert_path_unit_watches(guest)
 
 

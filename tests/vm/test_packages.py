@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.figures import records
+from bench.figures.figure import Figure
 from isolcpus_dp.service.events import Event
 from tests.packages.build import TOP, packages, previous
 
@@ -162,10 +164,12 @@ def test_upgrade_keeps_configuration_and_owners_and_restarts_once(
     # One restart of each daemon. The old one runs on while the files are replaced.
     assert len(messages(guest, Event.STARTED)) - before[1] == 2
     assert seconds_served_after_unpacking(guest, pid) > 0
-    note(
-        f"without devices: {restart:.1f} s in a restart,"
-        f" {seconds_without_devices(guest):.1f} s in an upgrade"
-    )
+    upgrade = seconds_without_devices(guest)
+    note(f"without devices: {restart:.1f} s in a restart, {upgrade:.1f} s in an upgrade")
+    condition = guest.run(". /etc/os-release; echo $PRETTY_NAME").stdout.strip()
+    for what, seconds in ("a restart of the service", restart), ("an upgrade", upgrade):
+        name = f"from the last device to the first one, in {what}"
+        records.hand_over(Figure("make upgrade", name, "s", seconds, condition=condition))
 
 
 @pytest.mark.parametrize("recipe", [on_debian_12], indirect=True)

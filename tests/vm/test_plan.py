@@ -165,6 +165,17 @@ def test_nothing_is_left_to_do(guest: Guest) -> None:
     assert said == "nothing to do: the host is as planned\n"
 
 
+@pytest.mark.parametrize("part", ["system.slice", "user.slice"])
+def test_user_cannot_run_a_program_on_isolated_cpus(guest: Guest, part: str) -> None:
+    run = f"systemd-run --quiet --pipe --wait --uid=nobody --slice={part} taskset --cpu-list"
+    assert guest.run(f"{run} 0 echo done").stdout == "done\n"
+    for cpu in (2, 7):
+        refused = guest.run(f"{run} {cpu} echo done", check=False)
+        assert refused.status
+        assert refused.stdout == ""
+        assert "Invalid argument" in refused.stderr
+
+
 def test_only_the_owner_may_run_on_its_cpus(guest: Guest, containerd: Runtime) -> None:
     configured_kubelet.set_pods(guest, "forwarder=2")
     containers = [Container("owner", devices=("2", "3")), Container("plain")]
