@@ -17,7 +17,7 @@ SOURCES := setup.cfg setup.py pyproject.toml $(shell find isolcpus_dp -name '*.p
 SCRIPTS := tools/deb tools/dist tools/extra tools/need tools/rpm tools/test-vm tools/verify-units .ci/run packaging/deb/isolcpus-dp.postrm packaging/deb/tests/service systemd/isolcpus-dp-generator
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-placement test-packages test-vm test-vm-full fuzz lint picture dist deb rpm sbom bench storm soak clean force
+.PHONY: help run test test-unit test-placement test-packages test-vm test-vm-full fuzz lint picture dist deb rpm sbom bench figure storm soak upgrade clean force
 
 ## print the targets
 help:
@@ -112,12 +112,17 @@ bench: $(SHIPPED)/built
 	done; \
 	($(FINISH)) && if [ "$$failed" ]; then echo "failed, or above a limit:$$failed" >&2; exit 1; fi
 
+RUN := service latency
+## measure a part of bench/ and keep nothing, such as make figure RUN="service latency"; as root
+figure: $(SHIPPED)/built
+	cd $(SHIPPED) && PYTHONPATH=$(CURDIR)/$(SHIPPED):$(CURDIR) $(DEBIAN_PYTHON) $(CURDIR)/bench/$(RUN)
+
 STORM_RESTARTS := 1000
 ## restart kubelet and container runtime a thousand times each, for docs/measurements.md; as root
 storm: KIND = storm
 storm: $(SHIPPED)/built
 	$(MEASURE) -m bench.figures begin
-	$(MEASURE) $(CURDIR)/bench/storm --restarts $(STORM_RESTARTS)
+	$(MEASURE) $(CURDIR)/bench/storm --restarts $(STORM_RESTARTS) $(if $(SEED),--seed $(SEED))
 	$(FINISH)
 
 SOAK_MINUTES := 60
@@ -125,8 +130,16 @@ SOAK := FIGURES=$(CURDIR)/build/figures/soak.jsonl $(VENV)/bin/python -m
 ## let pods, CPUs, kubelet and container runtime come and go in a virtual machine for an hour; as root
 soak: $(VENV)/installed $(DEB)
 	tools/need e2fsprogs gcc mmdebstrap protobuf-compiler protobuf-compiler-grpc qemu-system-x86 qemu-utils
-	$(SOAK) tests.vm.soak --minutes $(SOAK_MINUTES)
+	$(SOAK) tests.vm.soak --minutes $(SOAK_MINUTES) $(if $(SEED),--seed $(SEED))
 	$(SOAK) bench.figures finish bench/results docs
+
+UPGRADE := FIGURES=$(CURDIR)/build/figures/upgrade.jsonl $(VENV)/bin/python -m
+## measure in virtual machines for how long an upgrade takes the devices away, for docs/measurements.md; as root
+upgrade: $(VENV)/installed $(DEB)
+	tools/need e2fsprogs gcc mmdebstrap protobuf-compiler protobuf-compiler-grpc qemu-system-x86 qemu-utils
+	$(UPGRADE) bench.figures begin --guest "Debian 12 and 13, 8 emulated CPUs"
+	VM_TESTS=full $(UPGRADE) pytest -q -o faulthandler_timeout=0 tests/vm/test_packages.py -k upgrade
+	$(UPGRADE) bench.figures finish bench/results docs
 
 ## remove build/
 clean:

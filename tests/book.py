@@ -46,8 +46,10 @@ BY_HAND = {
     "make test-placement": "make test runs 2,000 of its cases",
     "make test-vm-full": "takes more than an hour; make test-vm runs a part of it",
     "make bench": "takes minutes, and needs an idle host; make lint checks its types",
+    "make figure": "a part of make bench, without its record",
     "make storm": "takes half an hour; integration tests run a few of its restarts",
     "make soak": "takes an hour",
+    "make upgrade": "make test-vm runs the test, without its record",
     "make picture": "a test draws the picture to another file and compares it",
     "make clean": "removes the environment of the tests; a test runs it in another directory",
 }
