@@ -42,6 +42,10 @@ _SUBSCRIBED = (
     _STOP_CONTAINER, _REMOVE_CONTAINER,
 )  # fmt: skip
 
+# A runtime adds a plugin to those that it calls when it has made the updates of Synchronize (NRI:
+# Adaptation.syncPlugin).
+_AFTER_SYNCHRONIZE = ("CreateContainer", "UpdateContainer", "StopContainer", "StateChange")
+
 # A container in one of these states has a cgroup that can be updated.
 _ALIVE = (api.CONTAINER_CREATED, api.CONTAINER_PAUSED, api.CONTAINER_RUNNING)
 
@@ -59,6 +63,7 @@ class Connection(Protocol):
     def unconfirmed(self) -> Unconfirmed: ...
     @property
     def requested(self) -> Requested: ...
+    def synchronizing(self) -> None: ...
     def synchronized(self, runtime: str) -> None: ...
     def update(self, update: Update) -> None: ...
 
@@ -75,6 +80,7 @@ class Plugin:
         self._runtime = ""
         self._pods: dict[str, api.PodSandbox] = {}  # collected while Synchronize comes in parts
         self._containers: list[api.Container] = []
+        self._answered: list[str] = []  # ids of the running containers that Synchronize updates
         self._methods: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
             "Configure": (api.ConfigureRequest, self._configure),
             "Synchronize": (api.SynchronizeRequest, self._synchronize),
@@ -89,6 +95,8 @@ class Plugin:
         """The response to a call. Raises CallError and DecodeError."""
         if service != PLUGIN_SERVICE or method not in self._methods:
             raise CallError(Code.UNIMPLEMENTED, f"unknown method {service}/{method}")
+        if method in _AFTER_SYNCHRONIZE:
+            self.confirm_answered()
         request_type, function = self._methods[method]
         answer: bytes = function(request_type.FromString(payload)).SerializeToString()
         return answer
@@ -102,11 +110,12 @@ class Plugin:
         self._containers += request.containers
         if request.more:
             return api.SynchronizeResponse(more=True)
+        self._connection.synchronizing()
         alive = [container for container in self._containers if container.state in _ALIVE]
         self._unconfirmed.keep(container.id for container in alive)
         self._requested.keep(container.id for container in alive)
         updates: list[api.ContainerUpdate] = []
-        to_confirm: list[Update] = []  # an update in the answer has no result
+        to_confirm: list[Update] = []  # an update in the answer has no result of its own
         for container in alive:
             pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
             self._requested.recall(pod, container)
@@ -117,6 +126,8 @@ class Plugin:
             elif update and container.id in self._unconfirmed:
                 to_confirm.append(update)
             elif update:
+                self._unconfirmed.add(container.id)
+                self._answered.append(container.id)
                 updates.append(update.message)
         emit(
             log, Event.SYNCHRONIZED, "%s listed %d containers: updating %d",
@@ -131,6 +142,15 @@ class Plugin:
             self._update(update)
         self._living.settle_all()  # after the updates that repeat a quota
         return api.SynchronizeResponse(update=updates)
+
+    def confirm_answered(self) -> None:
+        """To be called when the runtime goes on after Synchronize: it has made the updates.
+
+        Before, it may end in the middle of one, and report the new cpuset when it runs again.
+        """
+        for container in self._answered:
+            self._unconfirmed.confirm(container)
+        self._answered = []
 
     def _create_container(self, request: api.CreateContainerRequest) -> api.CreateContainerResponse:
         cpu = request.container.linux.resources.cpu

@@ -90,9 +90,8 @@ class Session:
         on_synchronized: Callable[[str], None],
         predecessor: Session | None = None,
     ) -> None:
-        """`on_synchronized` is called with the runtime's name and version.
-
-        `predecessor` is an outdated session that answers until this one is synchronized.
+        """`on_synchronized` is called with the runtime's name and version. `predecessor` is an
+        outdated session that answers until this one is synchronized.
         """
         self.rules = rules
         self.unconfirmed = unconfirmed
@@ -158,6 +157,12 @@ class Session:
             self._connection = None
         # Not now: it takes 10 ms, and the runtime may wait for the answer to Synchronize.
         asyncio.get_running_loop().call_soon(self._open.close)
+
+    def synchronizing(self) -> None:
+        """For the plugin: the runtime lists its containers; it is done with the predecessor."""
+        before = self._predecessor
+        if before and before._connection and not before._connection.lost.is_set():
+            before._plugin.confirm_answered()
 
     def synchronized(self, runtime: str) -> None:
         """For the plugin: the runtime has reported all its containers."""

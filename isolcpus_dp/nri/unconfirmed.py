@@ -1,8 +1,9 @@
 """The containers whose last update the runtime has not confirmed.
 
-Such a container may run on other CPUs than the runtime reports: an update that failed, or that was
-sent before the container started, changes only the runtime's own record. The container is updated
-again with all its settings until an update succeeds. The set outlives a connection.
+Such a container may run on other CPUs than the runtime reports: an update that failed, that was
+sent before the container started, or in which the runtime ended, changes only the runtime's own
+record. The container is updated again with all its settings until an update succeeds. The set
+outlives a connection.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ class Unconfirmed:
         return container in self._containers
 
     def add(self, container: str) -> None:
-        """To be called before an update is sent that can be confirmed."""
+        """To be called before an update is sent."""
         self._containers.add(container)
 
     def confirm(self, container: str) -> None:
-        """To be called when an update has succeeded."""
+        """To be called when an update has succeeded, or the runtime has gone on after it."""
         self._containers.discard(container)
 
     def keep(self, containers: Iterable[str]) -> None:

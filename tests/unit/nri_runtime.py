@@ -43,6 +43,7 @@ class Runtime:
         self.may_synchronize.set()
         self.drops = False  # whether it closes each connection after Synchronize
         self.registered = 0  # number of plugins
+        self.updated: list[tuple[str, str]] = []  # by UpdateContainers: container and cpuset
         self.plugins: list[Connection] = []  # the synchronized ones
         self.alive_at_synchronize: list[int] = []  # of the earlier ones, before each Synchronize
         self._tasks: list[asyncio.Task[None]] = []
@@ -92,6 +93,11 @@ class Runtime:
     def _accept(self) -> Connection:
         def answer(service: str, method: str, payload: bytes) -> bytes:
             if method != "RegisterPlugin":
+                request = api.UpdateContainersRequest.FromString(payload)
+                self.updated += [
+                    (one.container_id, one.linux.resources.cpu.cpus) for one in request.update
+                ]
+                self._changed.set()
                 return api.UpdateContainersResponse().SerializeToString()
             if not self.accepts():
                 raise CallError(Code.UNKNOWN, "the name is in use")

@@ -57,6 +57,9 @@ class Calls:
             self._apply(message)
         self.apply_updates()
 
+    def synchronizing(self) -> None:
+        pass
+
     def synchronized(self, runtime: str) -> None:
         pass
 

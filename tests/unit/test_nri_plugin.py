@@ -62,6 +62,9 @@ class Connection:
         self.quotas = Quotas()
         self.sandboxes = Sandboxes(Path("/nonexistent"), lambda: rules, Watches(inotify.Watch()))
 
+    def synchronizing(self) -> None:
+        pass
+
     def synchronized(self, runtime: str) -> None:
         self.runtimes.append(runtime)
 

@@ -135,6 +135,30 @@ async def test_dropped_plugin_connects_later_each_time(
 
 
 @pytest.mark.usefixtures("daemon")
+async def test_update_in_which_the_runtime_may_have_ended_is_repeated(runtime: Runtime) -> None:
+    """The next runtime reports the new cpuset, whether the container has it or not."""
+    found = container("plain", "0-3")
+    runtime.containers.append(found)
+    runtime.drops = True
+    await runtime.until(lambda: len(runtime.plugins) == 1)
+    runtime.drops = False
+    assert found.linux.resources.cpu.cpus == "0-1"
+    await runtime.until(lambda: len(runtime.updated) == 1)
+    assert runtime.updated == [("plain", "0-1")]
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_update_after_which_the_runtime_has_gone_on_is_not_repeated(runtime: Runtime) -> None:
+    runtime.containers.append(container("plain", "0-3"))
+    await synchronized(runtime, 1)
+    assert await runtime.create(container("new")) == "0-1"
+    runtime.plugins[0].close()
+    await synchronized(runtime, 2)
+    assert await runtime.create(container("newer")) == "0-1"
+    assert runtime.updated == []
+
+
+@pytest.mark.usefixtures("daemon")
 async def test_others_get_their_cpus_back_without_keepothersoff(
     runtime: Runtime, file: Path
 ) -> None:

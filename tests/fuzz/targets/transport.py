@@ -60,6 +60,9 @@ class _Runtime:
         self.unconfirmed = Unconfirmed()
         self.requested = Requested()
 
+    def synchronizing(self) -> None:
+        pass
+
     def synchronized(self, runtime: str) -> None:
         pass
 
