@@ -138,10 +138,15 @@ class _Standby:
         return settings, pool.claim(self._present, settings, near)
 
     def _adopt(self, settings: config.Config, claims: pool.Claims) -> None:
+        is_first = self._settings is None
         self._settings, self._claims = settings, claims
         if settings.metrics:
             daemon.load_metrics()
         self._published.write(config.fingerprint(settings))
+        if not is_first:
+            # What is frozen is never collected: this is for what each reading has left.
+            gc.unfreeze()
+            gc.collect()
         # Otherwise a garbage collection writes to all pages that the worker shares.
         gc.freeze()
 
