@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,6 +175,14 @@ def killed(_: Reporter) -> None:
     raise Exited(-signal.SIGKILL)
 
 
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """No garbage is collected by itself."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def test_worker_that_ended_with_its_kubelet_is_replaced_at_once(main: Process) -> None:
     main.serve(registered, registered, registered, stop)
     assert main.earlier == [Earlier(), *(Earlier(KUBELET, seconds) for seconds in (0.1, 0.2, 0.4))]
@@ -264,6 +273,33 @@ def test_reload_replaces_the_worker(main: Process, caplog: pytest.LogCaptureFixt
     assert main.workers[0].sent == [signal.SIGTERM]
     assert main.earlier == [Earlier(), Earlier()]
     assert caplog.messages[0] == "read the configuration again: registering again"
+
+
+class Cycle:
+    """An object that only a garbage collection removes."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_reload_removes_garbage_also_if_it_was_frozen(main: Process) -> None:
+    seen: list[Cycle | None] = []
+
+    def look(reporter: Reporter) -> None:
+        seen.extend(one() for one in found)
+        stop(reporter)
+
+    # The first one is frozen before the first worker is forked.
+    found = [weakref.ref(Cycle())]
+    change = changed(main, "[Plugin]\nResourceName=a.io/second\n", signal.SIGHUP)
+
+    def leave_more(reporter: Reporter) -> None:
+        found.append(weakref.ref(Cycle()))
+        change(reporter)
+
+    main.serve(leave_more, look)
+    assert seen == [None, None]
 
 
 @pytest.mark.parametrize(
