@@ -118,3 +118,11 @@ def test_script_tells_which_steps_failed_and_how_long_the_recovery_took() -> Non
 
 def test_script_ends_if_nothing_recovers() -> None:
     assert run([Step("good", "true")], "false") == ["late"]
+
+
+def test_each_configuration_is_applied_once_and_the_default_is_left() -> None:
+    disturbances = Disturbances(random.Random(7))
+    steps = disturbances.each_configuration()
+    assert len({step.command for step in steps}) == len(CONFIGURATIONS)
+    assert {step.name for step in steps} == {RELOADED}
+    assert disturbances.configuration == DEFAULT

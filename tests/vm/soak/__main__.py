@@ -64,9 +64,11 @@ class Soak:
         """Disturbs for so many seconds, then compares everything once more."""
         began = time.monotonic()
         installation.start(self._guest, AUTHOR, f"author {self._record.seed}")
-        number = 0
+        number, early = 0, True
         while self._record.seconds < seconds and len(self._record.wrong) < MOST_WRONG:
-            early = self._record.seconds < seconds / 2
+            if early and self._record.seconds >= seconds / 2:
+                early = False
+                self._disturb(self._disturbances.each_configuration())
             self._disturb(self._disturbances.draw(early=early))
             number += 1
             if number % DISTURBED_BEFORE_A_LOOK == 0:

@@ -129,6 +129,10 @@ class Disturbances:
                 break
         return [self._step(name) for name in names]
 
+    def each_configuration(self) -> list[Step]:
+        """All configurations once: a daemon loads what one of them needs, and keeps it."""
+        return [self._reload(one) for one in (*CONFIGURATIONS, DEFAULT)]
+
     def restore(self) -> list[Step]:
         """What makes everything as it was at first."""
         steps = [self._online()] if self.offline is not None else []

@@ -84,6 +84,8 @@ def summary(record: Record) -> list[str]:
         lines.append(f"  {name}, processes in the second half: {processes}")
         lines.append(f"  {name}, first of {len(samples)} samples: {_shown(samples[0])}")
         lines.append(f"  {name}, last: {_shown(samples[-1])}")
+        sizes = [f"{one.memory.anonymous:.2f}" for one in samples]
+        lines.append(f"  {name}, anonymous MiB: {' '.join(sizes[:: -(-len(sizes) // 10)])}")
     lines += [f"  wrong: {sentence}" for sentence in record.wrong]
     if record.cut_short:
         lines.append(f"  cut short by the emulation: {record.cut_short}")
