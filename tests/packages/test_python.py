@@ -32,7 +32,6 @@ NEWEST = Recipe(
         "python3-protobuf",
         "python3-pytest",
         "python3-pytest-asyncio",
-        "python3-pytest-xdist",
         "python3-pyudev",
         "python3-rich",
         "python3-sdnotify",
@@ -83,7 +82,7 @@ def run_tests(root: Root, python: str) -> str:
     root.run(f"cd /source && {python} setup.py -q build --build-lib /built")
     root.run("cp /built/isolcpus_dp/api/*_pb2* /source/isolcpus_dp/api/")
     # The proof of placement hardly depends on Python: a few cases are enough.
-    tests = f"cd /source && {python} -m pytest -q -n 2 --dist loadfile -p no:cacheprovider"
+    tests = f"cd /source && {python} -m pytest -q -p no:cacheprovider"
     return root.run(tests, environment={"PLACEMENT_CASES": "100"}).stdout
 
 
