@@ -115,23 +115,23 @@ class Plugin:
         self._unconfirmed.keep(container.id for container in alive)
         self._requested.keep(container.id for container in alive)
         updates: list[api.ContainerUpdate] = []
-        to_confirm: list[Update] = []  # an update in the answer has no result of its own
+        to_confirm: list[Update] = []  # made once more: one in the answer has no result of its own
         for container in alive:
             pod = self._pods.get(container.pod_sandbox_id, api.PodSandbox())
             self._requested.recall(pod, container)
             update = self._update_for(pod, container)
             if container.state == api.CONTAINER_CREATED:
                 self._unconfirmed.add(container.id)  # confirmed by an update after its start
-                updates += [update.message] if update else []
             elif update and container.id in self._unconfirmed:
                 to_confirm.append(update)
             elif update:
                 self._unconfirmed.add(container.id)
                 self._answered.append(container.id)
-                updates.append(update.message)
+            updates += [update.message] if update else []
+        answer = api.SynchronizeResponse(update=updates)
         emit(
             log, Event.SYNCHRONIZED, "%s listed %d containers: updating %d",
-            self._runtime, len(self._containers), len(updates) + len(to_confirm),
+            self._runtime, len(self._containers), len(updates),
         )  # fmt: skip
         self._connection.synchronized(self._runtime)
         for pod in self._pods.values():
@@ -141,7 +141,7 @@ class Plugin:
         for update in to_confirm:
             self._update(update)
         self._living.settle_all()  # after the updates that repeat a quota
-        return api.SynchronizeResponse(update=updates)
+        return answer
 
     def confirm_answered(self) -> None:
         """To be called when the runtime goes on after Synchronize: it has made the updates.

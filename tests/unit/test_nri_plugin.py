@@ -141,6 +141,18 @@ def test_unknown_method_is_unimplemented(plugin: Plugin) -> None:
         assert error.value.code == Code.UNIMPLEMENTED
 
 
+def test_unconfirmed_container_is_updated_at_once_and_again_with_a_result(
+    plugin: Plugin, connection: Connection
+) -> None:
+    connection.unconfirmed.add("plain")
+    request = api.SynchronizeRequest(pods=[POD], containers=[container("plain", "0-3")])
+    [first] = ask(plugin, "Synchronize", request, api.SynchronizeResponse).update
+    [second] = (update.message for update in connection.updates)
+    assert [one.linux.resources.cpu.cpus for one in (first, second)] == ["0-1", "0-1"]
+    # A failure in the answer would fail all of it.
+    assert [one.ignore_failure for one in (first, second)] == [True, False]
+
+
 def test_synchronize_in_parts_is_answered_at_the_end(
     plugin: Plugin, connection: Connection
 ) -> None:
