@@ -80,7 +80,7 @@ class Plugin:
         self._runtime = ""
         self._pods: dict[str, api.PodSandbox] = {}  # collected while Synchronize comes in parts
         self._containers: list[api.Container] = []
-        self._answered: list[str] = []  # ids of the running containers that Synchronize updates
+        self._answered: set[str] = set()  # ids of the running containers that Synchronize updates
         self._methods: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
             "Configure": (api.ConfigureRequest, self._configure),
             "Synchronize": (api.SynchronizeRequest, self._synchronize),
@@ -126,7 +126,7 @@ class Plugin:
                 to_confirm.append(update)
             elif update:
                 self._unconfirmed.add(container.id)
-                self._answered.append(container.id)
+                self._answered.add(container.id)
             updates += [update.message] if update else []
         answer = api.SynchronizeResponse(update=updates)
         emit(
@@ -150,7 +150,7 @@ class Plugin:
         """
         for container in self._answered:
             self._unconfirmed.confirm(container)
-        self._answered = []
+        self._answered.clear()
 
     def _create_container(self, request: api.CreateContainerRequest) -> api.CreateContainerResponse:
         cpu = request.container.linux.resources.cpu
@@ -205,6 +205,7 @@ class Plugin:
 
     def _update(self, update: Update) -> None:
         self._unconfirmed.add(update.message.container_id)
+        self._answered.discard(update.message.container_id)  # the result of this update counts
         update.message.ignore_failure = False  # a failure must be reported
         self._connection.update(update)
 

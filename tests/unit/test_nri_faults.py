@@ -87,6 +87,20 @@ def test_success_of_a_quota_does_not_confirm_a_cpuset(calls: Calls, pod: api.Pod
     assert other.id in calls.unconfirmed
 
 
+def test_cpuset_in_an_answer_is_not_confirmed_while_a_quota_has_no_result(
+    calls: Calls, pod: api.PodSandbox
+) -> None:
+    calls.create(pod, "owner", OWNER)
+    other = calls.create(pod, "other", quota=10_000)
+    calls.create(pod, "second", quota=10_000)
+    other.linux.resources.cpu.cpus = "0-3"
+    other.linux.resources.cpu.quota.value = 10_000
+    calls.connect()
+    assert quota(other) == 5_000
+    calls.create(calls.pod("another"), "plain")  # the runtime goes on
+    assert other.id in calls.unconfirmed
+
+
 @pytest.fixture
 async def session(make_up: MakeUp, tmp_path: Path) -> AsyncIterator[Session]:
     """A session that a runtime has synchronized."""
