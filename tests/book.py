@@ -64,6 +64,7 @@ NOT_COMMANDS = {
     "kubeadm init": "needs packages of Kubernetes",
     "kubectl taint nodes --all node-role.kubernetes.io/control-plane-": "needs a cluster",
     "kubectl describe node NODE": "needs a cluster",
+    "kubectl get nodes": "needs a cluster",
     "kubectl describe pod forwarder": "needs a cluster",
     "kubectl exec forwarder -- grep Cpus_allowed_list /proc/self/status": "needs a cluster",
     "test -nt": "a part of the command in isolcpus-dp-kubelet.service",

@@ -92,8 +92,8 @@ class Daemon:
             # The plugin is more important than its metrics.
             emit(
                 log, Event.DEGRADED,
-                "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client;"
-                " the plugin runs without metrics",
+                "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client"
+                " (python3-prometheus_client on EL and Fedora); the plugin runs without metrics",
             )  # fmt: skip
             return None
         return metrics(

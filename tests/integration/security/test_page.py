@@ -1,4 +1,4 @@
-"""Each trick on docs/security.md names tests that exist."""
+"""Each attack on docs/security.md names tests that exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = book.text_of("docs/security.md")
 ROWS = [
     [cell.strip() for cell in row.strip("| ").split(" | ")]
     for table in re.findall(
-        r"^\| trick \|.*\| tests \|\n\|[-|]+\n((?:\|.*\n)+)", PAGE, re.MULTILINE
+        r"^\| attack \|.*\| tests \|\n\|[-|]+\n((?:\|.*\n)+)", PAGE, re.MULTILINE
     )
     for row in table.splitlines()
 ]
@@ -41,13 +41,13 @@ def functions(file: Path) -> set[str]:
     }
 
 
-def test_all_tables_of_tricks_are_found() -> None:
-    assert PAGE.count("| trick |") == 3
+def test_all_tables_of_attacks_are_found() -> None:
+    assert PAGE.count("| attack |") == 3
     assert len(ROWS) == sum(line.count(": `test_") > 0 for line in PAGE.splitlines())
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0][:60])
-def test_trick_names_tests_that_exist(row: list[str]) -> None:
+def test_attack_names_tests_that_exist(row: list[str]) -> None:
     assert len(row) == 3, row
     tests = named(row[2])
     assert tests, f"{row[0]}: names no test"

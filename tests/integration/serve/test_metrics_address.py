@@ -63,8 +63,8 @@ async def test_plugin_serves_without_prometheus_client(
         await kubelet.admit(Pod("owner", {RESOURCE: 2}))
         assert len(daemon.workers) == 1
     assert host.log.splitlines()[0] == (
-        "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client;"
-        " the plugin runs without metrics"
+        "[Metrics] Listen= needs prometheus-client: install python3-prometheus-client"
+        " (python3-prometheus_client on EL and Fedora); the plugin runs without metrics"
     )
 
 
