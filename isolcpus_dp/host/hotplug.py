@@ -30,8 +30,9 @@ class MachineWatch:
     """Reads the machine whenever a CPU may have changed. A context manager.
 
     `on_change` is called with each Machine that is read, also if it is the same. If the machine
-    cannot be read, `machine` stays unchanged, `on_error` is called, once for each reason, and the
-    machine is read again later. `on_uevent` is called for each event.
+    cannot be read, or `on_change` raises MachineError for something that it reads, `machine` stays
+    unchanged, `on_error` is called, once for each reason, and the machine is read again later.
+    `on_uevent` is called for each event.
     """
 
     def __init__(
@@ -93,12 +94,13 @@ class MachineWatch:
 
     def _read(self) -> None:
         try:
-            self.machine = machine.read(self._sysfs, self.machine)
+            present = machine.read(self._sysfs, self.machine)
+            self._on_change(present)
         except MachineError as error:
             self._failed(error)
         else:
+            self.machine = present
             self._succeeded()
-            self._on_change(self.machine)
 
     def _succeeded(self) -> None:
         self._failure, self._delay = "", _FIRST_DELAY

@@ -86,6 +86,7 @@ class Watch:
     def __exit__(self, *exception: object) -> None:
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
+        self._interests.clear()  # the callbacks keep what they refer to
 
     def _read(self) -> None:
         events = os.read(self._descriptor, 65536)

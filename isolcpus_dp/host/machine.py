@@ -12,7 +12,14 @@ from pathlib import Path
 
 from isolcpus_dp.host import core_types, siblings
 from isolcpus_dp.host.core_types import CoreType
-from isolcpus_dp.host.sysfs import MachineError, list_names, read_cpus, read_number, read_text
+from isolcpus_dp.host.sysfs import (
+    MachineError,
+    forget_cpus,
+    list_names,
+    read_cpus,
+    read_number,
+    read_text,
+)
 
 __all__ = ["CoreType", "Cpu", "Machine", "MachineError", "is_current", "read"]
 
@@ -85,6 +92,7 @@ def read(sysfs: Path, before: Machine | None = None) -> Machine:
     These files may be absent: NUMA nodes, caches, `isolated`, the topology of an offline CPU.
     Raises MachineError if no CPU is present, or if a file cannot be read or is not a CPU list.
     """
+    forget_cpus()
     root = f"{sysfs}/devices/system/cpu"
     present = read_cpus(f"{root}/present") or read_cpus(f"{root}/online")
     if not present:

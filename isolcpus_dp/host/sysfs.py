@@ -47,6 +47,11 @@ def read_cpus(path: str) -> frozenset[int]:
 _parsed = functools.lru_cache(maxsize=4096)(cpulist.parse)
 
 
+def forget_cpus() -> None:
+    """To be called before all lists are read again: each new machine would add its own."""
+    _parsed.cache_clear()
+
+
 def read_text(path: str) -> str:
     """The text of a sysfs file; empty if it is absent: a CPU may just have gone offline.
 

@@ -20,7 +20,7 @@ from isolcpus_dp import config, pool
 from isolcpus_dp.host import directories, machine, sockets
 from isolcpus_dp.host.hotplug import MachineWatch
 from isolcpus_dp.host.sockets import Identity, SocketWatch
-from isolcpus_dp.kubelet import paths, registration
+from isolcpus_dp.kubelet import paths, prometheus, registration
 from isolcpus_dp.kubelet.resource import Resource, State, status
 from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
 from isolcpus_dp.service import notify, process
@@ -63,8 +63,9 @@ class Daemon:
         """To be called in the event loop."""
         self._host = host
         self._settings = settings
-        self._claims = claims
         self._reporter = reporter
+        self._claims = claims
+        self._claim(present)
         self._earlier = earlier
         self._socket = paths.registration_socket(host.kubelet_dir)
         self._runtime_directory = RuntimeDirectory(host.runtime_dir)
@@ -81,13 +82,13 @@ class Daemon:
                 partial(machine.cpuid_device_nodes, host.sysfs),
                 self._metrics.allocated if self._metrics else lambda *_: None,
             )
-            for offered in pool.make(present, settings, claims)
+            for offered in pool.make(present, settings, self._claims)
         ]
 
     def _make_metrics(self) -> Metrics | None:
         from isolcpus_dp.kubelet import root  # only the metrics need it
 
-        metrics = load_metrics()
+        metrics = prometheus.load()
         if metrics is None:
             # The plugin is more important than its metrics.
             emit(
@@ -263,35 +264,23 @@ class Daemon:
     def _machine_changed(self, present: machine.Machine) -> None:
         """Reports changed devices to the kubelet."""
         self._reporter.late(present.late)
-        self._claims = pool.claim(present, self._settings, self._claims.near, self._claims)
+        self._claim(present)
         offered = pool.make(present, self._settings, self._claims)
         differ = [resource.offer(present, now) for resource, now in zip(self._resources, offered)]
         if any(differ):
             self._tell_status()
+
+    def _claim(self, present: machine.Machine) -> None:
+        """Lets the pools claim the CPUs that were not known before."""
+        before = self._claims
+        self._claims = pool.claim(present, self._settings, before.near, before)
+        self._reporter.claimed(self._claims.more_than(before))
 
     def _machine_unreadable(self, error: machine.MachineError) -> None:
         emit(log, Event.DEGRADED, "could not read the CPUs: %s; continuing as before", error)
 
     def _tell_status(self) -> None:
         self._systemd.notify(f"STATUS={status(self._resources)}")
-
-
-def load_metrics() -> type[Metrics] | None:
-    """The class of the metrics; None if prometheus-client, which it needs, is not installed.
-
-    It is imported only if metrics are configured. prometheus-client imports ssl, which the command
-    line blocks in a daemon.
-    """
-    process.UNNEEDED.unblock()
-    try:
-        # So that no worker has to load them.
-        from isolcpus_dp.kubelet import exporter, root, running  # noqa: F401
-        from isolcpus_dp.kubelet.metrics import Metrics
-    except ModuleNotFoundError as error:
-        if error.name != "prometheus_client":
-            raise
-        return None
-    return Metrics
 
 
 async def _end_when_replaced(watch: SocketWatch, kubelet: Identity) -> None:

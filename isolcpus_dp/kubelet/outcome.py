@@ -1,13 +1,14 @@
 """What a worker of the device plugin tells its parent: whom it called, and why it failed.
 
-Also which CPUs are `late` (`host.machine`): the next worker must give the same ids to devices.
+Also which CPUs are `late` (`host.machine`) and which ones the pools have claimed since: the next
+worker must give the same ids to devices, and offer them as the same resources.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from isolcpus_dp.host import cpulist
 from isolcpus_dp.host.sockets import Identity
@@ -45,6 +46,11 @@ class Reporter:
             self._late = cpus
             self._tell(f"late {cpulist.render(cpus)}")
 
+    def claimed(self, resources: Mapping[int, str]) -> None:
+        """By CPU that a pool has claimed now: the resource of the pool."""
+        for cpu, resource in resources.items():
+            self._tell(f"claimed {cpu} {resource}")
+
     def registered(self) -> None:
         """All resources are registered."""
         self._tell("registered")
@@ -62,19 +68,23 @@ class Outcome:
     registered: bool
     failure: str  # a sentence, or the traceback of an internal error; empty if there was none
     late: frozenset[int] = frozenset()
+    claimed: Mapping[int, str] = field(default_factory=dict)
 
     @staticmethod
     def read(lines: Iterable[str]) -> Outcome:
         """The outcome from the lines that a worker has told."""
-        kubelet, registered, failure, late = None, False, [], frozenset[int]()
+        kubelet, registered, failure = None, False, []
+        late, claimed = frozenset[int](), dict[int, str]()
         for line in lines:
             word, _, rest = line.partition(" ")
             if match := re.fullmatch(r"called (\d+) (\d+)", line):
                 kubelet = Identity(*map(int, match.groups()))
             elif re.fullmatch(r"late [\d,-]+", line):
                 late |= cpulist.parse(rest)
+            elif match := re.fullmatch(r"claimed (\d+) (\S+)", line):
+                claimed[int(match[1])] = match[2]
             elif line == "registered":
                 registered = True
             else:
                 failure.append(rest if word == "failed" else line)
-        return Outcome(kubelet, registered, "\n".join(failure), late)
+        return Outcome(kubelet, registered, "\n".join(failure), late, claimed)

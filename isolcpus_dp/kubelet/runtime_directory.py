@@ -71,5 +71,10 @@ class RuntimeDirectory:
         self._remove("isolcpus-dp.pid")
 
     def _remove(self, name: str) -> None:
-        if self._path:
-            (self._path / name).unlink(missing_ok=True)
+        if not self._path:
+            return
+        file = self._path / name
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            emit(log, Event.DEGRADED, "could not remove %s: %s", file, error.strerror)

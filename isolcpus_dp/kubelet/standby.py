@@ -31,7 +31,7 @@ from pathlib import Path
 
 from isolcpus_dp import config, pool
 from isolcpus_dp.host import devices, machine
-from isolcpus_dp.kubelet import daemon, endpoint, paths
+from isolcpus_dp.kubelet import daemon, endpoint, paths, prometheus
 from isolcpus_dp.kubelet.outcome import Earlier, Outcome, Reporter
 from isolcpus_dp.kubelet.runtime_directory import RuntimeDirectory
 from isolcpus_dp.service import failures, notify, pages, process, reload, worker
@@ -128,7 +128,7 @@ class _Standby:
         """Reads machine and configuration. Raises MachineError and ConfigError.
 
         The pools claim their CPUs here, and not in a worker: a later worker may find another
-        machine, and must not move a CPU to another pool.
+        machine, and must not move a CPU to another pool. What a worker claims later is learned.
         """
         self._present = machine.read(self._host.sysfs, self._present)
         settings = config.load(self._config_file, self._present.last)
@@ -141,7 +141,7 @@ class _Standby:
         is_first = self._settings is None
         self._settings, self._claims = settings, claims
         if settings.metrics:
-            daemon.load_metrics()
+            prometheus.load()
         self._published.write(config.fingerprint(settings))
         if not is_first:
             # What is frozen is never collected: this is for what each reading has left.
@@ -178,6 +178,8 @@ class _Standby:
         if outcome.registered:
             self._failures.end()
         if end.status != 0:
+            if outcome.registered and self._lasted():
+                self._earlier = Earlier()
             self._fail(outcome.failure or _death(end.status))
             return
         self._has_served = True
@@ -191,14 +193,20 @@ class _Standby:
         outcome = Outcome.read(end.told)
         if self._present and outcome.late:
             self._present = replace(self._present, late=self._present.late | outcome.late)
+        if self._claims:
+            self._claims = self._claims.with_more(outcome.claimed)
         return outcome
 
     def _after(self, outcome: Outcome) -> Earlier:
         """What the next worker must know about the kubelet of this one."""
         again = outcome.kubelet is not None and outcome.kubelet == self._earlier.kubelet
-        if again and time.monotonic() - self._forked < _LASTING_SECONDS:
+        if again and not self._lasted():
             return Earlier(outcome.kubelet, min(2 * self._earlier.seconds, failures.LONGEST_DELAY))
         return Earlier(outcome.kubelet, failures.FIRST_DELAY)
+
+    def _lasted(self) -> bool:
+        """Whether the worker, which has ended, lived so long that its kubelet is a good one."""
+        return time.monotonic() - self._forked >= _LASTING_SECONDS
 
     def _fail(self, failure: str) -> None:
         """Logs a failure, unless it is the same as before, and plans the next attempt."""

@@ -8,6 +8,7 @@ or the configuration change, a new connection updates all containers.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -65,6 +66,7 @@ def serve(host: Host, config_file: Path | None) -> None:
             break
         except machine.MachineError as error:
             time.sleep(failures.report(str(error)))
+    gc.freeze()  # so that a collection looks only at what connections have left
     process.run(lambda: Daemon(host, config_file, settings, present, rules).live())
 
 
@@ -130,7 +132,7 @@ class Daemon:
                 await asyncio.sleep(self._failures.report(process.explain(error)))
 
     async def _serve_sessions(self, watch: SocketWatch) -> None:
-        """Runs sessions; session.py describes when the next one starts. Raises Gone."""
+        """Runs sessions; outcome.py describes when the next one starts. Raises Gone."""
         serving: Session | None = None  # answers the runtime until the next one is synchronized
         last, times = Outcome.ABSENT, 0
         try:
@@ -148,6 +150,8 @@ class Daemon:
                 outcome = await self._session.run()
                 serving, self._session = self._session.serving, None
                 last, times = outcome, times + 1 if outcome is last else 1
+                if outcome is not Outcome.ABSENT:
+                    gc.collect()  # Python does it by itself only after hundreds of connections
                 if outcome is Outcome.ABSENT:
                     await watch.next_attempt()
                 elif outcome is not Outcome.OUTDATED:
@@ -197,12 +201,8 @@ class Daemon:
         return bool(keeps_off) and not self._rules.housekeeping
 
     def _machine_changed(self, present: machine.Machine) -> None:
-        """Applies the rules if they have changed."""
-        try:
-            rules = self._host.rules(present, self._settings)
-        except machine.MachineError as error:
-            self._machine_unreadable(error)
-            return
+        """Applies the rules if they have changed. Raises MachineError."""
+        rules = self._host.rules(present, self._settings)
         if rules == self._rules:
             return
         emit(

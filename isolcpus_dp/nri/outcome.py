@@ -1,4 +1,15 @@
-"""How a session with a container runtime ended, and when the next one begins."""
+"""How a session with a container runtime ended, and when the next one begins.
+
+| outcome        | next connection                                                               |
+|----------------|-------------------------------------------------------------------------------|
+| ABSENT         | when the socket is created, and several times within the 4 s after that       |
+| REFUSED        | to another socket as soon as there is one; to the same one after 5 s          |
+| PROTOCOL_ERROR | the same as REFUSED                                                           |
+| LEFT           | to another socket as soon as there is one; to the same one after 0.1 s        |
+| DROPPED        | the same as LEFT, but after twice the time whenever it follows another one,   |
+|                | up to 5 s                                                                     |
+| OUTDATED       | at once                                                                       |
+"""
 
 from __future__ import annotations
 

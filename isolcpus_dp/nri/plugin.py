@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import cpulist
-from isolcpus_dp.nri import pinning
+from isolcpus_dp.nri import pinning, protocol
 from isolcpus_dp.nri.annotations import from_kubelet
 from isolcpus_dp.nri.messages import Update, difference, pod_name, repeatable, update_of
 from isolcpus_dp.nri.owners import Owners
@@ -29,17 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PLUGIN_SERVICE = "nri.pkg.api.v1alpha1.Plugin"
-RUNTIME_SERVICE = "nri.pkg.api.v1alpha1.Runtime"
-# The two logical connections of NRI's multiplexer.
-TO_PLUGIN, TO_RUNTIME = 1, 2
-
-# The numbers of NRI's events.
-_STOP_POD_SANDBOX, _REMOVE_CONTAINER, _POST_START_CONTAINER = 2, 11, 7
-_CREATE_CONTAINER, _UPDATE_CONTAINER, _STOP_CONTAINER = 4, 8, 10
 _SUBSCRIBED = (
-    _STOP_POD_SANDBOX, _CREATE_CONTAINER, _POST_START_CONTAINER, _UPDATE_CONTAINER,
-    _STOP_CONTAINER, _REMOVE_CONTAINER,
+    protocol.STOP_POD_SANDBOX, protocol.CREATE_CONTAINER, protocol.POST_START_CONTAINER,
+    protocol.UPDATE_CONTAINER, protocol.STOP_CONTAINER, protocol.REMOVE_CONTAINER,
 )  # fmt: skip
 
 # A runtime adds a plugin to those that it calls when it has made the updates of Synchronize (NRI:
@@ -93,7 +85,7 @@ class Plugin:
 
     def answer(self, service: str, method: str, payload: bytes) -> bytes:
         """The response to a call. Raises CallError and DecodeError."""
-        if service != PLUGIN_SERVICE or method not in self._methods:
+        if service != protocol.PLUGIN_SERVICE or method not in self._methods:
             raise CallError(Code.UNIMPLEMENTED, f"unknown method {service}/{method}")
         if method in _AFTER_SYNCHRONIZE:
             self.confirm_answered()
@@ -188,20 +180,25 @@ class Plugin:
         Synchronize reports such a container after its creation, or not at all if it is still being
         created.
         """
-        if request.event == _POST_START_CONTAINER:
+        if request.event == protocol.POST_START_CONTAINER:
             update = self._update_for(request.pod, request.container)
             if update:
                 self._update(update)
             self._living.settle(request.pod.id)
             self._connection.sandboxes.keep_off(request.pod)
-        elif request.event == _REMOVE_CONTAINER:
-            self._owners.ended(request.container.id)
-            self._requested.ended(request.container.id)
+        elif request.event == protocol.REMOVE_CONTAINER:
+            self._forget(request.container.id)
             self._living.end(request.pod.id, request.container.id)
-        elif request.event == _STOP_POD_SANDBOX:
+        elif request.event == protocol.STOP_POD_SANDBOX:
             self._owners.pod_ended(request.pod.id)
             self._living.pod_ended(request.pod.id)
         return api.Empty()
+
+    def _forget(self, container: str) -> None:
+        """A container does not exist any more."""
+        self._owners.ended(container)
+        self._requested.ended(container)
+        self._unconfirmed.ended(container)
 
     def _update(self, update: Update) -> None:
         self._unconfirmed.add(update.message.container_id)
@@ -287,7 +284,9 @@ class Plugin:
                 name, owner, decision.refusal, pod=owner, container=name,
             )  # fmt: skip
             raise CallError(Code.FAILED_PRECONDITION, f"isolcpus-dp: {decision.refusal}")
-        self._living.report(pod, container, cpu, is_owner=decision.unlimited, is_new=creates)
+        unlimited = decision.unlimited
+        for id_ in self._living.report(pod, container, cpu, is_owner=unlimited, is_new=creates):
+            self._forget(id_)
         changes = difference(decision, cpu)
         if changes and changes.cpu.cpus:
             self._requested.replace(container.id, cpuset, changes.cpu.cpus)

@@ -70,19 +70,21 @@ class Pods:
         *,
         is_owner: bool,
         is_new: bool = False,
-    ) -> None:
+    ) -> list[str]:
         """A container lives; `cpu` are its settings, or those that it will get.
 
-        `is_owner` says whether its own quota is lifted, `is_new` whether it is being created. A bug
-        must not prevent it from starting: its pod's quotas then do not take it into account.
+        `is_owner` says whether its own quota is lifted, `is_new` whether it is being created.
+        Returns the ids of containers in whose place it is created, and which do not exist any more.
+        A bug must not prevent it from starting: its pod's quotas then do not take it into account.
         """
         try:
-            self._report(pod, container, cpu, is_owner=is_owner, is_new=is_new)
+            return self._report(pod, container, cpu, is_owner=is_owner, is_new=is_new)
         except Exception:
             emit(
                 log, Event.DEGRADED, "internal error while recording the CPU quota of container %s"
                 " of pod %s: it is unchanged", container.name, pod.name, exception=True,
             )  # fmt: skip
+            return []
 
     def _report(
         self,
@@ -92,14 +94,14 @@ class Pods:
         *,
         is_owner: bool,
         is_new: bool,
-    ) -> None:
+    ) -> list[str]:
         self.add(pod)
         siblings = self._pods[pod.id].containers
-        if is_new:
-            # A pod has one container of a name at a time. The runtime does not report the end of an
-            # earlier one that was not created, because another plugin rejected it.
-            for id_ in [id_ for id_, one in siblings.items() if one.name == container.name]:
-                del siblings[id_]
+        # A pod has one container of a name at a time. The runtime does not report the end of an
+        # earlier one that was not created, because another plugin rejected it.
+        replaced = [id_ for id_, one in siblings.items() if is_new and one.name == container.name]
+        for id_ in replaced:
+            del siblings[id_]
         known = siblings.get(container.id)
         has = _quota(cpu if cpu.quota.value else container.linux.resources.cpu)
         quota = known.quota if known else self._kubelets(pod, container, has)
@@ -110,6 +112,7 @@ class Pods:
             shares=cpu.shares.value or (known.shares if known else 0),
             is_owner=is_owner,
         )
+        return replaced
 
     def _kubelets(self, pod: api.PodSandbox, container: api.Container, has: Quota) -> Quota:
         """The quota that the kubelet set for a container that has the quota `has`."""

@@ -49,11 +49,16 @@ class Sandboxes:
             for path in _paths(pod):
                 directory = self._root / hierarchy / path
                 if (directory / threads).is_file():
-                    self._keep_off(pod, directory / threads, directory / "cpuset.cpus")
+                    self._keep_off(
+                        pod.id,
+                        f"{pod.namespace}/{pod.name}",
+                        directory / threads,
+                        directory / "cpuset.cpus",
+                    )
                     return
 
-    def _keep_off(self, pod: api.PodSandbox, threads: Path, cpuset: Path) -> None:
-        name = f"{pod.namespace}/{pod.name}"
+    def _keep_off(self, pod: str, name: str, threads: Path, cpuset: Path) -> None:
+        """`pod` is the id of a pod, and not its message: what a watch keeps should be small."""
         try:
             number = len(threads.read_text().split())
             if number != 1:
@@ -61,10 +66,10 @@ class Sandboxes:
                 return
             self._write(cpuset)
             # systemd may set the cpuset of its unit again when it is reloaded.
-            self._watches.add(cpuset, lambda: self._keep_off(pod, threads, cpuset))
+            self._watches.add(cpuset, lambda: self._keep_off(pod, name, threads, cpuset))
         except (OSError, cpulist.CpuListError) as error:
-            if pod.id not in self._failed and threads.exists():  # otherwise the pod has ended
-                self._failed.add(pod.id)
+            if pod not in self._failed and threads.exists():  # otherwise the pod has ended
+                self._failed.add(pod)
                 emit(
                     log, Event.NOT_PINNED, "could not keep the sandbox of pod %s off the isolated"
                     " CPUs: %s: %s", name, cpuset, getattr(error, "strerror", error),

@@ -21,17 +21,7 @@ Its life:
    does so from 1.7.26 and 2.0.3 on (`BlockPluginSync`). Older ones release their lock before they
    add the successor, and others may create a container in between, too, as at each connection.
 
-What the daemon does after each outcome:
-
-| outcome        | next connection                                                               |
-|----------------|-------------------------------------------------------------------------------|
-| ABSENT         | when the socket is created, and several times within the 4 s after that       |
-| REFUSED        | to another socket as soon as there is one; to the same one after 5 s          |
-| PROTOCOL_ERROR | the same as REFUSED                                                           |
-| LEFT           | to another socket as soon as there is one; to the same one after 0.1 s        |
-| DROPPED        | the same as LEFT, but after twice the time whenever it follows another one,   |
-|                | up to 5 s                                                                     |
-| OUTDATED       | at once                                                                       |
+`outcome` has what the daemon does then.
 """
 
 from __future__ import annotations
@@ -47,9 +37,10 @@ from google.protobuf.message import DecodeError
 
 from isolcpus_dp.api import nri_pb2 as api
 from isolcpus_dp.host import inotify, sockets
-from isolcpus_dp.nri import plugin, ttrpc
+from isolcpus_dp.nri import ttrpc
 from isolcpus_dp.nri.outcome import LONGEST_DELAY, Outcome
 from isolcpus_dp.nri.plugin import Plugin
+from isolcpus_dp.nri.protocol import RUNTIME_SERVICE, TO_PLUGIN, TO_RUNTIME
 from isolcpus_dp.nri.quota import Quotas
 from isolcpus_dp.nri.sandbox import Sandboxes
 from isolcpus_dp.nri.watches import Watches
@@ -207,7 +198,7 @@ class Session:
         identity = sockets.identify(self._socket)
         try:
             _, connection = await asyncio.get_running_loop().create_unix_connection(
-                lambda: ttrpc.Connection(plugin.TO_PLUGIN, plugin.TO_RUNTIME, self._plugin.answer),
+                lambda: ttrpc.Connection(TO_PLUGIN, TO_RUNTIME, self._plugin.answer),
                 str(self._socket),
             )
         except OSError as error:
@@ -225,9 +216,7 @@ class Session:
             plugin_name=NAME, plugin_idx=INDEX, NRI_version=VERSION
         ).SerializeToString()
         try:
-            await connection.call(
-                plugin.RUNTIME_SERVICE, "RegisterPlugin", request, _REGISTER_SECONDS
-            )
+            await connection.call(RUNTIME_SERVICE, "RegisterPlugin", request, _REGISTER_SECONDS)
         except ttrpc.Lost:
             return ""
         except (ttrpc.CallError, asyncio.TimeoutError) as error:
@@ -240,7 +229,7 @@ class Session:
         try:
             async with self._turn:
                 answer = await connection.call(
-                    plugin.RUNTIME_SERVICE, "UpdateContainers", request, UPDATE_SECONDS
+                    RUNTIME_SERVICE, "UpdateContainers", request, UPDATE_SECONDS
                 )
             if not api.UpdateContainersResponse.FromString(answer).failed:
                 if update.confirms:

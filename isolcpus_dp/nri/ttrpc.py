@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             waiting.set_result(api.Response.FromString(data))
-        except DecodeError as error:
+        except (DecodeError, UnicodeDecodeError) as error:  # as in `_response`
             waiting.set_exception(CallError(Code.UNKNOWN, f"invalid response: {error}"))
 
     def _send(self, connection: int, stream: int, kind: int, data: bytes) -> None:

@@ -28,6 +28,10 @@ class Unconfirmed:
         """To be called when an update has succeeded, or the runtime has gone on after it."""
         self._containers.discard(container)
 
+    def ended(self, container: str) -> None:
+        """To be called when a container was removed, with its id."""
+        self._containers.discard(container)
+
     def keep(self, containers: Iterable[str]) -> None:
         """Removes all containers that are not among these: they have ended."""
         self._containers.intersection_update(containers)

@@ -2,7 +2,8 @@
 
 Pools claim in the order of the configuration, [Plugin] last. Once claimed, a CPU stays in its pool
 as long as the claims are kept, whatever the machine looks like later. They are kept while the
-device plugin runs, until its configuration is read again.
+device plugin runs, until its configuration is read again: a worker tells the main process what was
+claimed in its time.
 
 - An offline CPU is claimed like any other: its NUMA node is known, and the rest is inferred where
   possible (`host.probable`). So a restart of the daemon while a CPU is offline changes nothing.
@@ -10,7 +11,7 @@ device plugin runs, until its configuration is read again.
 - A CPU that was not claimed joins the pool of its core's other threads, so that no core is divided.
 
 The pinning daemon does not need the claims, which it could not know: it may have been started at
-another time, when other CPUs were offline. It believes the device plugin within `allowed`.
+another time, when other CPUs were offline. It trusts the device plugin within `allowed`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ class Claims:
         return frozenset(
             cpu for cpu, resource in self.resources.items() if resource == pool.resource_name
         )
+
+    def more_than(self, other: Claims) -> dict[int, str]:
+        """What is claimed here and not in the other claims."""
+        return {cpu: one for cpu, one in self.resources.items() if cpu not in other.resources}
+
+    def with_more(self, resources: Mapping[int, str]) -> Claims:
+        """These claims, and those of CPUs that were claimed later."""
+        return Claims({**resources, **self.resources}, self.near)
 
     def includes(self, other: Claims) -> bool:
         """Whether these are the other claims, possibly with more CPUs."""

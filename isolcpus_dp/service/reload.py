@@ -60,8 +60,12 @@ class Published:
 
     def remove(self) -> None:
         """Removes the file, when the daemon ends."""
-        if self._file:
+        if not self._file:
+            return
+        try:
             self._file.unlink(missing_ok=True)
+        except OSError as error:
+            emit(log, Event.DEGRADED, "could not remove %s: %s", self._file, error.strerror)
 
     def write(self, fingerprint: str) -> None:
         """Writes the file. If that fails, it is logged; the daemon goes on."""

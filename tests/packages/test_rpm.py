@@ -136,9 +136,7 @@ LISTED = "[%{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILEFLAGS:fflag
 
 def test_main_package_has_the_expected_files(packages: Packages) -> None:
     listed = packages.rpm("-qp", "--qf", LISTED, packages.main)
-    own_docs = {
-        path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".json", ".svg")
-    }
+    pages = [path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*") if path.is_file()]
     doc, licenses = (
         f"/usr/share/{one}/isolcpus-dp-{packages.version}" for one in ("doc", "licenses")
     )
@@ -165,12 +163,11 @@ def test_main_package_has_the_expected_files(packages: Packages) -> None:
     ]
     assert {line for line in listed if doc in line} == {
         f"drwxr-xr-x root:root  {doc}",
-        f"drwxr-xr-x root:root  {doc}/metrics",
+        f"drwxr-xr-x root:root d {doc}/docs",
+        f"drwxr-xr-x root:root d {doc}/docs/metrics",
         f"-rw-r--r-- root:root d {doc}/NEWS.md",
         f"-rw-r--r-- root:root d {doc}/README.md",
-        f"-rw-r--r-- root:root d {doc}/metrics/alerts.yaml",
-        f"-rw-r--r-- root:root d {doc}/metrics/dashboard.json",
-        *(f"-rw-r--r-- root:root d {doc}/{name}" for name in own_docs),
+        *(f"-rw-r--r-- root:root d {doc}/{page}" for page in pages),
     }
 
 

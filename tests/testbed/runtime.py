@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from isolcpus_dp.api import nri_pb2 as api
-from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
+from isolcpus_dp.nri.protocol import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
 from isolcpus_dp.nri.ttrpc import CallError, Code, Connection
 
 # The default of containerd, which closes the connection to a slower plugin.

@@ -44,9 +44,16 @@ class Log(logging.Handler):
 class Worker:
     """A worker, which runs as a task."""
 
-    def __init__(self, host: daemon.Host, present: machine.Machine, earlier: Earlier) -> None:
+    def __init__(
+        self,
+        host: daemon.Host,
+        present: machine.Machine,
+        earlier: Earlier,
+        claims: pool.Claims | None = None,
+    ) -> None:
+        """`claims` are those of its parent."""
         self.told: list[str] = []
-        claims = pool.claim(present, Config(), {})
+        claims = claims or pool.claim(present, Config(), {})
         reporter = Reporter(self.told.append)
         made = daemon.Daemon(host, Config(), present, claims, reporter, earlier)
         self.task = asyncio.create_task(made.live())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from isolcpus_dp.api import nri_pb2 as api
-from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
+from isolcpus_dp.nri.protocol import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
 from isolcpus_dp.nri.ttrpc import CallError, Code, Connection
 
 POD = api.PodSandbox(id="sandbox", name="a", uid="uid", namespace="default")

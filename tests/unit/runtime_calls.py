@@ -14,7 +14,8 @@ from isolcpus_dp.config import Config, PinningConfig
 from isolcpus_dp.host import inotify, machine
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.nri.messages import Update
-from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, Plugin
+from isolcpus_dp.nri.plugin import Plugin
+from isolcpus_dp.nri.protocol import PLUGIN_SERVICE
 from isolcpus_dp.nri.quota import Quotas
 from isolcpus_dp.nri.requested import Requested
 from isolcpus_dp.nri.sandbox import Sandboxes

@@ -233,3 +233,20 @@ def test_cpu_that_comes_online_fills_a_pool_that_lacks_it(tmp_path: Path) -> Non
     (made_up.root / "devices/cpu_atom/cpus").write_text("16-31\n")
     claims = pool.claim(machine.read(made_up.root, host), config, {}, claims)
     assert shown(claims, config) == ["16-19", "2-15,20-31"]
+
+
+def test_claims_of_a_worker_hold_for_the_next_one(make_up: MakeUp) -> None:
+    host = make_up("1x8x1", {2, 3, 4, 5, 6, 7})
+    config = configured(PoolConfig(count=Count(5, per_node=False)))
+
+    def added(*cpus: int) -> machine.Machine:
+        for name in ("present", "online"):
+            (host.directory / name).write_text(",".join(map(str, cpus)))
+        return machine.read(host.root)
+
+    parent = pool.claim(added(0, 1, 2, 3, 4, 5), config, {})
+    worker = pool.claim(added(0, 1, 2, 3, 4, 5, 7), config, {}, parent)
+    worker = pool.claim(added(0, 1, 2, 3, 4, 5, 6, 7), config, {}, worker)
+    assert shown(worker, config) == ["2-5,7", "6"]
+    learned = parent.with_more(worker.more_than(parent))
+    assert shown(pool.claim(machine.read(host.root), config, {}, learned), config) == ["2-5,7", "6"]

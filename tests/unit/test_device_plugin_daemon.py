@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import pytest
 
+from isolcpus_dp import pool
 from isolcpus_dp.host import machine, sockets
 from isolcpus_dp.kubelet import daemon, paths, resource
 from isolcpus_dp.kubelet.endpoint import Endpoint, EndpointError
@@ -64,9 +65,9 @@ async def start_worker(
     runtime_dir = tmp_path / "run"
     runtime_dir.mkdir()
 
-    def start(earlier: Earlier | None = None) -> Worker:
+    def start(earlier: Earlier | None = None, claims: pool.Claims | None = None) -> Worker:
         where = daemon.Host(host.root, directory, runtime_dir)
-        workers.append(Worker(where, machine.read(host.root), earlier or Earlier()))
+        workers.append(Worker(where, machine.read(host.root), earlier or Earlier(), claims))
         return workers[-1]
 
     yield start
@@ -200,6 +201,17 @@ async def test_cpu_that_goes_offline_is_reported(
     await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 1, PATIENCE)
     host.set_online(3)
     await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 2, PATIENCE)
+
+
+async def test_cpu_that_its_parent_has_not_claimed_is_offered(
+    start_worker: StartWorker, start: Start, kubelet: Kubelet, log: Log
+) -> None:
+    worker = start_worker(claims=pool.Claims({2: RESOURCE}, {}))
+    await start(kubelet)
+    await log.has("registered")
+    await kubelet.until(lambda: kubelet.allocatable(RESOURCE) == 2, PATIENCE)
+    await kubelet.stop()
+    assert (await worker.ended()).claimed == {3: RESOURCE}
 
 
 async def test_rejected_registration_is_tried_again(

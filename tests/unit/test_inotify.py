@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,12 @@ async def test_only_an_existing_directory_can_be_watched(tmp_path: Path) -> None
             watch.add(tmp_path / "absent", inotify.IN_CREATE, lambda: None)
         with pytest.raises(NotADirectoryError):
             watch.add(tmp_path / "file", inotify.IN_CREATE, lambda: None)
+
+
+async def test_closed_watch_keeps_no_callback(tmp_path: Path) -> None:
+    changed = asyncio.Event()
+    kept = weakref.ref(changed)
+    with inotify.Watch() as watch:
+        watch.add(tmp_path, inotify.IN_CREATE, changed.set)
+    del changed
+    assert kept() is None

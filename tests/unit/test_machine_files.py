@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 
 import pytest
 
@@ -123,3 +124,10 @@ def test_list_longer_than_a_page_is_read_to_its_end(make_up: MakeUp) -> None:
     even = range(0, 8192, 2)
     (made_up.directory / "possible").write_text(cpulist.render(even) + "\n")
     assert read(made_up.root).possible == {1, *even}
+
+
+def test_cpus_of_an_earlier_machine_are_not_kept(make_up: MakeUp) -> None:
+    made_up = make_up("1x4x1", {2, 3})
+    isolated = weakref.ref(read(made_up.root).isolated)
+    read(made_up.root)
+    assert isolated() is None

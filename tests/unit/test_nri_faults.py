@@ -51,6 +51,25 @@ def test_container_that_another_plugin_rejected_is_replaced_by_the_next(
     assert quota(other) == 10_000
 
 
+def test_container_that_another_plugin_rejected_is_forgotten_with_the_next(
+    calls: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    pod = calls.pod("a")
+    rejected = calls.rejected(pod, "other", OWNER)
+    assert calls.requested.cpuset(rejected.id, "2-3") == ""
+    calls.create(pod, "other")
+    assert calls.requested.cpuset(rejected.id, "2-3") == "2-3"
+    calls.create(calls.pod("b"), "owner", OWNER)
+    assert [one for one in caplog.messages if "two owners" in one] == []
+
+
+def test_container_that_is_removed_has_no_update_to_repeat(calls: Calls) -> None:
+    container = calls.create(calls.pod("a"), "main")
+    calls.unconfirmed.add(container.id)  # as after an update that failed
+    calls.event(11, calls.pods["a"], container)
+    assert container.id not in calls.unconfirmed
+
+
 @pytest.mark.parametrize("event", ["pod stopped", "container removed"])
 def test_rejected_owner_does_not_outlive_its_pod(
     calls: Calls, pod: api.PodSandbox, limit: Path, event: str

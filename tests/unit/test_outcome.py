@@ -39,3 +39,22 @@ def test_next_worker_learns_which_cpus_are_late() -> None:
     assert Outcome.read(lines) == Outcome(
         None, registered=False, failure="", late=frozenset({2, 3, 5})
     )
+
+
+def test_next_worker_learns_what_the_pools_have_claimed() -> None:
+    lines: list[str] = []
+    reporter = Reporter(lines.append)
+    reporter.claimed({})
+    reporter.claimed({7: "example.com/a", 6: "example.com/b"})
+    reporter.claimed({8: "example.com/a"})
+    assert lines == [
+        "claimed 7 example.com/a",
+        "claimed 6 example.com/b",
+        "claimed 8 example.com/a",
+    ]
+    assert Outcome.read(lines) == Outcome(
+        None,
+        registered=False,
+        failure="",
+        claimed={7: "example.com/a", 6: "example.com/b", 8: "example.com/a"},
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -15,9 +16,11 @@ from isolcpus_dp import config
 from isolcpus_dp.host import machine
 from isolcpus_dp.nri import daemon as pin
 from isolcpus_dp.nri.outcome import Outcome
+from isolcpus_dp.nri.session import Session
 from isolcpus_dp.nri.ttrpc import CallError
 from isolcpus_dp.service import reload
 from isolcpus_dp.simulator.machine import MadeUpMachine
+from tests.testbed.wait import until
 
 from .conftest import MakeUp
 from .nri_runtime import Runtime, container
@@ -156,6 +159,38 @@ async def test_update_after_which_the_runtime_has_gone_on_is_not_repeated(runtim
     await synchronized(runtime, 2)
     assert await runtime.create(container("newer")) == "0-1"
     assert runtime.updated == []
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_change_of_cpus_that_could_not_be_applied_is_applied_later(
+    runtime: Runtime, host: MadeUpMachine, caplog: pytest.LogCaptureFixture
+) -> None:
+    await synchronized(runtime, 1)
+    file = host.root / "devices/system/node/has_memory"
+    aside = file.rename(file.with_name("aside"))
+    file.mkdir()  # read(2) fails
+    host.set_offline(1)
+    await until(lambda: "could not read the CPUs" in caplog.text)
+    file.rmdir()
+    aside.rename(file)
+    await synchronized(runtime, 2)
+    assert await runtime.create(container("new")) == "0"
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_ended_sessions_are_not_kept(runtime: Runtime, host: MadeUpMachine) -> None:
+    gc.disable()  # Python would collect them some time
+    try:
+        for times in range(1, 12, 2):
+            await synchronized(runtime, times)
+            host.set_offline(1)
+            await synchronized(runtime, times + 1)
+            host.set_online(1)
+        kept = [one for one in gc.get_objects() if isinstance(one, Session)]
+    finally:
+        gc.enable()
+    # The one that is connected, the one before it, and the next one.
+    assert len(kept) <= 3
 
 
 @pytest.mark.usefixtures("daemon")

@@ -59,6 +59,15 @@ def test_fingerprint_that_cannot_be_published_is_logged(
     assert re.match(f"could not write {tmp_path}/absent/configuration: No such file", message)
 
 
+def test_fingerprint_that_cannot_be_removed_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "configuration"
+    file.mkdir()  # unlink(2) fails
+    Published(tmp_path).remove()
+    assert caplog.messages == [f"could not remove {file}: Is a directory"]
+
+
 def test_nothing_is_published_without_a_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

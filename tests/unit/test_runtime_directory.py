@@ -58,3 +58,15 @@ def test_mark_is_neither_older_nor_newer_than_the_socket(
     assert identity is not None
     RuntimeDirectory(tmp_path).mark_registered(identity)
     assert mark.stat().st_mtime_ns == identity.bound_ns
+
+
+def test_files_that_cannot_be_removed_are_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = [tmp_path / name for name in ("registered", "isolcpus-dp.pid")]
+    for file in files:
+        file.mkdir()  # unlink(2) fails
+    directory = RuntimeDirectory(tmp_path)
+    directory.clear_mark()
+    directory.clear_pidfile()
+    assert caplog.messages == [f"could not remove {file}: Is a directory" for file in files]

@@ -17,7 +17,7 @@ from isolcpus_dp.host import machine
 from isolcpus_dp.nri import pinning
 from isolcpus_dp.nri.messages import Update
 from isolcpus_dp.nri.outcome import Outcome
-from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
+from isolcpus_dp.nri.protocol import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
 from isolcpus_dp.nri.requested import Requested
 from isolcpus_dp.nri.session import Session
 from isolcpus_dp.nri.ttrpc import CallError, Code, Connection

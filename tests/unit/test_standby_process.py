@@ -63,6 +63,7 @@ class Process:
         self.workers: list[Worker] = []
         self.resources: list[str] = []  # the first one of each worker
         self.earlier: list[Earlier] = []  # what each worker was told
+        self.claims: list[pool.Claims] = []
         self.waits: list[float] = []  # seconds until the next attempt after each failure
         self._sigtimedwait = signal.sigtimedwait
 
@@ -126,6 +127,7 @@ def main(
         ) -> None:
             made.resources.append(settings.pools[0].resource_name)
             made.earlier.append(earlier)
+            made.claims.append(claims)
             self._reporter = reporter
 
         async def live(self) -> None:
@@ -216,6 +218,31 @@ def test_registration_resets_the_delay(main: Process) -> None:
 
     main.serve(held, held, registered_and_killed, held, stop)
     assert [round(seconds, 6) for seconds in main.waits] == [0.1, 0.2, 0.1, 0.2]
+
+
+def test_kubelet_that_was_a_good_one_is_not_called_later_because_its_worker_was_killed(
+    main: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed_after_an_hour(reporter: Reporter) -> None:
+        registered(reporter)
+        monkeypatch.setattr(standby, "time", SimpleNamespace(monotonic=lambda: 3700.0))
+        killed(reporter)
+
+    main.serve(registered, registered, killed_after_an_hour, stop)
+    assert main.earlier == [
+        Earlier(), Earlier(KUBELET, 0.1), Earlier(KUBELET, 0.2), Earlier(),
+    ]  # fmt: skip
+
+
+def test_next_worker_learns_what_was_claimed(main: Process) -> None:
+    def claims(reporter: Reporter) -> None:
+        reporter.claimed({6: "a.io/first"})
+
+    main.serve(claims, registered, stop)
+    known = {2: "a.io/first", 3: "a.io/first"}
+    assert [dict(one.resources) for one in main.claims] == [
+        known, {**known, 6: "a.io/first"}, {**known, 6: "a.io/first"},
+    ]  # fmt: skip
 
 
 def test_used_up_descriptors_are_explained(main: Process, caplog: pytest.LogCaptureFixture) -> None:

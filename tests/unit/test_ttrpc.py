@@ -189,6 +189,18 @@ async def test_malformed_request_gets_an_error(
     assert answered(wire)[3].payload == b"s/m:"
 
 
+@pytest.mark.parametrize("body", [b"\xff\xff", b"\x0a\x04\x12\x02\xff\xfe"], ids=["bytes", "text"])
+async def test_malformed_answer_is_an_error_of_the_call(
+    wired: tuple[Connection, Wire], body: bytes
+) -> None:
+    connection, _ = wired
+    call = asyncio.create_task(connection.call("s", "m", b"", 20))
+    await asyncio.sleep(0)
+    connection.data_received(frames.message(2, 1, 2, body))
+    with pytest.raises(CallError, match="invalid response"):
+        await call
+
+
 async def test_too_long_answer_becomes_an_error() -> None:
     connection, wire = Connection(1, 2, lambda *_: bytes(5 << 20)), Wire()
     connection.connection_made(wire)

@@ -15,7 +15,8 @@ from isolcpus_dp.host import inotify
 from isolcpus_dp.nri import frames
 from isolcpus_dp.nri.messages import Update
 from isolcpus_dp.nri.pinning import Owned, Rules
-from isolcpus_dp.nri.plugin import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME, Plugin
+from isolcpus_dp.nri.plugin import Plugin
+from isolcpus_dp.nri.protocol import PLUGIN_SERVICE, TO_PLUGIN, TO_RUNTIME
 from isolcpus_dp.nri.quota import Quotas
 from isolcpus_dp.nri.requested import Requested
 from isolcpus_dp.nri.sandbox import Sandboxes

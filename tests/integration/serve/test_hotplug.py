@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import grpc
 import pytest
@@ -15,6 +17,7 @@ from tests.integration.conftest import StartKubelet
 from tests.testbed.daemon import has_devices, registered, supervisor
 from tests.testbed.host import RESOURCE, Host
 from tests.testbed.prelude import Pause
+from tests.testbed.wait import until
 
 from .conftest import next_message
 
@@ -78,3 +81,23 @@ async def test_second_threads_are_offered_when_smt_is_switched_on(
         host.machine.set_online(*range(8, 16))
         await daemon.worker(lambda worker: "4 devices, 0 unhealthy" in worker.status)
     assert "CPU 13 is online; reported to the kubelet" in host.log
+
+
+async def test_added_cpu_is_still_offered_after_a_reload_and_to_the_next_kubelet(
+    host: Host, kubelet: Kubelet
+) -> None:
+    def present(cpus: str) -> None:
+        for name in ("possible", "present", "online"):  # the last one is watched
+            (host.machine.directory / name).write_text(f"{cpus}\n")
+
+    present("0-12")
+    async with registered(supervisor(host, "serve"), kubelet) as daemon:
+        await has_devices(kubelet, 3)
+        present("0-15")
+        await has_devices(kubelet, 4)
+        assert daemon.current.pid
+        os.kill(daemon.current.pid, signal.SIGHUP)
+        await until(lambda: "read the configuration again: nothing has changed" in host.log)
+        await kubelet.stop()
+        await kubelet.start()
+        await has_devices(kubelet, 4)
