@@ -98,6 +98,8 @@ class _Standby:
                 else:
                     self._start()
             emit(log, Event.STOPPED, "asked to stop")
+            # After the worker: a new one may just report READY=1, which systemd then refuses.
+            self._stop_worker()
             self._systemd.notify("STOPPING=1")
         finally:
             self._stop_worker()

@@ -23,7 +23,7 @@ from isolcpus_dp.host.sockets import Identity
 from isolcpus_dp.kubelet import daemon, standby
 from isolcpus_dp.kubelet.endpoint import EndpointError
 from isolcpus_dp.kubelet.outcome import Earlier, Reporter
-from isolcpus_dp.service import pages, process, worker
+from isolcpus_dp.service import notify, pages, process, worker
 from isolcpus_dp.simulator.machine import MadeUpMachine
 
 from .conftest import MakeUp
@@ -195,6 +195,20 @@ def test_stop_ends_the_worker_first(main: Process, caplog: pytest.LogCaptureFixt
     main.serve(stop)
     assert [one.sent for one in main.workers] == [[signal.SIGTERM]]
     assert caplog.messages == ["asked to stop"]
+
+
+def test_systemd_is_told_after_the_end_of_the_worker(
+    main: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[signal.Signals]] = []
+
+    def tell(text: str) -> None:
+        assert text == "STOPPING=1"
+        told.append(list(main.workers[-1].sent))
+
+    monkeypatch.setattr(notify, "Systemd", lambda: SimpleNamespace(notify=tell))
+    main.serve(stop)
+    assert told == [[signal.SIGTERM]]
 
 
 def test_failure_is_logged_once_and_tried_again_ever_later(
