@@ -163,8 +163,8 @@ def test_main_package_has_the_expected_files(packages: Packages) -> None:
     ]
     assert {line for line in listed if doc in line} == {
         f"drwxr-xr-x root:root  {doc}",
-        f"drwxr-xr-x root:root d {doc}/docs",
-        f"drwxr-xr-x root:root d {doc}/docs/metrics",
+        f"drwxr-xr-x root:root  {doc}/docs",
+        f"drwxr-xr-x root:root  {doc}/docs/metrics",
         f"-rw-r--r-- root:root d {doc}/NEWS.md",
         f"-rw-r--r-- root:root d {doc}/README.md",
         *(f"-rw-r--r-- root:root d {doc}/{page}" for page in pages),

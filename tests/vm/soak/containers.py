@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import subprocess
 from collections import defaultdict
@@ -21,6 +22,8 @@ from cri_pb2_grpc import RuntimeServiceStub
 
 from tests.vm import pods
 from tests.vm.soak.manifest import Pod
+
+log = logging.getLogger("kubelet")
 
 LINKS = Path("/var/log/containers")
 
@@ -145,6 +148,7 @@ class Containers:
 
     async def _remove_containers(self, containers: Iterable[Any]) -> None:
         for one in containers:
+            kill_left_over(one.id)
             await self._runtime.RemoveContainer(
                 cri.RemoveContainerRequest(container_id=one.id), timeout=_SECONDS
             )
@@ -183,6 +187,19 @@ def stop_slice(uid: str) -> None:
         subprocess.run(
             ["systemctl", "stop", slice_of(uid).name], stderr=subprocess.DEVNULL, check=False
         )
+
+
+def kill_left_over(container: str) -> None:
+    """Ends the processes of a container that does not run, as far as the runtime knows.
+
+    A runtime that is killed while it starts a container may list it as created, also when it runs,
+    and then cannot remove it. A real kubelet ends such processes with the cgroup of their pod.
+    """
+    for cgroup in pods.CGROUPS.glob(f"kubepods.slice/*/*/cri-containerd-{container}.scope"):
+        with contextlib.suppress(OSError):  # it has just gone
+            if (cgroup / "cgroup.procs").read_text():
+                log.info("ending the processes in %s", cgroup.name)
+                (cgroup / "cgroup.kill").write_text("1")
 
 
 def node_name() -> str:
