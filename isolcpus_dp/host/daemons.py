@@ -1,7 +1,7 @@
 """Processes of other daemons: which of them are root's on the host itself, and their arguments.
 
 Any process can take any name, and any user can give it any arguments. Only a process of root
-outside containers is believed.
+outside containers is trusted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reads files that only root can change: configurations, and what other daemons have stored.
 
-A command of root must not believe what another user wrote. The owner and the permissions of the
+A command of root must not trust what another user wrote. The owner and the permissions of the
 file are checked, and those of every directory on the way to it: who can write a directory can
 replace what is in it. For another user, files of that user are trusted as well.
 

@@ -1,4 +1,4 @@
-"""Which processes a command of root believes."""
+"""Which processes a command of root trusts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kubelet's root directory: who names it, and who is believed."""
+"""The kubelet's root directory: who names it, and who is trusted."""
 
 from __future__ import annotations
 

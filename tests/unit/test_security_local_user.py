@@ -1,4 +1,4 @@
-"""A local user without root cannot change what commands of root run, believe or overwrite."""
+"""A local user without root cannot change what commands of root run, trust or overwrite."""
 
 from __future__ import annotations
 

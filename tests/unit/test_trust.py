@@ -1,4 +1,4 @@
-"""Which files a command of root believes."""
+"""Which files a command of root trusts."""
 
 from __future__ import annotations
 

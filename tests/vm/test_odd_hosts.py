@@ -67,7 +67,7 @@ def write(guest: Guest, file: str, text: str) -> None:
     guest.run(f"mkdir -p $(dirname {file}) && cat > {file} <<'END'\n{text}END")
 
 
-def test_daemons_of_other_users_are_not_believed(guest: Guest) -> None:
+def test_daemons_of_other_users_are_not_trusted(guest: Guest) -> None:
     install(guest)
 
     def start_imitations(user: str) -> dict[str, tuple[str, str]]:
