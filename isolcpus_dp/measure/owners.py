@@ -127,8 +127,13 @@ class Watch:
         looked = asyncio.Event()
         self._task = asyncio.create_task(self._follow(looked))
         waiting = asyncio.create_task(looked.wait())
-        await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        try:
+            await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await process.cancel([self._task])
+            raise
+        finally:
+            waiting.cancel()
         if self._task.done():
             self._task.result()
         self._task.add_done_callback(self._ended)

@@ -85,7 +85,7 @@ def run(live: Callable[[], Coroutine[Any, Any, None]]) -> None:
 async def until_signal(work: Coroutine[Any, Any, None]) -> bool:
     """Runs `work` until it ends, or cancels it on SIGTERM or SIGINT. Raises what `work` raises.
 
-    Returns whether a signal ended it.
+    Returns whether a signal ended it. If the caller is cancelled, `work` is too.
     """
     import asyncio
 
@@ -94,10 +94,12 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
     task, stop = asyncio.create_task(work), asyncio.create_task(asked.wait())
-    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    was_asked = not task.done()
-    await cancel([task])
+    try:
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.cancel()
+        was_asked = not task.done()
+        await cancel([task])
     if not task.cancelled():
         task.result()
     return was_asked
@@ -114,21 +116,17 @@ async def until_one_ends(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        try:
-            await cancel(tasks)
-        finally:
-            # Of all tasks, also if this one is cancelled: asyncio logs an exception that nobody has
-            # asked for.
-            errors = [task.exception() for task in tasks if not task.cancelled()]
-    for error in errors:
-        if error:
-            raise error
+        await cancel(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancels tasks and waits until they have ended; ended ones are left alone.
 
-    If the caller is cancelled meanwhile, raises CancelledError when they have ended.
+    It does not raise what they raise: the caller may ask each task. If the caller is cancelled
+    meanwhile, raises CancelledError when they have ended.
     """
     import asyncio
 
@@ -143,6 +141,9 @@ async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
                 await asyncio.shield(waiting)
             except asyncio.CancelledError as error:
                 cancelled = error
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # asyncio logs an exception that nobody has asked for
     if cancelled:
         raise cancelled
 

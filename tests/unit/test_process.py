@@ -154,6 +154,30 @@ async def test_error_of_the_coroutine_is_raised() -> None:
         await asyncio.wait_for(process.until_signal(work()), 20)
 
 
+async def test_cancelled_wait_leaves_no_task(caplog: pytest.LogCaptureFixture) -> None:
+    started = asyncio.Event()
+    before = asyncio.all_tasks()
+
+    async def fail_at_the_end() -> None:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ValueError("the work has failed")
+
+    task = asyncio.create_task(process.until_signal(fail_at_the_end()))
+    await started.wait()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    del task
+    await asyncio.sleep(0)  # the event loop, too, forgets the tasks
+    assert asyncio.all_tasks() == before
+    gc.collect()  # asyncio logs an exception when its task is collected
+    assert caplog.records == []
+
+
 async def test_coroutine_that_ignores_cancellation_is_cancelled_again() -> None:
     cancellations: list[str] = []
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -273,3 +274,33 @@ async def test_watch_that_fails_says_why(
         "[Errno 24] Too many open files: see the limits of open files and of inotify(7),"
         " fs.inotify.max_user_instances and max_user_watches"
     )
+
+
+async def test_start_that_is_cancelled_leaves_no_task(
+    host: Host, kubelet: Kubelet, proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubelet.write()
+    seen = Seen()
+    before, tasks = owners.look(host, proc), asyncio.all_tasks()
+    looking, finish = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def look(host: Host, proc: Path) -> owners.Ownership:
+        loop.call_soon_threadsafe(looking.set)
+        assert finish.wait(SECONDS)
+        return before
+
+    monkeypatch.setattr(owners, "look", look)
+
+    async def start() -> None:
+        async with Watch(host, before, seen.owned, seen.set_online, seen.fail, proc):
+            pass
+
+    starting = asyncio.create_task(start())
+    await asyncio.wait_for(looking.wait(), SECONDS)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    finish.set()
+    await asyncio.sleep(0)  # the event loop, too, forgets the tasks
+    assert asyncio.all_tasks() == tasks
