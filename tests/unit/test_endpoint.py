@@ -203,7 +203,7 @@ async def test_socket_may_disappear_while_it_is_removed(
     identity = sockets.identify(path)
     path.unlink()
     monkeypatch.setattr(sockets, "identify", lambda path: identity)
-    endpoint.remove()
+    await endpoint.close()
     assert not path.exists()
 
 

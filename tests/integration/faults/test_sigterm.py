@@ -13,6 +13,7 @@ import sys
 
 import pytest
 
+from isolcpus_dp.service import process
 from isolcpus_dp.simulator.kubelet import Kubelet
 from isolcpus_dp.simulator.supervisor import Supervisor, Worker
 from tests.integration.pin.conftest import StartRuntime, start_runtime
@@ -148,7 +149,7 @@ async def test_sigterm_at_every_await_ends_a_worker_silently(
     async with supervisor(host, "serve", configuration, prelude=prelude).running() as daemon:
         closing = asyncio.create_task(close_each_stream(daemon, kubelet))
         run = await daemon.until(lambda run: run.ended is not None, seconds=60)
-        closing.cancel()
+        await process.cancel([closing])
         assert run.exit_status == 0
     assert_ended_silently(host.log, at_least=20)
 
@@ -162,10 +163,10 @@ async def test_sigterm_at_every_await_ends_the_pinning_daemon_silently(
     (host.directory / "run").mkdir()
     code = (COUNTING + PIN).format(directory=os.fspath(host.directory))
     command = [sys.executable, "-c", code, *host.command("pin")[3:]]
-    process = await asyncio.create_subprocess_exec(
+    started = await asyncio.create_subprocess_exec(
         *command, stderr=asyncio.subprocess.PIPE,
         env={**plain_environment(), "RUNTIME_DIRECTORY": os.fspath(host.directory / "run")},
     )  # fmt: skip
-    _, log = await asyncio.wait_for(process.communicate(), 60)
+    _, log = await asyncio.wait_for(started.communicate(), 60)
     assert cpus(owner) == "1,9"
     assert_ended_silently(log.decode(), at_least=12)
