@@ -96,6 +96,8 @@ class Quotas:
             # Watched before it is read, so that no write is missed.
             self._watches.add(found.file, lambda: _lift_again(found, pod, on_set))
         except OSError as error:
+            if not found.file.exists():  # the pod has ended
+                return None
             emit(
                 log, Event.DEGRADED, "could not watch %s: %s; if the kubelet sets the CPU quota of"
                 " pod %s again, it is not lifted", found.file, error.strerror, pod, pod=pod,
@@ -165,11 +167,12 @@ def _lift(found: _Cgroup, pod: str) -> bool:
             _note(found, pod, Note(quota, notes.read(found.directory).containers))
         found.file.write_text(found.unlimited)
     except OSError as error:
-        emit(
-            log, Event.QUOTA_KEPT,
-            "could not lift the CPU quota of pod %s: %s: %s; its containers are throttled",
-            pod, found.file, error.strerror, pod=pod,
-        )  # fmt: skip
+        if found.file.exists():  # the pod has not ended
+            emit(
+                log, Event.QUOTA_KEPT,
+                "could not lift the CPU quota of pod %s: %s: %s; its containers are throttled",
+                pod, found.file, error.strerror, pod=pod,
+            )  # fmt: skip
         return False
     emit(log, Event.QUOTA_LIFTED, "lifted the CPU quota of pod %s", pod, pod=pod)
     return True

@@ -109,3 +109,44 @@ async def test_quota_that_cannot_be_watched_is_lifted_once(
         f"could not watch {file}: No space left on device; if the kubelet sets the CPU quota of"
         " pod default/1 again, it is not lifted"
     ) in caplog.messages
+
+
+async def test_quota_that_cannot_be_lifted_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise OSError(22, "Invalid argument")
+
+    file = tmp_path / "kubepods/pod1/cpu.max"
+    file.parent.mkdir(parents=True)
+    file.write_text("10000 100000")
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with inotify.Watch() as watch:
+        Quotas(tmp_path, Watches(watch)).lift("/kubepods/pod1", "default/1", lambda: None)
+    assert caplog.messages[-1] == (
+        f"could not lift the CPU quota of pod default/1: {file}: Invalid argument;"
+        " its containers are throttled"
+    )
+
+
+@pytest.mark.parametrize("ends_before", ["it is watched", "it is written"])
+async def test_pod_that_ends_while_its_quota_is_lifted_is_no_fault(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    ends_before: str,
+) -> None:
+    def end(*arguments: object) -> None:
+        shutil.rmtree(tmp_path / "kubepods")
+        raise OSError(2, "No such file or directory")
+
+    file = tmp_path / "kubepods/pod1/cpu.max"
+    file.parent.mkdir(parents=True)
+    file.write_text("10000 100000")
+    with inotify.Watch() as watch:
+        if ends_before == "it is watched":
+            monkeypatch.setattr(watch, "add_file", end)
+        else:
+            monkeypatch.setattr(Path, "write_text", end)
+        Quotas(tmp_path, Watches(watch)).lift("/kubepods/pod1", "default/1", lambda: None)
+    assert caplog.messages == []
