@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -154,30 +155,6 @@ async def test_error_of_the_coroutine_is_raised() -> None:
         await asyncio.wait_for(process.until_signal(work()), 20)
 
 
-async def test_cancelled_wait_leaves_no_task(caplog: pytest.LogCaptureFixture) -> None:
-    started = asyncio.Event()
-    before = asyncio.all_tasks()
-
-    async def fail_at_the_end() -> None:
-        started.set()
-        try:
-            await asyncio.sleep(60)
-        finally:
-            raise ValueError("the work has failed")
-
-    task = asyncio.create_task(process.until_signal(fail_at_the_end()))
-    await started.wait()
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    assert task.cancelled()
-    del task
-    await asyncio.sleep(0)  # the event loop, too, forgets the tasks
-    assert asyncio.all_tasks() == before
-    gc.collect()  # asyncio logs an exception when its task is collected
-    assert caplog.records == []
-
-
 async def test_coroutine_that_ignores_cancellation_is_cancelled_again() -> None:
     cancellations: list[str] = []
 
@@ -205,10 +182,16 @@ async def test_exceptions_of_tasks_that_end_at_once_are_not_logged(
     assert caplog.records == []
 
 
-async def test_failure_during_a_cancellation_is_not_logged(
-    caplog: pytest.LogCaptureFixture,
+async def wait_for_one(work: Coroutine[Any, Any, None]) -> None:
+    await process.until_one_ends([work])
+
+
+@pytest.mark.parametrize("wait", [process.until_signal, wait_for_one])
+async def test_cancelled_wait_leaves_no_task_and_logs_no_failure(
+    caplog: pytest.LogCaptureFixture, wait: Callable[..., Coroutine[Any, Any, object]]
 ) -> None:
     started = asyncio.Event()
+    before = asyncio.all_tasks()
 
     async def fail_at_the_end() -> None:
         started.set()
@@ -217,7 +200,7 @@ async def test_failure_during_a_cancellation_is_not_logged(
         finally:
             raise ValueError("the work has failed")
 
-    task = asyncio.create_task(process.until_one_ends([fail_at_the_end()]))
+    task = asyncio.create_task(wait(fail_at_the_end()))
     await started.wait()
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -225,6 +208,7 @@ async def test_failure_during_a_cancellation_is_not_logged(
     assert task.cancelled()
     del task
     await asyncio.sleep(0)  # the event loop, too, forgets the tasks
+    assert asyncio.all_tasks() == before
     gc.collect()  # asyncio logs an exception when its task is collected
     assert caplog.records == []
 
