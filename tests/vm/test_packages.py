@@ -100,11 +100,14 @@ def version(guest: Guest) -> str:
 @contextmanager
 def watched(guest: Guest, containers: Mapping[str, Running]) -> Iterator[Callable[[], str]]:
     """Looks at the CPUs of containers all the time. Yields what returns each look that differed."""
+    # The loop ends itself, by a file: killed within a look, it would print that a pipe broke.
     guest.run(
-        f"{LOOK}while :; do\n{looks(containers)}\nsleep 0.1; done > /run/looks 2>&1 &\n"
+        f"{LOOK}touch /run/looking\n"
+        f"while [ -e /run/looking ]; do\n{looks(containers)}\nsleep 0.1; done > /run/looks 2>&1 &\n"
         "echo $! > /run/looking"
     )
-    yield lambda: guest.run("kill $(cat /run/looking); sort -u /run/looks").stdout
+    end = "pid=$(cat /run/looking); rm /run/looking; tail --pid=$pid --follow /dev/null"
+    yield lambda: guest.run(f"{end}; sort -u /run/looks").stdout
 
 
 def seconds_without_devices(guest: Guest) -> float:
