@@ -55,8 +55,8 @@ def part(_goal: Goal, _target: Target, runtime: Runtime | None = None) -> Part:
             _SUMMARY,
             notes=(
                 "The container runtime and its version are not known here. containerd 2 and newer"
-                " CRI-O have NRI switched on; containerd 1.7 and CRI-O from 1.26 on need it in"
-                " their configuration; containerd 1.6 has none. Make the plan again when the"
+                " CRI-O have NRI enabled; containerd 1.7 and CRI-O from 1.26 on need it in"
+                " their configuration; containerd 1.6 has none. Run the plan again when the"
                 " runtime is installed, or see runtime.md.",
             ),
         )
@@ -91,7 +91,7 @@ def _too_old(runtime: Runtime) -> str:
 
 
 def _needs_file(runtime: Runtime) -> bool:
-    """Whether it is a containerd that has NRI, and has it switched off by default."""
+    """Whether it is a containerd that has NRI, and has it disabled by default."""
     return runtime.name == "containerd" and (runtime.version is None or runtime.version < (2, 0))
 
 
@@ -100,9 +100,9 @@ def _containerd(runtime: Runtime) -> Part:
         return Part("runtime", _SUMMARY, notes=(f"{_too_old(runtime)}.",))
     version = runtime.version
     if version and not _needs_file(runtime):
-        note = f"containerd {version[0]}.{version[1]} has NRI switched on by default."
+        note = f"containerd {version[0]}.{version[1]} has NRI enabled by default."
         return Part("runtime", _SUMMARY, notes=(note,))
-    unknown = "The version of containerd is unknown: NRI is switched on as for 1.7."
+    unknown = "The version of containerd is unknown: NRI is enabled as for 1.7."
     commands, more = _importing(runtime)
     notes = more if version else (unknown, *more)
     return Part("runtime", _SUMMARY, (File(_CONTAINERD_FILE, _CONTAINERD),), commands, notes)

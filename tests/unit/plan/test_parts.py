@@ -98,7 +98,7 @@ def test_drop_ins_cover_systemd_itself_and_all_slices(goal: Goal) -> None:
     ("known", "file", "commands", "note"),
     [
         (None, None, (), "The container runtime and its version are not known here."),
-        (Runtime("containerd", (2, 1)), None, (), "containerd 2.1 has NRI switched on by default."),
+        (Runtime("containerd", (2, 1)), None, (), "containerd 2.1 has NRI enabled by default."),
         (Runtime("containerd", (1, 6)), None, (), "containerd 1.6 has no NRI: install 1.7"),
         (
             Runtime("containerd", (1, 7), "version = 2\n"),
