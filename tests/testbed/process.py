@@ -1,7 +1,8 @@
-"""Memory, context switches and processor time of processes."""
+"""Memory, context switches, processor time and open files of processes."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from pathlib import Path
@@ -23,6 +24,15 @@ def context_switches(pid: int) -> int:
         for line in status.read_text().splitlines()
         if "ctxt_switches" in line
     )
+
+
+def open_files(pid: int) -> list[str]:
+    """What the descriptors of a process refer to, such as `socket:[4711]`."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just been closed
+            found.append(os.fspath(descriptor.readlink()))
+    return found
 
 
 def tree_seconds(pid: int) -> float:

@@ -36,6 +36,18 @@ def wait_for_connection(guest: Guest) -> None:
     guest.wait_until(f"systemctl show --property=StatusText {PIN} | grep 'Connected to containerd'")
 
 
+def wait_for_new_connection(guest: Guest, online: str) -> None:
+    """Waits until the daemon has connected again because these CPUs are online.
+
+    That is some time after the change; until then, its status is the old one.
+    """
+    guest.wait_until(
+        f"journalctl --unit={PIN} --output=cat | sed -n '/online CPUs are now {online};/,$p' |"
+        " grep 'containers: updating'"
+    )
+    wait_for_connection(guest)
+
+
 def throttled(guest: Guest, cgroup: str) -> int:
     return int(guest.run(f"sed -n 's/^nr_throttled //p' {cgroup}/cpu.stat").stdout)
 

@@ -102,7 +102,7 @@ def test_sandboxed_daemon_finds_the_root_directory_of_the_kubelet(guest: Guest) 
     wait_for_registration(guest)
     allocated = f'isolcpus_dp_allocated_cpus{{resource="{RESOURCE}"}} 2.0'
     wait_for_metric(guest, "/run/isolcpus-dp/metrics.sock", allocated)
-    guest.run("isolcpus-dp status | grep default/forwarder/main")
+    guest.wait_until("isolcpus-dp status | grep default/forwarder/main")
 
     before = worker(guest)
     guest.run("mv /srv/k0s/pod-resources /srv/other")
@@ -110,7 +110,7 @@ def test_sandboxed_daemon_finds_the_root_directory_of_the_kubelet(guest: Guest) 
     guest.run("systemctl reload isolcpus-dp")
     wait_for_registration(guest, other_than=before)
     wait_for_metric(guest, "/run/isolcpus-dp/metrics.sock", allocated)
-    guest.run("isolcpus-dp status | grep default/forwarder/main")
+    guest.wait_until("isolcpus-dp status | grep default/forwarder/main")
 
     before = worker(guest)
     guest.run(f"rm {CONF} {drop_in}; systemctl daemon-reload; systemctl reload isolcpus-dp")

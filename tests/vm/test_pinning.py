@@ -18,7 +18,14 @@ from tests.packages.build import as_made
 from . import pinning, runtime
 from .extent import in_full_run, times
 from .guest import Guest
-from .pinning import EXPECTED, PIN, PLAIN, mixed_pod, wait_for_connection
+from .pinning import (
+    EXPECTED,
+    PIN,
+    PLAIN,
+    mixed_pod,
+    wait_for_connection,
+    wait_for_new_connection,
+)
 from .recipe import FORKY, TRIXIE, Recipe
 from .runtime import Container, Pod, Running, Runtime, assert_cpus, wait_for_cpus
 
@@ -158,15 +165,11 @@ def test_kubelet_cannot_add_isolated_cpus_to_a_cpuset(
 @on_both
 def test_container_gets_a_shared_cpu_that_comes_online(guest: Guest, containerd: Runtime) -> None:
     guest.run("echo 0 > /sys/devices/system/cpu/cpu5/online")
-    # The daemon reconnects some time after the change. Until then, its status is the old one.
-    guest.wait_until(
-        f"journalctl --unit={PIN} --output=cat | sed -n '/online CPUs are now 0-4,6-7/,$p' |"
-        " grep 'containers: updating'"
-    )
-    wait_for_connection(guest)
+    wait_for_new_connection(guest, "0-4,6-7")
     meanwhile = containerd.run(Pod("meanwhile", [PLAIN]))
     assert meanwhile["plain"].allowed == "0-1,4"
     guest.bring_online(5)
+    wait_for_new_connection(guest, "0-7")
     wait_for_cpus(guest, meanwhile, {"plain": "0-1,4-5"})
     containerd.remove(meanwhile)
 

@@ -242,7 +242,7 @@ def test_metrics_address_without_the_drop_in_is_an_error(
     )
     wait_for_devices(guest, healthy=3)
     errors = guest.run(
-        "journalctl --priority=err --output=cat"
+        "journalctl --sync && journalctl --priority=err --output=cat"
         " _SYSTEMD_INVOCATION_ID=$(systemctl show --property=InvocationID --value isolcpus-dp)"
     ).stdout
     assert errors.startswith("[Metrics] Listen=: cannot listen on it: Address family not supported")

@@ -22,11 +22,14 @@ from tests.testbed.wait import until
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-# Shorter times than those of the daemon, so that a test does not take seconds.
+# Shorter times than those of the daemon, so that a test does not take seconds: for an answer, and
+# until a process that does not answer is reported.
 IMPATIENT = """
-from isolcpus_dp.host import sockets
 from isolcpus_dp.kubelet import registration
 setattr(registration, "_REGISTER_SECONDS", 0.2)
+"""
+SUSPICIOUS = """
+from isolcpus_dp.host import sockets
 setattr(sockets, "_LONGEST_DELAY_TO_LISTEN", 0.01)
 """
 
@@ -74,7 +77,7 @@ async def test_kubelet_that_speaks_no_grpc_is_reported_once(
     host: Host, start_kubelet: StartKubelet, serve: Serve
 ) -> None:
     reason = f"the process that listens on {host.kubelet_socket} does not answer"
-    async with supervisor(host, "serve", prelude=IMPATIENT).running() as daemon:
+    async with supervisor(host, "serve", prelude=SUSPICIOUS).running() as daemon:
         async with listening(host, serve):
             await daemon.until(lambda run: run.status == f"Waiting for the kubelet: {reason}")
         await has_devices(await start_kubelet())
@@ -114,7 +117,7 @@ async def answering(host: Host, answer: bytes) -> AsyncIterator[None]:
 
 
 async def test_answer_of_ten_mib_is_a_rejection(host: Host, start_kubelet: StartKubelet) -> None:
-    async with supervisor(host, "serve", prelude=IMPATIENT).running() as daemon:
+    async with supervisor(host, "serve").running() as daemon:
         async with answering(host, bytes(TEN_MIB)):
             await daemon.until(lambda run: run.status.startswith("Rejected by the kubelet: "))
         await has_devices(await start_kubelet())

@@ -82,8 +82,10 @@ async def test_main_process_without_descriptors_forks_when_it_has_some(
     assert main
     with no_descriptor(main):
         os.kill(first.pid, signal.SIGKILL)
-        await until(lambda: LIMITS in host.log)
-        assert registered.current.status.startswith("Failed, trying again: [Errno 24]")
+        await registered.until(
+            lambda run: run.status.startswith("Failed, trying again: [Errno 24]")
+        )
+        assert LIMITS in host.log
     await registered.worker(is_registered, other_than=first)
     await has_devices(kubelet)
     assert len(registered.runs) == 1

@@ -124,7 +124,7 @@ async def test_directory_of_the_socket_is_awaited_part_by_part(host: Host) -> No
         directory.parent.mkdir()
         await asyncio.sleep(0.1)
         directory.mkdir()
-        runtime = Runtime(directory / "nri.sock")
+        runtime = Runtime(directory / "nri.sock", request_seconds=20)
         await runtime.start()
         await runtime.until_connected()
         await runtime.stop()

@@ -63,7 +63,8 @@ async def test_quota_is_lifted_for_owners_only(
     assert quota_file.read_text() == unlimited
     assert "lifted the CPU quota of pod default/limited" in host.log
     # The kubelet writes it again when the pod is resized.
-    quota_file.write_text(limit)
+    with quota_file.open("r+") as opened:  # in one step, as in a cgroup
+        opened.write(limit)
     await until(lambda: quota_file.read_text() == unlimited)
 
 

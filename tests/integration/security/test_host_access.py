@@ -15,6 +15,7 @@ from isolcpus_dp.simulator.kubelet import Kubelet
 from isolcpus_dp.simulator.machine import regular
 from tests.testbed.daemon import connected, registered, supervisor
 from tests.testbed.host import Host, made_up_host
+from tests.testbed.process import open_files
 from tests.testbed.runtime import Runtime
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -108,9 +109,8 @@ async def test_pinning_daemon_listens_on_no_socket() -> None:
         runtime = Runtime(host.nri_socket, request_seconds=20)
         await runtime.start()
         async with connected(supervisor(host, "pin"), runtime) as daemon:
-            names = [
-                str(path.readlink()) for path in Path(f"/proc/{daemon.current.pid}/fd").iterdir()
-            ]
+            assert daemon.current.pid
+            names = open_files(daemon.current.pid)
             held = {name[len("socket:[") : -1] for name in names if name.startswith("socket:[")}
             assert held
             assert not held & listening()

@@ -97,6 +97,7 @@ async def test_metrics_count_cpus_registrations_and_allocations(
         await has_devices(kubelet, 3)
         with pytest.raises(grpc.aio.AioRpcError, match="CPU 13 is offline"):
             await allocate(host, "13")
+        await until_allocated(path, 2)
         seen = await scrape(path)
         assert seen["isolcpus_dp_cpus", RESOURCE, "healthy"] == 3
         assert seen["isolcpus_dp_cpus", RESOURCE, "unhealthy"] == 1
@@ -142,6 +143,7 @@ async def test_rejected_registration_is_counted(
 
 @pytest.mark.usefixtures("registered")
 async def test_alerts_and_dashboard_use_only_served_metrics(path: Path) -> None:
+    await until_allocated(path, 0)
     seen = await scrape(path)
     dashboard = json.dumps(json.loads((DOCS / "dashboard.json").read_text())).replace('\\"', '"')
     text = (DOCS / "alerts.yaml").read_text() + dashboard

@@ -46,13 +46,15 @@ async def test_daemon_waits_while_another_one_binds_its_socket(host: Host) -> No
 
 
 async def test_one_of_two_daemons_started_at_once_serves(host: Host, kubelet: Kubelet) -> None:
-    processes = [
-        await asyncio.create_subprocess_exec(
-            *host.command("serve"), stderr=asyncio.subprocess.DEVNULL
-        )
-        for _ in range(2)
-    ]
+    logs = [host.directory / name for name in ("first", "second")]
+    processes = []
+    for path in logs:
+        with path.open("wb") as log:
+            processes.append(
+                await asyncio.create_subprocess_exec(*host.command("serve"), stderr=log)
+            )
     await has_devices(kubelet)
+    await until(lambda: any("trying again" in path.read_text() for path in logs))
     await asyncio.sleep(1)
     assert kubelet.registrations == 1
     for process in processes:
