@@ -20,8 +20,8 @@ What isolcpus-dp costs and survives, and how that grows with the host. The comma
 page and the picture; do not edit them. A value is the median of all runs; the worst one is in
 brackets. If there are no brackets, there is only one value: a count, a mean, a rate, or a size that
 was measured once. A limit is what the project aims at; limits in ms depend on the speed of the
-host. To measure a row again whose command begins with `bench/`, without a change of this page, run
-`make figure` with the words after it, such as `make figure RUN="service latency"`.
+host. A row whose command begins with `bench/` can be measured again without a change of this page:
+run `make figure` with the words after `bench/`, such as `make figure RUN="service latency"`.
 """
 
 # The kinds of runs in the order of the page: the command, and what is measured.

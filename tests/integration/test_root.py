@@ -71,7 +71,8 @@ async def test_metrics_have_the_allocations_of_the_configured_root(
     async with registered(supervisor(host, "serve", text), kubelet):
         await kubelet.admit(Pod("owner", {RESOURCE: 2}))
         allocated = f'isolcpus_dp_allocated_cpus{{resource="{RESOURCE}"}} 2.0'
-        for _ in range(10):  # it is absent if the kubelet did not answer in time
+        for _ in range(50):
             if allocated in (seen := await scraped(path)):
                 break
+            await asyncio.sleep(0.2)  # it is absent if the kubelet did not answer in time
         assert allocated in seen

@@ -40,6 +40,8 @@ CHECKPOINT = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
 # other machines may run on its host. A registration takes 5 ms on a real host. Here it took 200 ms
 # on an idle host, and up to 1.5 s while another machine ran.
 ADMIT_AFTER_MS = 10_000
+# By when the worker has registered after each restart.
+LATEST_MS = 5000
 # For the median of the registrations, while no other machine runs.
 SECOND_MS = 1000
 
@@ -208,5 +210,5 @@ def test_worker_waits_before_each_restart(
         f" {longer} of {len(times_ms)} took more than a second"
     )
     assert statistics.median(times_ms) < SECOND_MS
-    assert max(times_ms) < ADMIT_AFTER_MS
+    assert max(times_ms) < LATEST_MS
     assert guest.run(f"cat {PIDFILE}").stdout == main

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -97,17 +96,19 @@ def version(guest: Guest) -> str:
     return guest.run("dpkg-query --show --showformat '${Version}' isolcpus-dp").stdout
 
 
-@contextmanager
-def watched(guest: Guest, containers: Mapping[str, Running]) -> Iterator[Callable[[], str]]:
-    """Looks at the CPUs of containers all the time. Yields what returns each look that differed."""
-    # The loop ends itself, by a file: killed within a look, it would print that a pipe broke.
+def watch(guest: Guest, containers: Mapping[str, Running]) -> Callable[[], str]:
+    """Looks at the CPUs of containers all the time.
+
+    Returns a function that ends this and returns each look that differed.
+    """
+    # A file ends the loop. If it were killed within a look, it would print that a pipe broke.
     guest.run(
         f"{LOOK}touch /run/looking\n"
         f"while [ -e /run/looking ]; do\n{looks(containers)}\nsleep 0.1; done > /run/looks 2>&1 &\n"
         "echo $! > /run/looking"
     )
     end = "pid=$(cat /run/looking); rm /run/looking; tail --pid=$pid --follow /dev/null"
-    yield lambda: guest.run(f"{end}; sort -u /run/looks").stdout
+    return lambda: guest.run(f"{end}; sort -u /run/looks").stdout
 
 
 def seconds_without_devices(guest: Guest) -> float:
@@ -156,13 +157,13 @@ def test_upgrade_keeps_configuration_and_owners_and_restarts_once(
     before = version(guest), len(messages(guest, Event.STARTED))
     pid = show(guest, "isolcpus-dp", "MainPID")
 
-    with watched(guest, running) as looks_that_differ:
-        install(guest, names(new))
-        if running:
-            wait_for_connection(guest)
-        # Each container had the same CPUs all the time, in its cgroup and in its threads.
-        expected = sorted(f"{name} {cpus} {cpus}\n" for name, cpus in EXPECTED.items())
-        assert looks_that_differ() == ("".join(expected) if running else "")
+    looks_that_differ = watch(guest, running)
+    install(guest, names(new))
+    if running:
+        wait_for_connection(guest)
+    # Each container had the same CPUs all the time, in its cgroup and in its threads.
+    expected = sorted(f"{name} {cpus} {cpus}\n" for name, cpus in EXPECTED.items())
+    assert looks_that_differ() == ("".join(expected) if running else "")
     assert (before[0], version(guest)) == (version_of(old), version_of(new))
     # One restart of each daemon. The old one runs on while the files are replaced.
     assert len(messages(guest, Event.STARTED)) - before[1] == 2
